@@ -1,0 +1,1 @@
+"""The l402-train command line and the one-command local network."""

@@ -1,0 +1,1 @@
+"""The edge: L402 challenges, verification, commitments, uploads and reads."""

@@ -1,0 +1,1 @@
+"""Begins obligations on Lightning: mints fee invoices and locks reward ladders."""

@@ -1,0 +1,1 @@
+"""Judgement: workers measure, the attestor decides once and reveals."""

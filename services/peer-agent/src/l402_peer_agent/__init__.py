@@ -1,0 +1,1 @@
+"""The other side: trains, pays, makes its reward invoices, uploads, collects."""

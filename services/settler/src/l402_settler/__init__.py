@@ -1,0 +1,1 @@
+"""Ends obligations: the books, the states of escrows and rounds."""
