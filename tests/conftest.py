@@ -1,0 +1,16 @@
+"""What every test may ask for. It starts a real part only for a test that names it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lnd import Lnd, lightning_is_built, running_lnd
+from tests.support.real import require_real
+
+
+@pytest.fixture(scope="session")
+def real_lnd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lnd]:
+    """A real lnd on its own simnet, one per worker; group the tests that use it, so that one worker starts it."""
+    require_real(lightning_is_built(), "lnd, btcd and zpay32 (run `make tools`)")
+    with running_lnd(tmp_path_factory.mktemp("lightning")) as lnd:
+        yield lnd
