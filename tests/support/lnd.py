@@ -28,7 +28,7 @@ LOG_TAIL_BYTES = 2_000
 T = TypeVar("T")
 
 
-class DidNotStart(Exception):
+class StartError(Exception):
     """A program ended or stayed silent; the message carries the end of its log."""
 
 
@@ -75,14 +75,14 @@ def lightning_is_built() -> bool:
 
 @contextmanager
 def running_lnd(folder: Path) -> Iterator[Lnd]:
-    """btcd and lnd with their data below `folder`; both are stopped at the end. Raises DidNotStart."""
+    """btcd and lnd with their data below `folder`; both are stopped at the end. Raises StartError."""
     for attempt in range(1, START_ATTEMPTS + 1):
         place = folder / str(attempt)
         try:
             with _btcd(place / "btcd") as btcd, _lnd(place / "lnd", btcd) as lnd:
                 yield lnd
                 return
-        except DidNotStart as failure:
+        except StartError as failure:
             if attempt == START_ATTEMPTS or "address already in use" not in str(failure):
                 raise
 
@@ -128,7 +128,7 @@ def _lnd(folder: Path, btcd: Btcd) -> Iterator[Lnd]:
 
 @contextmanager
 def _program(command: list[str], folder: Path) -> Iterator[Callable[[], None]]:
-    """Run one program; yields a check that raises DidNotStart once it has ended by itself."""
+    """Run one program; yields a check that raises StartError once it has ended by itself."""
     log = folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -136,7 +136,7 @@ def _program(command: list[str], folder: Path) -> Iterator[Callable[[], None]]:
     def check() -> None:
         if process.poll() is not None:
             tail = log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-            raise DidNotStart(f"{Path(command[0]).name} ended with {process.returncode}: {tail}")
+            raise StartError(f"{Path(command[0]).name} ended with {process.returncode}: {tail}")
 
     try:
         yield check
@@ -157,7 +157,7 @@ def _wait_until(answer: Callable[[], T], check: Callable[[], None]) -> T:
         if found := answer():
             return found
         time.sleep(POLL_S)
-    raise DidNotStart(f"no answer within {START_TIMEOUT_S} s")
+    raise StartError(f"no answer within {START_TIMEOUT_S} s")
 
 
 def _answers(btcd: Btcd) -> bool:
@@ -176,14 +176,21 @@ def _info(lightning: Any) -> Any:
 
 @contextmanager
 def _channel(rpc: str, cert: bytes, macaroon: bytes) -> Iterator[Any]:
-    def add_macaroon(_context: object, callback: Callable[..., None]) -> None:
-        callback((("macaroon", macaroon.hex()),), None)
-
     credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(cert), grpc.metadata_call_credentials(add_macaroon)
+        grpc.ssl_channel_credentials(cert), grpc.metadata_call_credentials(_Macaroon(macaroon))
     )
     with grpc.secure_channel(rpc, credentials) as channel:
         yield channel
+
+
+class _Macaroon(grpc.AuthMetadataPlugin):
+    """Adds the macaroon to every call, as lnd wants it."""
+
+    def __init__(self, macaroon: bytes) -> None:
+        self._metadata = (("macaroon", macaroon.hex()),)
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        callback(self._metadata, None)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,0 +1,57 @@
+# Everything is reached through make. The first target lists the others.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs bench tools clean
+
+UV_VERSION := 0.13.9
+PYTHON := python3.11
+BIN := .venv/bin
+PYTHON_TREES := $(wildcard libs/*/src services/*/src) tests $(if $(wildcard benchmarks/*.py),benchmarks)
+ARGS ?=
+
+# The project's own uv in .uv/, its own interpreter, its own environment: nothing of the caller's is used or changed.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: .uv/bin/uv-$(UV_VERSION) ## make .venv with everything in it; quick when up to date
+	@started=$$SECONDS; .uv/bin/uv sync --frozen --quiet --python $(PYTHON); echo "setup: ready in $$((SECONDS - started)) s"
+
+.uv/bin/uv-$(UV_VERSION):
+	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing. Install Python 3.11 (Debian 12: apt-get install python3.11 python3.11-venv; macOS: brew install python@3.11)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "setup: $(PYTHON) does not run, or is not Python 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "setup: Python's venv module is missing. Install it (Debian 12: apt-get install python3.11-venv)" >&2; exit 1; }
+	@rm -rf .uv && $(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { echo "setup: uv $(UV_VERSION) could not be installed; is the package index reachable?" >&2; exit 1; }
+	@touch $@
+
+demo: setup ## the whole network on this machine, real training, paid for: make demo ARGS="--rounds 3"
+	@$(BIN)/l402-train demo $(ARGS)
+
+test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: setup ## ruff, import contracts, mypy --strict, pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy $(PYTHON_TREES)
+	$(BIN)/pyright
+
+docs: setup ## build the documentation into site/ and check what is generated against the code
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m l402train.docs --check
+
+bench: setup ## measure on this machine: every benchmarks/bench_*.py
+	@for bench in $(wildcard benchmarks/bench_*.py); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
+
+tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
+	@tools/build-lightning
+
+clean: ## remove what was built here, the environment included
+	rm -rf .venv .uv .tools site dist demo-report .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
