@@ -22,8 +22,8 @@ def encode(
     amount_msat: int | None = None,
     description: str | None = None,
     description_hash: bytes | None = None,
-    expiry: int = DEFAULT_EXPIRY_S,
-    min_final_cltv: int = DEFAULT_MIN_FINAL_CLTV,
+    expiry: int | None = DEFAULT_EXPIRY_S,
+    min_final_cltv: int | None = DEFAULT_MIN_FINAL_CLTV,
     network: str = "regtest",
     features: frozenset[int] = LND_FEATURES,
     route_hints: tuple[tuple[Hop, ...], ...] = (),
@@ -33,7 +33,8 @@ def encode(
 ) -> str:
     """An invoice signed with `private_key` (32 bytes). Amounts are msat, times seconds.
 
-    Without `description` and `description_hash` the description is empty. `payee` (33 bytes) is named only when given;
+    Without `description` and `description_hash` the description is empty; with None for `expiry` or `min_final_cltv` the
+    field is left to its default. `payee` (33 bytes) is named only when given;
     it must then be the key's own. Raises ValueError for anything BOLT 11 cannot say.
     """
     if description is not None and description_hash is not None:
@@ -51,8 +52,8 @@ def encode(
             else b"",
             _field("m", to_groups(metadata)) if metadata is not None else b"",
             _field("n", to_groups(_exactly(payee, 33, "payee"))) if payee is not None else b"",
-            _field("c", _number(min_final_cltv)),
-            _field("x", _number(expiry)),
+            _field("c", _number(min_final_cltv)) if min_final_cltv is not None else b"",
+            _field("x", _number(expiry)) if expiry is not None else b"",
             *(_field("f", write_fallback(fallback)) for fallback in fallbacks),
             *(_field("r", write_hops(hops)) for hops in route_hints),
             _field("s", to_groups(_exactly(payment_secret, 32, "payment secret"))),
