@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sort"
@@ -51,20 +52,23 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(make([]byte, 0, 4096), maxLine)
 	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
 	answers := json.NewEncoder(out)
 
 	for lines.Scan() {
 		network, text, _ := strings.Cut(lines.Text(), " ")
-		if err := answers.Encode(decode(network, text)); err != nil {
-			fmt.Fprintln(os.Stderr, "zpay32:", err)
-			os.Exit(1)
+		// Flushed line by line: the other side may wait for this answer before it asks again.
+		if err := errors.Join(answers.Encode(decode(network, text)), out.Flush()); err != nil {
+			fail(err)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		fmt.Fprintln(os.Stderr, "zpay32:", err)
-		os.Exit(1)
+		fail(err)
 	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "zpay32:", err)
+	os.Exit(1)
 }
 
 // decode mirrors what lnd's RPC server does: the network's parameters, then zpay32 without options.
