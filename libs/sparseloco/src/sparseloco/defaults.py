@@ -53,5 +53,8 @@ SCORE_SHARDS = 32
 SCORE_MIN_SHARDS = 8
 """Shards before a measurement may stop early: 16,384 tokens."""
 
+SCORE_RELATIVE_ERROR = 0.025
+"""SE/mean at which a clear improvement is known well enough to stop."""
+
 PHI_PPM = 600_000
 """φ: the share of the reference below which an update earns nothing, in parts per million."""

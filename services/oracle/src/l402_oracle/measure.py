@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from sparseloco.data import Corpus, hidden_windows
-from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SHARD_WINDOWS
+from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SCORE_RELATIVE_ERROR, SHARD_WINDOWS
 from sparseloco.model import ByteGPT, GPTShape, sequence_losses
 from sparseloco.outer import clip_factors
 from sparseloco.sparse import Update
@@ -49,11 +49,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class Stopping:
-    """When a measurement may end before its last shard."""
+    """When a measurement may end before its last shard: it looks after `min_shards`, then each time they doubled.
+
+    Few looks, because every further look at an interval is one more chance to be lucky.
+    """
 
     min_shards: int = SCORE_MIN_SHARDS
-    relative_error: float = 0.0
-    """A clear improvement is measured until SE/mean is at most this; 0 means to the last shard."""
+    relative_error: float = SCORE_RELATIVE_ERROR
+    """A clear improvement is known well enough when SE/mean is at most this; 0 means to the last shard."""
+
+    def stages(self, shards: Sequence[int]) -> list[Sequence[int]]:
+        """The shards between two looks."""
+        ends = [self.min_shards]
+        while ends[-1] < len(shards):
+            ends.append(2 * ends[-1])
+        return [shards[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class Measurer:
@@ -84,24 +94,29 @@ class Measurer:
 
         `update` is clipped already. Raises ValueError where a shard repeats or an index lies outside the model.
         """
-        stopping = stopping or Stopping()
         if len(set(shards)) != len(shards) or not shards:
             raise ValueError("a measurement needs shards, and each once")
-        before = [self.baseline(shard) for shard in shards]
-        after: list[tuple[float, ...]] = []
+        stopping = stopping or Stopping()
+        before: list[float] = []
+        after: list[float] = []
+        seen = 0
+        for stage in stopping.stages(shards):
+            before += [loss for shard in stage for loss in self.baseline(shard)]
+            after += self._losses_with(update, stage, alpha)
+            seen += len(stage)
+            if _is_clear(before, after, stopping.relative_error):
+                break
+        return Measured(tuple(shards[:seen]), tuple(before), tuple(after))
+
+    def _losses_with(self, update: Update, shards: Sequence[int], alpha: float) -> list[float]:
         indices = torch.from_numpy(update.indices)
         originals = self._flat[indices]
         try:
             self._flat.index_add_(0, indices, torch.from_numpy(update.values), alpha=-alpha)
-            for shard in shards:
-                after.append(self._losses(shard))
-                if len(after) >= stopping.min_shards and _is_clear(before, after, stopping.relative_error):
-                    break
+            return [loss for shard in shards for loss in self._losses(shard)]
         finally:
             # writing back is exact; adding the update again would drift by a rounding
             self._flat[indices] = originals
-        seen = len(after)
-        return Measured(tuple(shards[:seen]), _joined(before[:seen]), _joined(after))
 
     def _losses(self, shard: int) -> tuple[float, ...]:
         with torch.no_grad():
@@ -109,18 +124,12 @@ class Measurer:
         return tuple(losses.tolist())
 
 
-def _is_clear(before: list[tuple[float, ...]], after: list[tuple[float, ...]], relative_error: float) -> bool:
-    """Clearly harmful, or improving and known well enough."""
-    pairs = zip(_joined(before[: len(after)]), _joined(after), strict=True)
-    drops = [b - a for b, a in pairs]
-    if not all(math.isfinite(drop) for drop in drops):
+def _is_clear(before: Sequence[float], after: Sequence[float], relative_error: float) -> bool:
+    """Broken, clearly harmful, or improving and known well enough."""
+    if not all(math.isfinite(loss) for loss in after):
         return True
-    seen = interval(drops)
+    seen = interval([b - a for b, a in zip(before, after, strict=True)])
     return seen.hi < 0 or (seen.lo > 0 and seen.se <= relative_error * seen.mean)
-
-
-def _joined(parts: list[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(loss for part in parts for loss in part)
 
 
 def mean_loss(theta: Tensor, windows: Tensor, shape: GPTShape | None = None) -> float:

@@ -156,7 +156,7 @@ def decide(
 
     `faults` are what screening found (a duplicate, a norm beyond sanity, …): any rejects, and no measurement is needed.
     Raises ValueError where neither a fault nor a measurement is given: an unmeasured submission is not rejected, it is
-    unscored. An accepted one below the floor earns nothing and is told so.
+    unscored. What earns nothing is rejected, so that no unpaid work is used: noise improves a random model a little.
     """
     if faults:
         return _rejected(*faults)
@@ -168,8 +168,9 @@ def decide(
         raise ValueError("a round with an accepted update has a reference")
     quality = quality_ppm(measured.mean, round_reference, rules.phi_ppm)
     units = units_for(quality, rules.rungs)
-    reason = _paid(measured, round_reference, units, rules)
-    return Decision("accepted", (reason,), quality, units, mask_for(units, rules.rungs))
+    if units == 0:
+        return _rejected(_below_floor(measured, round_reference, rules))
+    return Decision("accepted", (_improved(measured, round_reference),), quality, units, mask_for(units, rules.rungs))
 
 
 def _rejected(*reasons: Reason) -> Decision:
@@ -185,12 +186,18 @@ def _no_improvement(measured: Interval) -> Reason:
     )
 
 
-def _paid(measured: Interval, round_reference: float, units: int, rules: PayRules) -> Reason:
-    share = f"{100 * measured.mean / round_reference:.0f} % of the round's reference ({round_reference:.4f})"
-    if units == 0:
-        floor = f"{rules.phi_ppm / 10_000:g} %"
-        return Reason("below_floor", f"It lowers the loss by {share}; rewards begin above {floor}.")
+def _below_floor(measured: Interval, round_reference: float, rules: PayRules) -> Reason:
+    floor = f"rewards begin above {rules.phi_ppm / 10_000:g} %, and what is not paid for is not used"
+    return Reason("below_floor", f"It lowers the loss by {_share(measured, round_reference)}; {floor}.")
+
+
+def _improved(measured: Interval, round_reference: float) -> Reason:
+    share = _share(measured, round_reference)
     return Reason("improved", f"It lowers the loss by {measured.mean:.4f} nats per token, {share}.")
+
+
+def _share(measured: Interval, round_reference: float) -> str:
+    return f"{100 * measured.mean / round_reference:.0f} % of the round's reference ({round_reference:.4f})"
 
 
 def _self_weighted(drops: Sequence[float]) -> float:

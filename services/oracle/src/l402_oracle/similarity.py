@@ -43,7 +43,7 @@ class Sketch:
 def sketch(sparse: Sparse, spec: ModelSpec, max_chunks: int = MAX_CHUNKS) -> Sketch:
     """All chunks of a small model, evenly spaced ones of a large one.
 
-    Values are relative to their tensor's largest magnitude, so that no tensor outweighs others, and scaling hides nothing.
+    Values are relative to their tensor's largest magnitude, so that no tensor outweighs the others.
     """
     layout = layout_of(spec)
     chosen = np.unique(np.linspace(0, layout.chunks - 1, min(max_chunks, layout.chunks)).astype(np.int64))
