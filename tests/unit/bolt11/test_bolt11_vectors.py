@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from l402core.bolt11 import InvalidInvoice, Invoice, decode, encode
 from l402core.errors import Malformed
 
