@@ -1,20 +1,20 @@
 """The errors tree, by fault. It knows whose fault a failure is, and refuses to know HTTP status codes.
 
-    L402Error
-    ├── CallerError            the caller sent something wrong; sending it again will not help
-    │   ├── Malformed          not in the grammar: bytes, JSON, header, bolt11, payload
-    │   ├── Unauthorized       no proof, a bad proof, or a proof for something else
-    │   ├── Conflict           it contradicts what the same caller already did
-    │   ├── NotFound           nothing of that name
-    │   ├── TooEarly           right, but its phase has not begun
-    │   ├── TooLate            right, but its phase has ended
-    │   ├── TooLarge           beyond a stated limit
-    │   └── TooMany            faster or more often than a stated limit
-    ├── PeerError              the gradient is bad: paid nothing, with a reason
-    ├── WorldError             nobody's fault here: try later
-    │   ├── Unavailable        a part (bus, Redis, LND, disk, database) does not answer
-    │   └── Exhausted          no place, budget, slot or liquidity is left
-    └── Contradiction          two facts that cannot both be true: freeze, and wake someone
+L402Error
+├── CallerError            the caller sent something wrong; sending it again will not help
+│   ├── Malformed          not in the grammar: bytes, JSON, header, bolt11, payload
+│   ├── Unauthorized       no proof, a bad proof, or a proof for something else
+│   ├── Conflict           it contradicts what the same caller already did
+│   ├── NotFound           nothing of that name
+│   ├── TooEarly           right, but its phase has not begun
+│   ├── TooLate            right, but its phase has ended
+│   ├── TooLarge           beyond a stated limit
+│   └── TooMany            faster or more often than a stated limit
+├── PeerError              the gradient is bad: paid nothing, with a reason
+├── WorldError             nobody's fault here: try later
+│   ├── Unavailable        a part (bus, Redis, LND, disk, database) does not answer
+│   └── Exhausted          no place, budget, slot or liquidity is left
+└── Contradiction          two facts that cannot both be true: freeze, and wake someone
 """
 
 

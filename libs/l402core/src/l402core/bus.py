@@ -1,0 +1,303 @@
+"""The bus: FastStream on NATS JetStream, with our rules for acks, retries, traces and dead letters.
+
+Facts and work are consumed from durable consumers that one migration declared (`migrate`); a handler that raises
+`WorldError` is retried with a growing delay, `Contradiction` and the caller's errors end the message as a dead letter,
+and nothing is ever dropped in silence. Questions are core NATS request/reply; refusals cross as errors of the tree.
+It refuses to know what a message means.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import nats
+import structlog
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy as JetStreamAck
+from nats.js.api import ConsumerConfig, DeliverPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from l402core import errors, events, telemetry
+from l402core.events import FACTS, WORK, Event, Question
+
+log = structlog.get_logger()
+E = TypeVar("E", bound=Event)
+Q = TypeVar("Q", bound=Question)
+A = TypeVar("A", bound=msgspec.Struct)
+
+PUBLISH_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 5.0
+MAX_DELIVER = 20
+RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 10.0)
+DEAD = "DEAD"
+_DEAD_SUBJECTS = [
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+    "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
+]
+
+
+class Consumer(msgspec.Struct, frozen=True):
+    """One durable consumer: who reads which event, and how many at once."""
+
+    service: str
+    event: type[Event]
+    workers: int = 1
+    ack_wait_s: int = 30
+
+    @property
+    def durable(self) -> str:
+        """Durable name; dots are not allowed in one."""
+        return f"{self.service}-{self.event.name.replace('.', '-')}"
+
+
+class _Envelope(msgspec.Struct):
+    """An answer on the wire: one of the two."""
+
+    ok: msgspec.Raw | None = None
+    error: dict[str, str] | None = None
+
+
+class Bus:
+    """One connection to NATS for one service."""
+
+    def __init__(self, url: str, service: str) -> None:
+        self.service = service
+        self.broker = NatsBroker(
+            url,
+            name=service,
+            apply_types=False,
+            logger=None,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            graceful_timeout=10.0,
+        )
+
+    async def start(self) -> None:
+        """Connect and begin to consume. Raises Unavailable when the server does not answer."""
+        try:
+            await self.broker.start()
+        except (NatsError, OSError) as error:
+            raise errors.Unavailable("bus", f"NATS does not answer: {error}") from error
+
+    async def stop(self) -> None:
+        """Finish what is in hand, then disconnect."""
+        await self.broker.stop()
+
+    async def ready(self) -> bool:
+        """Whether the server answers now."""
+        return await self.broker.ping(timeout=1.0)
+
+    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None:
+        """Call `handler` with each event of this consumer. Register before `start`."""
+        kind = consumer.event
+        decoder = msgspec.json.Decoder(kind)
+
+        async def on_message(message: NatsMessage) -> None:
+            await _deliver(consumer, decoder, handler, message)
+
+        self.broker.subscriber(
+            f"{kind.name}.>",
+            durable=consumer.durable,
+            stream=JStream(kind.stream, declare=False),
+            pull_sub=PullSub(batch_size=1),
+            ack_policy=AckPolicy.MANUAL,
+            max_workers=consumer.workers,
+            config=_consumer_config(consumer),
+            title=f"{self.service}: {kind.__name__}",
+            decoder=_whole_message,
+        )(on_message)
+
+    def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer each question of this type. Errors of the tree cross to the asker."""
+        decoder = msgspec.json.Decoder(question)
+
+        async def on_question(message: NatsMessage) -> bytes:
+            headers = message.headers
+            with telemetry.span(f"answer {question.name}", parent=headers, kind=SpanKind.SERVER):
+                try:
+                    return msgspec.json.encode(
+                        _Envelope(ok=msgspec.Raw(msgspec.json.encode(await handler(decoder.decode(message.body)))))
+                    )
+                except errors.L402Error as error:
+                    return _refusal(error)
+                except msgspec.MsgspecError as error:
+                    return _refusal(errors.Malformed("question", f"not a {question.__name__}: {error}"))
+                except Exception:
+                    log.exception("question.failed", question=question.name)
+                    return _refusal(errors.Unavailable("internal", f"{question.name} failed; see the service's log"))
+
+        self.broker.subscriber(
+            question.name,
+            queue=self.service,
+            max_workers=32,
+            decoder=_whole_message,
+            title=f"answers {question.__name__}",
+        )(on_question)
+
+    async def ask(self, question: Question, answer: type[A], *, timeout_s: float = REQUEST_TIMEOUT_S) -> A:
+        """The answer, or the error that the answering side raised. Raises Unavailable when nobody answers."""
+        with telemetry.span(f"ask {question.name}", kind=SpanKind.CLIENT):
+            try:
+                reply = await self.broker.request(
+                    msgspec.json.encode(question), question.name, headers=_trace_headers(), timeout=timeout_s
+                )
+            except (NatsError, TimeoutError, OSError) as error:
+                raise errors.Unavailable(
+                    "bus", f"{question.answered_by} did not answer {question.name} within {timeout_s:g} s"
+                ) from error
+            envelope = msgspec.json.decode(reply.body, type=_Envelope)
+            if envelope.error is not None:
+                kind = errors.BY_NAME.get(envelope.error["kind"], errors.Unavailable)
+                raise kind(envelope.error["code"], envelope.error["detail"])
+            return msgspec.json.decode(envelope.ok or b"", type=answer)
+
+    async def publish(self, event: Event, *, parent: str = "") -> None:
+        """Publish to its stream and wait for the server's ack. Raises Unavailable; publishing again is harmless."""
+        await self.publish_raw(event.stream, event.subject, event.message_id, msgspec.json.encode(event), parent=parent)
+
+    async def publish_raw(self, stream: str, subject: str, message_id: str, body: bytes, *, parent: str = "") -> None:
+        """As `publish`, from an outbox row. `parent` is the traceparent that the row kept."""
+        with telemetry.span(f"publish {subject.rsplit('.', 1)[0][:60]}", parent=parent or None, kind=SpanKind.PRODUCER):
+            headers = {"Nats-Msg-Id": message_id, **_trace_headers()}
+            try:
+                await self.broker.publish(body, subject, headers=headers, stream=stream, timeout=PUBLISH_TIMEOUT_S)
+            except (NatsError, TimeoutError, OSError) as error:
+                raise errors.Unavailable("bus", f"{subject} was not acknowledged: {type(error).__name__}") from error
+
+    def watch(self, names: tuple[str, ...], on_event: Callable[[str, bytes], Awaitable[None]]) -> None:
+        """Hints only: call back with (subject, body) for each live fact of these names; nothing is kept or retried.
+
+        Register before `start`.
+        """
+        for name in names:
+
+            async def on_hint(message: NatsMessage) -> None:
+                await on_event(message.raw_message.subject, message.body)
+
+            self.broker.subscriber(f"{name}.>", decoder=_whole_message, no_reply=True, title=f"hint {name}")(on_hint)
+
+
+async def _whole_message(message: NatsMessage) -> NatsMessage:
+    """A FastStream decoder that decodes nothing: headers, acks and body are all needed, and decoding is ours."""
+    return message
+
+
+async def _deliver(
+    consumer: Consumer,
+    decoder: msgspec.json.Decoder[Any],
+    handler: Callable[[Any], Awaitable[None]],
+    message: NatsMessage,
+) -> None:
+    attempt = message.raw_message.metadata.num_delivered
+    attributes: dict[str, AttributeValue] = {
+        "messaging.destination": message.raw_message.subject,
+        "messaging.attempt": attempt,
+    }
+    with telemetry.span(
+        f"consume {consumer.event.name}", parent=message.headers, kind=SpanKind.CONSUMER, attributes=attributes
+    ):
+        beat = asyncio.create_task(_heartbeat(message, consumer.ack_wait_s / 3))
+        try:
+            await handler(decoder.decode(message.body))
+            await message.ack()
+        except errors.WorldError as error:
+            log.info(
+                "event.retry", event_name=consumer.event.name, attempt=attempt, code=error.code, detail=error.detail
+            )
+            await message.nack(delay=_delay(attempt))
+        except (errors.L402Error, msgspec.MsgspecError) as error:
+            log.exception("event.dead", event_name=consumer.event.name, error=type(error).__name__, detail=str(error))
+            await message.reject()
+        except asyncio.CancelledError:
+            with contextlib.suppress(NatsError):
+                await message.nack()
+            raise
+        except Exception:
+            log.exception("event.failed", event_name=consumer.event.name, attempt=attempt)
+            await message.nack(delay=_delay(attempt))
+        finally:
+            beat.cancel()
+
+
+async def _heartbeat(message: NatsMessage, every_s: float) -> None:
+    """JetStream takes a long job for a lost one unless it hears of it."""
+    while True:
+        await asyncio.sleep(every_s)
+        await message.in_progress()
+
+
+def _delay(attempt: int) -> float:
+    return RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S)) - 1]
+
+
+def _trace_headers() -> dict[str, str]:
+    parent = telemetry.traceparent()
+    return {"traceparent": parent} if parent else {}
+
+
+def _refusal(error: errors.L402Error) -> bytes:
+    return msgspec.json.encode(
+        _Envelope(error={"kind": type(error).__name__, "code": error.code, "detail": error.detail})
+    )
+
+
+def _consumer_config(consumer: Consumer) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=consumer.durable,
+        filter_subject=f"{consumer.event.name}.>",
+        ack_policy=JetStreamAck.EXPLICIT,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_wait=consumer.ack_wait_s,
+        max_deliver=MAX_DELIVER,
+        max_ack_pending=10_000,
+    )
+
+
+def streams(replicas: int) -> tuple[StreamConfig, ...]:
+    """Every stream, as the migration declares it."""
+
+    def names(stream: str) -> list[str]:
+        return sorted(f"{event.name}.>" for event in events.EVENTS if event.stream == stream)
+
+    common: Mapping[str, Any] = {
+        "storage": StorageType.FILE,
+        "num_replicas": replicas,
+        "duplicate_window": 120,
+        "max_age": 7 * 86_400,
+    }
+    return (
+        StreamConfig(name=FACTS, subjects=names(FACTS), max_bytes=1 << 30, **common),
+        StreamConfig(
+            name=WORK, subjects=names(WORK), retention=RetentionPolicy.WORK_QUEUE, max_bytes=1 << 30, **common
+        ),
+        StreamConfig(name=DEAD, subjects=_DEAD_SUBJECTS, max_bytes=1 << 26, **common),
+    )
+
+
+async def migrate(url: str, consumers: tuple[Consumer, ...], *, replicas: int = 1) -> None:
+    """Declare streams and consumers, and check what the server made of them. Safe to run again. Raises Unavailable."""
+    try:
+        client = await nats.connect(url, connect_timeout=5, allow_reconnect=False)
+    except (NatsError, OSError) as error:
+        raise errors.Unavailable("bus", f"NATS does not answer at {url}: {error}") from error
+    jetstream = client.jetstream(timeout=10)
+    try:
+        for config in streams(replicas):
+            try:
+                await jetstream.stream_info(str(config.name))
+                await jetstream.update_stream(config)
+            except NotFoundError:
+                await jetstream.add_stream(config)
+        for consumer in consumers:
+            wanted = _consumer_config(consumer)
+            made = await jetstream.add_consumer(consumer.event.stream, wanted)
+            if made.config.filter_subject != wanted.filter_subject or made.config.max_deliver != MAX_DELIVER:
+                raise errors.Unavailable("bus", f"the server changed consumer {consumer.durable}; it is too old")
+    finally:
+        await client.close()

@@ -1,0 +1,37 @@
+"""What every service's configuration shares: one frozen class each, read from the environment, every field described.
+
+It refuses values outside their bounds before anything starts.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceConfig(BaseSettings):
+    """Fields that every service has. The environment prefix names the service, e.g. `L402_SETTLER_NATS_URL`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    nats_url: str = Field("nats://127.0.0.1:4222", description="NATS server with JetStream.")
+    nats_replicas: int = Field(1, ge=1, le=5, description="Replicas of each stream; 3 in production.")
+    data_dir: Path = Field(Path(".l402-train"), description="Folder for this service's own files.")
+    objects_url: str = Field("file://.l402-train/objects", description="Object store for payloads and checkpoints.")
+    trace_file: Path | None = Field(
+        None, description="File for spans when OTEL_EXPORTER_OTLP_ENDPOINT is not set; none: spans are dropped."
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged.")
+    http_host: str = Field("127.0.0.1", description="Address that the service's HTTP listens on.")
+    http_port: int = Field(0, ge=0, le=65535, description="Port for HTTP (health, API); 0: any free one.")
+
+
+class LndConfig(BaseSettings):
+    """How a service that may talk to LND reaches its node, with a macaroon of its own."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    lnd_host: str = Field("127.0.0.1:10009", description="LND's gRPC address.")
+    lnd_tls_cert: Path = Field(Path("tls.cert"), description="LND's TLS certificate.")
+    lnd_macaroon: Path = Field(Path("admin.macaroon"), description="The macaroon baked for this service.")
+    lnd_network: str = Field("simnet", description="The network LND must be on.")

@@ -1,0 +1,57 @@
+"""A service's own HTTP: `/livez` and `/readyz` on the event loop of its consumers, so that a stuck loop is seen.
+
+It knows FastAPI and uvicorn, and refuses to know what the service does.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Response
+
+Ready = Callable[[], Awaitable[dict[str, bool]]]
+
+
+def control_app(title: str, ready: Ready) -> FastAPI:
+    """An app with the two probes; services add their routes. `ready` names each part and whether it answers."""
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+
+    @app.get("/livez", summary="The event loop turns.")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", summary="Every part this service needs answers; 503 where one does not.")
+    async def readyz(response: Response) -> dict[str, bool]:
+        parts = await ready()
+        response.status_code = 200 if all(parts.values()) else 503
+        return parts
+
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, host: str, port: int, *, address_file: Path | None = None) -> AsyncIterator[str]:
+    """Serve inside the block; yields the base URL, and writes it to `address_file`. Raises OSError: port in use."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the service's own
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    try:
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn offers no event
+            await asyncio.sleep(0.01)
+        if address_file is not None:
+            address_file.write_text(url)  # noqa: ASYNC240 - one short line
+        yield url
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        listener.close()

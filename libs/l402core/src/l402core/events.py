@@ -1,0 +1,642 @@
+"""Every message of the system, in one place: who writes it, its subject, its fields. It knows no transport.
+
+Facts are past tense and have one writer (stream FACTS); requests to a work queue are imperative (stream WORK); questions
+are asked over core NATS and answered at once. The subject is `NAME.v1.<key>`; `Nats-Msg-Id` is `subject:revision`, so a
+fact published again from the books is the same message. Consumers are idempotent and join in any order.
+Times are unix milliseconds, money integer msat, hashes and keys lower-case hex, scores nano-nats per token.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from l402core.documents import ObjectRef
+from l402core.signing import Signed
+
+FACTS = "FACTS"
+WORK = "WORK"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What every message on a stream carries. The traceparent rides in the headers and in the outbox row."""
+
+    name: ClassVar[str]
+    stream: ClassVar[str] = FACTS
+    writer: ClassVar[str]
+
+    id: str
+    """Unique per occurrence, for people; the identity for machines is the subject and revision."""
+    occurred_at_ms: int
+    revision: int = 0
+
+    def key(self) -> str:
+        """The last part of the subject."""
+        raise NotImplementedError
+
+    @property
+    def subject(self) -> str:
+        """Where it is published."""
+        return f"{self.name}.{self.key()}"
+
+    @property
+    def message_id(self) -> str:
+        """The bus's deduplication id."""
+        return f"{self.subject}:{self.revision}"
+
+
+class RoundEvent(Event, frozen=True, kw_only=True):
+    """About a whole round."""
+
+    round: int
+
+    def key(self) -> str:
+        return str(self.round)
+
+
+class SubmissionEvent(Event, frozen=True, kw_only=True):
+    """About one submission, named by its commitment."""
+
+    round: int
+    commitment: str
+
+    def key(self) -> str:
+        return self.commitment
+
+
+class RungEvent(SubmissionEvent, frozen=True, kw_only=True):
+    """About one rung of one submission's ladder."""
+
+    index: int
+
+    def key(self) -> str:
+        return f"{self.commitment}.{self.index}"
+
+
+# --- facts of the settler ---------------------------------------------------------------------------------------------
+
+
+class RoundOpened(RoundEvent, frozen=True, kw_only=True):
+    """A round is open under signed terms."""
+
+    name = "round.opened.v1"
+    writer = "settler"
+
+    terms: Signed
+
+
+class CommitsClosed(RoundEvent, frozen=True, kw_only=True):
+    """No further submission opens; uploads may begin."""
+
+    name = "commits.closed.v1"
+    writer = "settler"
+
+    root: Signed
+    """A `RoundRoot` over the commitments in order of their sequence numbers."""
+
+
+class RoundClosed(RoundEvent, frozen=True, kw_only=True):
+    """No further upload counts; judgement may begin. Lists all opened submissions and those that may be measured."""
+
+    name = "round.closed.v1"
+    writer = "settler"
+
+    root: Signed
+    uploaded: tuple[str, ...]
+    """Commitments, in order, whose upload was registered in time."""
+
+
+class SubmissionOpened(SubmissionEvent, frozen=True, kw_only=True):
+    """A paid submission has its place, its budget and its number."""
+
+    name = "submission.opened.v1"
+    writer = "settler"
+
+    peer: str
+    seq: int
+    fee_msat: int
+
+
+class GradientUploaded(SubmissionEvent, frozen=True, kw_only=True):
+    """The sealed payload lies in the object store."""
+
+    name = "gradient.uploaded.v1"
+    writer = "settler"
+
+    peer: str
+    checkpoint: str
+    model_id: str
+    payload: ObjectRef
+
+
+class SubmissionExpired(SubmissionEvent, frozen=True, kw_only=True):
+    """A phase ended without the peer's step; the reason is for people."""
+
+    name = "submission.expired.v1"
+    writer = "settler"
+
+    reason: str
+
+
+class EscrowLocked(SubmissionEvent, frozen=True, kw_only=True):
+    """Every rung waits at the peer's node and is in flight at ours: a signed `Locked`."""
+
+    name = "escrow.locked.v1"
+    writer = "settler"
+
+    locked: Signed
+
+
+class EscrowFailed(SubmissionEvent, frozen=True, kw_only=True):
+    """The ladder could not be locked; the fee becomes a credit once every rung is terminal."""
+
+    name = "escrow.failed.v1"
+    writer = "settler"
+
+    reason: str
+
+
+class EscrowSettled(RungEvent, frozen=True, kw_only=True):
+    """A rung was paid: LND says SUCCEEDED and the ledger has posted."""
+
+    name = "escrow.settled.v1"
+    writer = "settler"
+
+    payment_hash: str
+    amount_msat: int
+
+
+class EscrowReturned(RungEvent, frozen=True, kw_only=True):
+    """A rung came back: LND says FAILED and the ledger has voided."""
+
+    name = "escrow.returned.v1"
+    writer = "settler"
+
+    payment_hash: str
+    amount_msat: int
+
+
+class RewardRevealed(SubmissionEvent, frozen=True, kw_only=True):
+    """The decision and its sealed preimages are recorded; the peer may have them."""
+
+    name = "reward.revealed.v1"
+    writer = "settler"
+
+    mask: int
+    amount_msat: int
+
+
+class CancelRequested(SubmissionEvent, frozen=True, kw_only=True):
+    """The peer is asked to cancel these rungs; its node's auto-cancel is the backstop."""
+
+    name = "cancel.requested.v1"
+    writer = "settler"
+
+    payment_hashes: tuple[str, ...]
+
+
+class CreditIssued(Event, frozen=True, kw_only=True):
+    """A paid fee that could not be served may be used once more by the same peer."""
+
+    name = "credit.issued.v1"
+    writer = "settler"
+
+    payment_hash: str
+    peer: str
+    amount_msat: int
+    reason: str
+
+    def key(self) -> str:
+        return self.payment_hash
+
+
+class CreditSpent(Event, frozen=True, kw_only=True):
+    """The credit opened a submission."""
+
+    name = "credit.spent.v1"
+    writer = "settler"
+
+    payment_hash: str
+    peer: str
+    commitment: str
+
+    def key(self) -> str:
+        return self.payment_hash
+
+
+# --- requests of the settler ------------------------------------------------------------------------------------------
+
+
+class OfferMake(SubmissionEvent, frozen=True, kw_only=True):
+    """Make a signed offer for this submission."""
+
+    name = "offer.make.v1"
+    stream = WORK
+    writer = "settler"
+
+    peer: str
+    seal_to: str
+    seq: int
+    terms: Signed
+    attempt: int
+
+
+class EscrowLock(SubmissionEvent, frozen=True, kw_only=True):
+    """Pay (lock) these hold invoices of the peer's node. Never begin a payment after `not_after_ms`."""
+
+    name = "escrow.lock.v1"
+    stream = WORK
+    writer = "settler"
+
+    offer: Signed
+    bolt11s: tuple[str, ...]
+    payee: str
+    not_after_ms: int
+    fee_limit_msat: int
+    """Routing fee per rung, at most."""
+    cltv_limit: int
+
+
+# --- facts of the invoicer --------------------------------------------------------------------------------------------
+
+
+class FeeSettled(Event, frozen=True, kw_only=True):
+    """A fee invoice was paid, whether or not it is ever presented."""
+
+    name = "fee.settled.v1"
+    writer = "invoicer"
+
+    payment_hash: str
+    amount_msat: int
+    settle_index: int
+
+    def key(self) -> str:
+        return self.payment_hash
+
+
+class EscrowDispatched(RungEvent, frozen=True, kw_only=True):
+    """A rung's payment is in flight at our node (or was found so)."""
+
+    name = "escrow.dispatched.v1"
+    writer = "invoicer"
+
+    payment_hash: str
+    status: str
+
+
+class EscrowRefused(SubmissionEvent, frozen=True, kw_only=True):
+    """A hint that the ladder was not sent, and why. Only LND's FAILED, or NotFound a minute on, is proof."""
+
+    name = "escrow.refused.v1"
+    writer = "invoicer"
+
+    reason: str
+
+
+# --- facts and requests of the attestor -------------------------------------------------------------------------------
+
+
+class OfferMade(SubmissionEvent, frozen=True, kw_only=True):
+    """The oracle's signed `Offer`."""
+
+    name = "offer.made.v1"
+    writer = "attestor"
+
+    offer: Signed
+
+
+class CheckpointPublished(RoundEvent, frozen=True, kw_only=True):
+    """The base of `round`, and what the attestor binds itself to before it can see a gradient."""
+
+    name = "checkpoint.published.v1"
+    writer = "attestor"
+
+    checkpoint: ObjectRef
+    parent: str
+    model_id: str
+    seed_commitment: str
+    reference_previous: int
+    held_out_before: int
+    """Held-out loss of the parent, nano-nats per token; equal to `held_out_after` for the first checkpoint."""
+    held_out_after: int
+    accepted: tuple[str, ...]
+
+
+class RejectedEarly(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission that needs no measurement to be refused."""
+
+    commitment: str
+    code: str
+    detail: str
+
+
+class RoundAssessed(RoundEvent, frozen=True, kw_only=True):
+    """What holds for the whole round: order, seed, shards, medians, who is not measured and why."""
+
+    name = "round.assessed.v1"
+    writer = "attestor"
+
+    root: str
+    seed: str
+    shards: tuple[int, ...]
+    median_norms: tuple[float, ...]
+    """Per tensor, L2; payloads above are clipped to it before scoring."""
+    measured: tuple[str, ...]
+    rejected: tuple[RejectedEarly, ...]
+
+
+class GradientMeasure(SubmissionEvent, frozen=True, kw_only=True):
+    """Measure this payload: paired loss drop on the hidden shards at the clipped step."""
+
+    name = "gradient.measure.v1"
+    stream = WORK
+    writer = "attestor"
+
+    peer: str
+    checkpoint: ObjectRef
+    model_id: str
+    payload: ObjectRef
+    median_norms: tuple[float, ...]
+    shards: tuple[int, ...]
+    eval_tokens: int
+    outer_rate_ppm: int
+
+
+class GradientScored(SubmissionEvent, frozen=True, kw_only=True):
+    """The one decision: its signed `Receipt`, and the earned rungs' preimages sealed to the peer."""
+
+    name = "gradient.scored.v1"
+    writer = "attestor"
+
+    peer: str
+    mask: int
+    reward_msat: int
+    verdict: str
+    reasons: tuple[str, ...]
+    receipt: Signed
+    sealed_preimages: tuple[str, ...]
+    """Hex, one per revealed rung, lowest first, each a sealed box to the peer's `seal_to`."""
+
+
+class AggregateItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted payload of a round."""
+
+    commitment: str
+    peer: str
+    payload: ObjectRef
+
+
+class RoundAggregate(RoundEvent, frozen=True, kw_only=True):
+    """Apply the accepted payloads to the checkpoint. Without a checkpoint: make the first one from `init_seed`."""
+
+    name = "round.aggregate.v1"
+    stream = WORK
+    writer = "attestor"
+
+    checkpoint: ObjectRef | None
+    model_id: str
+    items: tuple[AggregateItem, ...]
+    median_norms: tuple[float, ...]
+    outer_rate_ppm: int
+    init_seed: int
+
+
+# --- facts of the workers ---------------------------------------------------------------------------------------------
+
+
+class GradientScreened(SubmissionEvent, frozen=True, kw_only=True):
+    """The payload opened (or did not) and passed (or failed) the cheap checks."""
+
+    name = "gradient.screened.v1"
+    writer = "worker"
+
+    passed: bool
+    code: str
+    detail: str
+    norms: tuple[float, ...]
+    sketch: ObjectRef | None
+    content_key: str
+
+
+class GradientMeasured(SubmissionEvent, frozen=True, kw_only=True):
+    """Paired loss drop on the hidden shards: mean and mean ± 3·SE, nano-nats per token."""
+
+    name = "gradient.measured.v1"
+    writer = "worker"
+
+    drop_mean: int
+    drop_low: int
+    drop_high: int
+    sequences: int
+    tokens: int
+    losses: ObjectRef | None
+    hardware: str
+    failure: str
+    """Not empty when the payload could not be measured; then it is paid nothing and the operator is told."""
+
+
+class RoundAggregated(RoundEvent, frozen=True, kw_only=True):
+    """The next checkpoint, with held-out loss before and after in nano-nats per token."""
+
+    name = "round.aggregated.v1"
+    writer = "worker"
+
+    checkpoint: ObjectRef
+    model_id: str
+    held_out_before: int
+    held_out_after: int
+
+
+# --- questions, asked over core NATS and answered at once ------------------------------------------------------------
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is answered at once, or refused with an error of the tree."""
+
+    name: ClassVar[str]
+    answered_by: ClassVar[str]
+
+
+class FeeMint(Question, frozen=True, kw_only=True):
+    """A plain fee invoice on the coordinator's node."""
+
+    name = "fee.mint.v1"
+    answered_by = "invoicer"
+
+    round: int
+    commitment: str
+    amount_msat: int
+    expiry_s: int
+
+
+class FeeMinted(msgspec.Struct, frozen=True, kw_only=True):
+    """A fee invoice, and when it can no longer be paid."""
+
+    payment_hash: str
+    bolt11: str
+    expires_at_ms: int
+
+
+class SubmissionOpen(Question, frozen=True, kw_only=True):
+    """Spend the token and open the submission. The same request again gets the same answer."""
+
+    name = "submission.open.v1"
+    answered_by = "settler"
+
+    round: int
+    commitment: str
+    peer: str
+    token_id: str
+    payment_hash: str
+    credit: bool
+    """The token is a fee credit's, so no fresh payment stands behind it."""
+    statement: Signed
+    request_hash: str
+    """sha256 of the request's body: another body for the same commitment is a Conflict."""
+
+
+class RegisterLocks(Question, frozen=True, kw_only=True):
+    """The peer's reward invoices, one per rung."""
+
+    name = "escrow.register_locks.v1"
+    answered_by = "settler"
+
+    round: int
+    commitment: str
+    peer: str
+    bolt11s: tuple[str, ...]
+
+
+class RegisterAccepted(Question, frozen=True, kw_only=True):
+    """The peer's signed `Accepted`."""
+
+    name = "escrow.register_accepted.v1"
+    answered_by = "settler"
+
+    round: int
+    commitment: str
+    peer: str
+    accepted: Signed
+
+
+class RegisterUpload(Question, frozen=True, kw_only=True):
+    """The payload has arrived and its commitment was recomputed."""
+
+    name = "submission.register_upload.v1"
+    answered_by = "settler"
+
+    round: int
+    commitment: str
+    peer: str
+    payload: ObjectRef
+
+
+class ReadRound(Question, frozen=True, kw_only=True):
+    """One round; the current one for 0."""
+
+    name = "round.read.v1"
+    answered_by = "settler"
+
+    round: int = 0
+
+
+class RoundView(msgspec.Struct, frozen=True, kw_only=True):
+    """What anybody may know of a round."""
+
+    round: int
+    phase: str
+    """commit, upload, judge or done."""
+    terms: Signed
+    root: Signed | None
+    opened: int
+    uploaded: int
+    scored: int
+    places_left: int
+    available: bool
+    """Whether a fee should be sold now: place, budget, slots and liquidity are left, and our node answers."""
+    unavailable_reason: str
+
+
+class ReadSubmission(Question, frozen=True, kw_only=True):
+    """One submission, as its peer may see it."""
+
+    name = "submission.read.v1"
+    answered_by = "settler"
+
+    round: int
+    commitment: str
+
+
+class RungView(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung, in the settler's books."""
+
+    index: int
+    payment_hash: str
+    amount_msat: int
+    state: str
+
+
+class SubmissionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One submission: the answer to every step, so that a lost reply is read again."""
+
+    round: int
+    commitment: str
+    peer: str
+    state: str
+    """opened, offered, locking, locked, uploaded, scored, ended or failed."""
+    phase: str
+    """The round's phase."""
+    seq: int
+    offer: Signed | None
+    locked: Signed | None
+    upload: Signed | None
+    receipt: Signed | None
+    sealed_preimages: tuple[str, ...]
+    mask: int
+    verdict: str
+    reasons: tuple[str, ...]
+    rungs: tuple[RungView, ...]
+    cancel: tuple[str, ...]
+    """Payment hashes of the rungs that the peer should cancel."""
+    fee_msat: int
+    credit_available: bool
+    trace_id: str
+
+
+class ClaimCredit(Question, frozen=True, kw_only=True):
+    """The credit that stands for a paid fee. Only the peer it was issued to may ask."""
+
+    name = "credit.claim.v1"
+    answered_by = "settler"
+
+    peer: str
+    payment_hash: str
+
+
+class CreditView(msgspec.Struct, frozen=True, kw_only=True):
+    """A credit: a fresh token id over the paid payment hash."""
+
+    payment_hash: str
+    token_id: str
+    peer: str
+    amount_msat: int
+
+
+QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
+    (FeeMint, FeeMinted),
+    (SubmissionOpen, SubmissionView),
+    (RegisterLocks, SubmissionView),
+    (RegisterAccepted, SubmissionView),
+    (RegisterUpload, SubmissionView),
+    (ReadRound, RoundView),
+    (ReadSubmission, SubmissionView),
+    (ClaimCredit, CreditView),
+)
+"""Every question with its answer."""
+
+EVENTS: tuple[type[Event], ...] = (
+    RoundOpened, CommitsClosed, RoundClosed, SubmissionOpened, GradientUploaded, SubmissionExpired, EscrowLocked,
+    EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, CancelRequested, CreditIssued, CreditSpent,
+    OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, OfferMade, CheckpointPublished, RoundAssessed,
+    GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,
+)  # fmt: skip
+"""Every message that rides a stream."""

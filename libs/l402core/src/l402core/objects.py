@@ -1,0 +1,86 @@
+"""The object store behind claim checks: bytes by their sha256. `file://` here; it refuses to return altered bytes."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import Protocol
+
+import anyio.to_thread
+
+from l402core.documents import ObjectRef
+from l402core.errors import Contradiction, TooLarge, Unavailable
+
+
+class ObjectStore(Protocol):
+    """Where large bytes lie."""
+
+    async def put(self, data: bytes) -> ObjectRef: ...
+
+    async def put_stream(self, chunks: AsyncIterable[bytes], *, max_bytes: int) -> ObjectRef:
+        """Store a stream. Raises TooLarge beyond `max_bytes`, with nothing kept."""
+        ...
+
+    async def get(self, ref: ObjectRef) -> bytes:
+        """The bytes, checked against the reference. Raises Unavailable, Contradiction."""
+        ...
+
+
+class FileStore:
+    """Objects as files named by their sha256 below one folder; written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def put(self, data: bytes) -> ObjectRef:
+        """Store bytes. Raises Unavailable when the disk does not take them."""
+
+        return await self.put_stream(_one(data), max_bytes=len(data))
+
+    async def put_stream(self, chunks: AsyncIterable[bytes], *, max_bytes: int) -> ObjectRef:
+        """Store a stream of at most `max_bytes`. Raises TooLarge, Unavailable; then nothing is kept."""
+        part = self._folder / f".{secrets.token_hex(8)}.part"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with part.open("wb") as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > max_bytes:
+                        raise TooLarge("payload_too_large", f"more than {max_bytes} bytes")
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                await anyio.to_thread.run_sync(os.fsync, file.fileno())
+            part.replace(self._folder / digest.hexdigest())
+        except OSError as error:
+            raise Unavailable("disk", f"the object store does not take bytes: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        path = self._folder / digest.hexdigest()
+        return ObjectRef(uri=path.as_uri(), sha256=digest.hexdigest(), size=size)
+
+    async def get(self, ref: ObjectRef) -> bytes:
+        """The object's bytes. Raises Unavailable when missing, Contradiction when altered."""
+        path = self._folder / bytes.fromhex(ref.sha256).hex()
+        try:
+            data = await anyio.to_thread.run_sync(path.read_bytes)
+        except OSError as error:
+            raise Unavailable(
+                "object_missing", f"object {ref.sha256[:16]}… cannot be read: {error.strerror}"
+            ) from error
+        if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise Contradiction("object_altered", f"object {ref.sha256[:16]}… is not the bytes that were stored")
+        return data
+
+
+async def _one(data: bytes) -> AsyncIterable[bytes]:
+    yield data
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store behind a URL. Raises ValueError for a scheme that is not served."""
+    if not url.startswith("file://"):
+        raise ValueError(f"{url!r}: only file:// is served")
+    return FileStore(Path(url.removeprefix("file://")))

@@ -1,0 +1,154 @@
+"""State and outgoing events in one SQL transaction, and the loop that publishes them afterwards.
+
+It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays until the bus has acknowledged it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import event as sa_event
+from sqlalchemy.exc import OperationalError
+
+from l402core import telemetry
+from l402core.errors import Unavailable
+from l402core.events import Event
+
+log = structlog.get_logger()
+R = TypeVar("R")
+BATCH = 200
+
+
+class Publisher(Protocol):
+    """The bus, as far as an outbox needs it."""
+
+    async def publish_raw(
+        self, stream: str, subject: str, message_id: str, body: bytes, *, parent: str = ""
+    ) -> None: ...
+
+
+def outbox_table(metadata: sa.MetaData) -> sa.Table:
+    """The outbox, one per database."""
+    return sa.Table(
+        "outbox",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("stream", sa.String(16), nullable=False),
+        sa.Column("subject", sa.String(255), nullable=False),
+        sa.Column("message_id", sa.String(255), nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+    )
+
+
+class Database:
+    """One SQL database. Transactions are plain functions, run one at a time off the event loop."""
+
+    def __init__(self, url: str, outbox: sa.Table) -> None:
+        self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+        self._outbox = outbox
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
+        self._waiting = asyncio.Event()
+        if self.engine.dialect.name == "sqlite":
+            sa_event.listen(self.engine, "connect", _sqlite_pragmas)
+            sa_event.listen(self.engine, "begin", _begin_immediate)
+
+    async def transact(self, work: Callable[["Transaction"], R]) -> R:
+        """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
+        parent = telemetry.traceparent()
+
+        def run() -> tuple[R, bool]:
+            with self.engine.begin() as connection:
+                transaction = Transaction(connection, self._outbox, parent)
+                return work(transaction), transaction.spoke
+
+        try:
+            result, spoke = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        except OperationalError as error:
+            raise Unavailable("database", f"the database does not take the change: {error.orig}") from error
+        if spoke:
+            self._waiting.set()
+        return result
+
+    async def publish_forever(self, publisher: Publisher) -> None:
+        """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
+        self._waiting.set()
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            try:
+                while await self._publish_batch(publisher):
+                    pass
+            except Unavailable as error:
+                log.warning("outbox.waits", detail=error.detail)
+                await asyncio.sleep(0.5)
+                self._waiting.set()
+
+    async def _publish_batch(self, publisher: Publisher) -> bool:
+        rows = await self.transact(lambda tx: tx.rows(sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)))
+        for row in rows:
+            await publisher.publish_raw(row.stream, row.subject, row.message_id, row.body, parent=row.traceparent)
+        if rows:
+            done = [row.id for row in rows]
+            await self.transact(lambda tx: tx.execute(sa.delete(self._outbox).where(self._outbox.c.id.in_(done))))
+        return bool(rows)
+
+    def close(self) -> None:
+        """Wait for the transaction in hand, then let go of the file."""
+        self._thread.shutdown()
+        self.engine.dispose()
+
+
+class Transaction:
+    """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
+
+    def __init__(self, connection: sa.Connection, outbox: sa.Table, parent: str) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._parent = parent
+        self.spoke = False
+
+    def execute(self, statement: sa.Executable, values: Any = None) -> int:
+        """Run a statement; the number of rows it changed."""
+        return self._connection.execute(statement, values).rowcount
+
+    def row(self, query: sa.Select[Any]) -> sa.Row[Any] | None:
+        """The first row, if any."""
+        return self._connection.execute(query).first()
+
+    def rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+        """All rows."""
+        return list(self._connection.execute(query))
+
+    def scalar(self, query: sa.Select[Any]) -> Any:
+        """The first row's first column; None without a row."""
+        return self._connection.execute(query).scalar()
+
+    def say(self, event: Event, *, parent: str = "") -> None:
+        """Send an event when this transaction commits. `parent` overrides the current trace."""
+        self.spoke = True
+        self._connection.execute(
+            sa.insert(self._outbox),
+            {
+                "stream": event.stream,
+                "subject": event.subject,
+                "message_id": event.message_id,
+                "body": msgspec.json.encode(event),
+                "traceparent": parent or self._parent,
+            },
+        )
+
+
+def _sqlite_pragmas(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see below
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take the write lock at once: a transaction that reads and then writes must not lose a race in between."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
