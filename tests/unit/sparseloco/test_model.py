@@ -66,7 +66,9 @@ def test_the_model_id_names_shapes_and_heads() -> None:
 
 
 @pytest.mark.parametrize(
-    "tensors", [(), (("a", (2, 2, 2)),), (("a", (0,)),), (("a", (2,)), ("a", (3,)))], ids=["none", "3-D", "empty", "twice"]
+    "tensors",
+    [(), (("a", (2, 2, 2)),), (("a", (0,)),), (("a", (2,)), ("a", (3,)))],
+    ids=["none", "3-D", "empty", "twice"],
 )
 def test_a_spec_that_the_codec_cannot_hold_is_refused(tensors: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
     """Only distinct 1-D and 2-D tensors with elements."""
