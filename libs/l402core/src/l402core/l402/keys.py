@@ -42,6 +42,9 @@ class RootKeys(msgspec.Struct, frozen=True, kw_only=True):
         if any(len(i) != KEY_ID_BYTES or len(key.reveal()) != ROOT_KEY_BYTES for i, key in self.keys.items()):
             raise ValueError(f"a root key has {ROOT_KEY_BYTES} bytes and an id of {KEY_ID_BYTES}")
 
+    def __repr__(self) -> str:
+        return f"RootKeys(active={self.active.hex()}, keys={sorted(key_id.hex() for key_id in self.keys)})"
+
     def new_token_id(self, rng_bytes: Callable[[int], bytes]) -> bytes:
         """32 bytes: the active key's id, then 28 random ones."""
         return self.active + rng_bytes(TOKEN_ID_BYTES - KEY_ID_BYTES)

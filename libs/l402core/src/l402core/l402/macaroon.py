@@ -67,7 +67,7 @@ def append(macaroon: Macaroon, caveat: bytes) -> Macaroon:
 
 
 def verify_signature(macaroon: Macaroon, root_key: Secret) -> bool:
-    """Whether this root key signed exactly this identifier and these caveats, in this order; compared in constant time."""
+    """Whether this root key signed exactly this identifier and these caveats, in this order. Constant time."""
     signature = hmac.digest(
         hmac.digest(b"macaroons-key-generator", root_key.reveal(), "sha256"), macaroon.identifier, "sha256"
     )
