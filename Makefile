@@ -46,8 +46,8 @@ docs: setup ## build the documentation into site/ and check what is generated ag
 	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m l402train.docs --check
 
-bench: setup ## measure on this machine: every benchmarks/bench_*.py
-	@for bench in $(wildcard benchmarks/bench_*.py); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
+bench: setup ## measure on this machine: every program in benchmarks/
+	@for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
 
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning
