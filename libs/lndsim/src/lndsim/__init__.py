@@ -1,1 +1,9 @@
 """A simulated Lightning network that speaks LND's gRPC over TLS with macaroons."""
+
+from lndsim.clock import VirtualClock, wall_clock
+from lndsim.control import Control
+from lndsim.network import Network
+from lndsim.refusal import Refusal
+from lndsim.simulation import Simulation
+
+__all__ = ["Control", "Network", "Refusal", "Simulation", "VirtualClock", "wall_clock"]

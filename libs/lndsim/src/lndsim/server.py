@@ -1,0 +1,117 @@
+"""One node's gRPC server: TLS, a macaroon on every call, and the table of URIs it answers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+from l402core.lnd.stubs import SERVICES, message_class
+
+from lndsim.clock import Clock
+from lndsim.macaroon import Bakery, Permission
+from lndsim.refusal import Code, Refusal
+from lndsim.service import LndService
+
+TABLE: Final[dict[str, tuple[Permission | None, str]]] = {
+    "/lnrpc.Lightning/GetInfo": (("info", "read"), "get_info"),
+    "/lnrpc.Lightning/AddInvoice": (("invoices", "write"), "add_invoice"),
+    "/lnrpc.Lightning/LookupInvoice": (("invoices", "read"), "lookup_invoice"),
+    "/lnrpc.Lightning/ListInvoices": (("invoices", "read"), "list_invoices"),
+    "/lnrpc.Lightning/SubscribeInvoices": (("invoices", "read"), "subscribe_invoices"),
+    "/lnrpc.Lightning/DecodePayReq": (("offchain", "read"), "decode_pay_req"),
+    "/lnrpc.Lightning/ListPayments": (("offchain", "read"), "list_payments"),
+    "/lnrpc.Lightning/ListChannels": (("offchain", "read"), "list_channels"),
+    "/lnrpc.Lightning/ChannelBalance": (("offchain", "read"), "channel_balance"),
+    "/lnrpc.Lightning/WalletBalance": (("onchain", "read"), "wallet_balance"),
+    "/lnrpc.Lightning/BakeMacaroon": (("macaroon", "generate"), "bake_macaroon"),
+    "/invoicesrpc.Invoices/AddHoldInvoice": (("invoices", "write"), "add_hold_invoice"),
+    "/invoicesrpc.Invoices/SettleInvoice": (("invoices", "write"), "settle_invoice"),
+    "/invoicesrpc.Invoices/CancelInvoice": (("invoices", "write"), "cancel_invoice"),
+    "/invoicesrpc.Invoices/LookupInvoiceV2": (("invoices", "write"), "lookup_invoice_v2"),
+    "/invoicesrpc.Invoices/SubscribeSingleInvoice": (("invoices", "read"), "subscribe_single_invoice"),
+    "/routerrpc.Router/SendPaymentV2": (("offchain", "write"), "send_payment_v2"),
+    "/routerrpc.Router/TrackPaymentV2": (("offchain", "read"), "track_payment_v2"),
+    "/routerrpc.Router/TrackPayments": (("offchain", "read"), "track_payments"),
+    "/chainrpc.ChainNotifier/RegisterBlockEpochNtfn": (("onchain", "read"), "register_block_epoch_ntfn"),
+    "/lnrpc.State/GetState": (None, "get_state"),
+}
+"""Every URI with LND's permission for it (None: open to all, as in LND) and the method that answers."""
+
+_STATUS: Final = {code: grpc.StatusCode[code.name] for code in Code}
+_OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.keepalive_permit_without_calls", 1))
+
+
+class NodeServer:
+    """Serves one node on a loopback port."""
+
+    def __init__(self, service: LndService, bakery: Bakery, clock: Clock, certificate: bytes, key: bytes) -> None:
+        self._service = service
+        self._bakery = bakery
+        self._clock = clock
+        self._credentials = grpc.ssl_server_credentials([(key, certificate)])
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, port: int = 0) -> int:
+        """Listen; returns the port. Raises RuntimeError when the port is taken."""
+        server = grpc.aio.server(options=list(_OPTIONS))
+        server.add_generic_rpc_handlers(tuple(self._handlers()))
+        bound = server.add_secure_port(f"127.0.0.1:{port}", self._credentials)
+        await server.start()
+        self._server = server
+        return bound
+
+    async def stop(self) -> None:
+        """Cut all calls and streams at once, as a stopping LND does."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    def _handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for uri, (permission, name) in TABLE.items():
+            service, _, method = uri.lstrip("/").partition("/")
+            described = SERVICES[service].methods_by_name[method]
+            answer = getattr(self._service, name)
+            make, handler = (
+                (grpc.unary_stream_rpc_method_handler, self._stream(uri, permission, answer))
+                if described.server_streaming
+                else (grpc.unary_unary_rpc_method_handler, self._unary(uri, permission, answer))
+            )
+            by_service.setdefault(service, {})[method] = make(
+                handler,
+                request_deserializer=message_class(described.input_type).FromString,
+                response_serializer=message_class(described.output_type).SerializeToString,
+            )
+        return [grpc.method_handlers_generic_handler(name, methods) for name, methods in by_service.items()]
+
+    def _unary(
+        self, uri: str, permission: Permission | None, answer: Callable[[Any], Any]
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def handler(request: Any, context: Any) -> Any:
+            try:
+                self._admit(uri, permission, context)
+                return answer(request)
+            except Refusal as refusal:
+                return await context.abort(_STATUS[refusal.code], refusal.sentence)
+
+        return handler
+
+    def _stream(
+        self, uri: str, permission: Permission | None, answer: Callable[[Any], AsyncIterator[Any]]
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def handler(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                self._admit(uri, permission, context)
+                async for message in answer(request):
+                    yield message
+            except Refusal as refusal:
+                await context.abort(_STATUS[refusal.code], refusal.sentence)
+
+        return handler
+
+    def _admit(self, uri: str, permission: Permission | None, context: Any) -> None:
+        if permission is None:
+            return
+        macaroons = [value for key, value in context.invocation_metadata() if key == "macaroon"]
+        if len(macaroons) != 1:
+            raise Refusal(f"expected 1 macaroon, got {len(macaroons)}")
+        self._bakery.admit(macaroons[0], [permission], uri, self._clock())
