@@ -9,15 +9,15 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import torch
-from l402_oracle.measure import Measurer, Stopping, clipped, mean_loss, screen
-from l402_oracle.scoring import Decision, Interval, PayRules, Reason, decide, interval, is_improvement, reference
-from l402_oracle.similarity import duplicates, likeness, sketch
+from l402_oracle.measure import Measurer, clipped, mean_loss, screen
+from l402_oracle.scoring import Decision, Interval, PayRules, Reason, decide, is_improvement, reference
+from l402_oracle.similarity import Sketch, duplicates, likeness, sketch
 from sparseloco import defaults, wire
 from sparseloco.codec import compress
-from sparseloco.data import Corpus, held_out_windows, hidden_shards, load_corpus, train_batches, train_shard
+from sparseloco.data import held_out_windows, hidden_shards, load_corpus, train_batches, train_shard
 from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, sha256_of
 from sparseloco.outer import aggregate, median_norms, outer_step
 from sparseloco.sparse import Sparse, Update, expand
@@ -74,129 +74,123 @@ def main() -> None:
 
 def run_seed(seed: int, rounds: int, settings: Settings) -> dict[str, object]:
     """One run's summary."""
-    corpus = load_corpus()
-    peers = [_peer(corpus, seed, number, kind, settings) for number, kind in enumerate(KINDS)]
-    theta, held_out = init_parameters(seed), held_out_windows(corpus)
-    losses, previous, misses = [mean_loss(theta, held_out)], None, 0
+    network = Network(seed, settings)
+    losses = [network.held_out_loss()]
     for number in range(rounds):
-        theta, previous, missed = _round(corpus, peers, theta, previous, seed, number, settings)
-        misses += missed
-        losses.append(mean_loss(theta, held_out))
+        network.play(number)
+        losses.append(network.held_out_loss())
         print(f"  seed {seed} round {number}: held-out {losses[-2]:.3f} -> {losses[-1]:.3f}", flush=True)
-    net = {peer.name: peer.earned_sat - rounds * FEE_SAT for peer in peers}
+    net = {peer.name: peer.earned_sat - rounds * FEE_SAT for peer in network.peers}
+    honest = {peer.name for peer in network.peers if peer.kind == "honest"}
     return {
         "seed": seed,
         "held_out": [round(loss, 3) for loss in losses],
         "falls_every_round": all(after < before for before, after in pairwise(losses)),
         "net_sat": net,
-        "rejected_or_unpaid_honest": misses,
-        "honest_gain": all(net[peer.name] > 0 for peer in peers if peer.kind == "honest"),
-        "cheats_paid_nothing": all(peer.earned_sat == 0 for peer in peers if peer.kind != "honest"),
+        "honest_rounds_below_the_fee": network.misses,
+        "honest_gain": all(net[name] > 0 for name in honest),
+        "cheats_paid_nothing": all(peer.earned_sat == 0 for peer in network.peers if peer.name not in honest),
     }
 
 
-def _peer(corpus: Corpus, seed: int, number: int, kind: str, settings: Settings) -> Peer:
-    key = hashlib.sha256(f"peer {seed} {number}".encode()).digest()
-    return Peer(f"{kind}{number}", kind, key, train_shard(corpus, key, settings.blocks))
+class Network:
+    """One seed's peers and model, without anything between them."""
 
+    def __init__(self, seed: int, settings: Settings) -> None:
+        self.corpus = load_corpus()
+        self.seed, self.settings = seed, settings
+        self.peers = [self._peer(number, kind) for number, kind in enumerate(KINDS)]
+        self.theta = init_parameters(seed)
+        self.reference: float | None = None
+        self.misses = 0
 
-def _round(
-    corpus: Corpus, peers: list[Peer], theta: Tensor, previous: float | None, seed: int, number: int, settings: Settings
-) -> tuple[Tensor, float | None, int]:
-    started = time.perf_counter()
-    checkpoint = sha256_of(checkpoint_bytes(theta, SPEC, number))
-    payloads: dict[str, bytes] = {}
-    for peer in peers:
-        sparse = _work(peer, peers, theta, seed, number, settings, payloads, checkpoint)
-        payloads[peer.name] = wire.pack(sparse, SPEC, _binding(peer, number, checkpoint))
-    trained = time.perf_counter()
-    sparse_of = {
-        peer.name: wire.unpack(payloads[peer.name], SPEC, _binding(peer, number, checkpoint)).sparse for peer in peers
-    }
-    updates = {name: expand(sparse, SPEC) for name, sparse in sparse_of.items()}
-    sketches = [(name, sketch(sparse, SPEC)) for name, sparse in sparse_of.items()]
-    copies = duplicates(sketches)
-    medians = median_norms([update.norms() for name, update in updates.items() if name not in copies])
-    fair = {name: clipped(update, medians) for name, update in updates.items()}
-    shard_seed = hashlib.sha256(f"shards {seed} {number}".encode()).digest()
-    measured = _measure(corpus, theta, fair, set(copies), hidden_shards(corpus, shard_seed, settings.shards), settings)
-    accepted = {name: seen for name, seen in measured.items() if is_improvement(seen)}
-    rules = PayRules(defaults.PHI_PPM)
-    now = reference([seen.mean for seen in accepted.values()], rules.phi_ppm, previous)
-    misses, paid = 0, []
-    for peer in peers:
-        faults = [Reason("duplicate", "It repeats an earlier update.")] if peer.name in copies else []
-        faults += screen(updates[peer.name].norms())
-        decision = decide(measured.get(peer.name), faults, now, rules)
-        _remember(peer, decision)
-        paid += [peer] if decision.verdict == "accepted" else []
-        misses += peer.kind == "honest" and decision.units * UNIT_SAT < FEE_SAT
-        _show(peer, measured.get(peer.name), decision, updates[peer.name])
-    closest = [
-        (likeness(a, b), n, m)
-        for i, (n, a) in enumerate(sketches)
-        for m, b in sketches[:i]
-        if n.startswith("honest") and m.startswith("honest")
-    ]
-    print(
-        f"    reference {now}; honest overlap ≤ {max(c[0].overlap for c in closest):.2f},"
-        f" cosine ≤ {max(c[0].cosine for c in closest):.2f}"
-    )
-    if paid:
-        mean = aggregate({peer.key: fair[peer.name] for peer in paid}, SPEC.numel)
-        theta = outer_step(theta, mean, settings.alpha)
-    print(f"    train {trained - started:.1f} s, judge {time.perf_counter() - trained:.1f} s (one thread)")
-    return theta, now, misses
+    def held_out_loss(self) -> float:
+        """Nats per token on the held-out split."""
+        return mean_loss(self.theta, held_out_windows(self.corpus))
 
+    def play(self, number: int) -> None:
+        """One round: train, pack, unpack, compare, clip, measure, pay, aggregate."""
+        started = time.perf_counter()
+        sparse_of = self._submitted(number)
+        trained = time.perf_counter()
+        updates = {name: expand(sparse, SPEC) for name, sparse in sparse_of.items()}
+        sketches = [(name, sketch(sparse, SPEC)) for name, sparse in sparse_of.items()]
+        copies = duplicates(sketches)
+        medians = median_norms([update.norms() for name, update in updates.items() if name not in copies])
+        fair = {name: clipped(update, medians) for name, update in updates.items() if name not in copies}
+        seen = self._measured(fair, number)
+        rules = PayRules(defaults.PHI_PPM)
+        drops = [each.mean for each in seen.values() if is_improvement(each)]
+        self.reference = reference(drops, rules.phi_ppm, self.reference)
+        paid: dict[bytes, Update] = {}
+        for peer in self.peers:
+            faults = [Reason("duplicate", "It repeats an earlier update.")] if peer.name in copies else []
+            faults += screen(updates[peer.name].norms())
+            decision = decide(seen.get(peer.name), faults, self.reference, rules)
+            self._book(peer, decision)
+            _show(peer, seen.get(peer.name), decision, updates[peer.name])
+            if decision.verdict == "accepted":
+                paid[peer.key] = fair[peer.name]
+        self.theta = outer_step(self.theta, aggregate(paid, SPEC.numel), self.settings.alpha)
+        judged = time.perf_counter()
+        print(f"    reference {self.reference}; {_closest_honest(sketches)}")
+        print(f"    train {trained - started:.1f} s, judge {judged - trained:.1f} s (one thread)")
 
-def _work(
-    peer: Peer, peers: list[Peer], theta: Tensor, seed: int, number: int, settings: Settings,
-    payloads: dict[str, bytes], checkpoint: bytes,
-) -> Sparse:  # fmt: skip
-    if peer.kind == "copy":
-        return wire.unpack(payloads[peers[0].name], SPEC, _binding(peers[0], number, checkpoint)).sparse
-    if peer.kind == "noise":
-        generator = torch.Generator().manual_seed(seed * 1000 + number)
-        delta = torch.randn(SPEC.numel, generator=generator) * 0.01
-        return compress(delta, torch.zeros(SPEC.numel), SPEC)[0]
-    batches = train_batches(peer.shard, peer.key, number, settings.steps)
-    delta = inner_steps(theta, batches, peer.state, lr=settings.lr, warmup_steps=settings.warmup).delta
-    if peer.kind == "flip":
-        return compress(-delta, torch.zeros(SPEC.numel), SPEC)[0]
-    sparse, peer.kept = compress(delta, peer.feedback, SPEC, beta=settings.beta)
-    return sparse
+    def _submitted(self, number: int) -> dict[str, Sparse]:
+        """What each peer's bytes say, in the order of commitment."""
+        checkpoint = sha256_of(checkpoint_bytes(self.theta, SPEC, number))
+        arrived: dict[str, Sparse] = {}
+        for peer in self.peers:
+            binding = wire.Binding(number, checkpoint, peer.key, defaults.TOP_K)
+            payload = wire.pack(self._work(peer, number, arrived), SPEC, binding)
+            arrived[peer.name] = wire.unpack(payload, SPEC, binding).sparse
+        return arrived
 
+    def _work(self, peer: Peer, number: int, arrived: dict[str, Sparse]) -> Sparse:
+        nothing = torch.zeros(SPEC.numel)
+        if peer.kind == "copy":
+            return arrived[self.peers[0].name]
+        if peer.kind == "noise":
+            generator = torch.Generator().manual_seed(self.seed * 1000 + number)
+            return compress(torch.randn(SPEC.numel, generator=generator) * 0.01, nothing, SPEC)[0]
+        batches = train_batches(peer.shard, peer.key, number, self.settings.steps)
+        result = inner_steps(
+            self.theta, batches, peer.state, lr=self.settings.lr, warmup_steps=self.settings.warmup
+        )  # fmt: skip
+        if peer.kind == "flip":
+            return compress(-result.delta, nothing, SPEC)[0]
+        sparse, peer.kept = compress(result.delta, peer.feedback, SPEC, beta=self.settings.beta)
+        return sparse
 
-def _measure(
-    corpus: Corpus,
-    theta: Tensor,
-    fair: dict[str, Update],
-    copies: set[str],
-    shards: tuple[int, ...],
-    settings: Settings,
-) -> dict[str, Interval]:
-    measurer = Measurer(theta, corpus)
-    seen = {
-        name: measurer.measure(update, shards, Stopping(), settings.alpha)
-        for name, update in fair.items()
-        if name not in copies
-    }
-    return {name: interval(measured.drops) for name, measured in seen.items()}
+    def _measured(self, fair: dict[str, Update], number: int) -> dict[str, Interval]:
+        seed = hashlib.sha256(f"shards {self.seed} {number}".encode()).digest()
+        shards = hidden_shards(self.corpus, seed, self.settings.shards)
+        measurer = Measurer(self.theta, self.corpus)
+        return {
+            name: measurer.measure(update, shards, alpha=self.settings.alpha).interval for name, update in fair.items()
+        }
 
+    def _book(self, peer: Peer, decision: Decision) -> None:
+        peer.earned_sat += decision.units * UNIT_SAT
+        peer.feedback = peer.kept if decision.verdict == "accepted" else torch.zeros(SPEC.numel)
+        self.misses += peer.kind == "honest" and decision.units * UNIT_SAT < FEE_SAT
 
-def _binding(peer: Peer, number: int, checkpoint: bytes) -> wire.Binding:
-    return wire.Binding(number, checkpoint, peer.key, defaults.TOP_K)
-
-
-def _remember(peer: Peer, decision: Decision) -> None:
-    peer.earned_sat += decision.units * UNIT_SAT
-    peer.feedback = peer.kept if decision.verdict == "accepted" else torch.zeros(SPEC.numel)
+    def _peer(self, number: int, kind: str) -> Peer:
+        key = hashlib.sha256(f"peer {self.seed} {number}".encode()).digest()
+        return Peer(f"{kind}{number}", kind, key, train_shard(self.corpus, key, self.settings.blocks))
 
 
 def _show(peer: Peer, seen: Interval | None, decision: Decision, update: Update) -> None:
     drop = f"{seen.mean:+.4f} ± {3 * seen.se:.4f} (z {seen.mean / seen.se:5.1f}, n {seen.n})" if seen else ""
     norm = sum(n * n for n in update.norms()) ** 0.5
     print(f"    {peer.name:8} {drop:40} norm {norm:6.2f} {decision.units:3d} units  {decision.reasons[0].code}")
+
+
+def _closest_honest(sketches: list[tuple[str, Sketch]]) -> str:
+    honest = [each for name, each in sketches if name.startswith("honest")]
+    pairs = [likeness(a, b) for a, b in combinations(honest, 2)]
+    overlap, cosine = max(pair.overlap for pair in pairs), max(pair.cosine for pair in pairs)
+    return f"honest pairs overlap at most {overlap:.2f}, cosine {cosine:.2f}"
 
 
 if __name__ == "__main__":
