@@ -15,7 +15,8 @@ MAX_ENTRY_BYTES = 1 << 20
 class Journal:
     """Length-prefixed MessagePack entries. An entry is in the file, safe from `kill -9`, when `append` returns.
 
-    One process at a time: opening raises RuntimeError while another has it. A torn entry at the end was never acknowledged and is cut off when the file is opened again.
+    A torn entry at the end was never acknowledged and is cut off when the file is opened again.
+    One process at a time: opening raises RuntimeError while another has the file.
     """
 
     def __init__(self, path: Path) -> None:

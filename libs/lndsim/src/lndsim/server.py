@@ -65,7 +65,7 @@ class NodeServer:
             await self._server.stop(None)
             self._server = None
 
-    def _handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    def _handlers(self) -> "list[grpc.GenericRpcHandler[Any, Any]]":
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for uri, (permission, name) in TABLE.items():
             service, _, method = uri.lstrip("/").partition("/")
