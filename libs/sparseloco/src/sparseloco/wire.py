@@ -215,7 +215,7 @@ def unpack_positions(view: memoryview, entries: int, at: int) -> NDArray[np.uint
     raw = np.zeros(-(-entries // 2) * 3, dtype=np.uint16)
     raw[: len(view)] = np.frombuffer(view, dtype=np.uint8)
     low, middle, high = raw.reshape(-1, 3).T
-    both = np.stack([low | (middle & 0xF) << 8, middle >> 4 | high << 4], axis=1).reshape(-1)
+    both = np.stack([low | (middle & 0xF) << 8, middle >> 4 | high << 4], axis=1).reshape(-1).astype(np.uint16)
     if both[entries:].any():
         raise PayloadError(at + len(view) - 1, "a bit is set beyond the last position")
     return both[:entries]
