@@ -70,6 +70,8 @@ class Network:
 
     def _do(self, operation: str, **arguments: Any) -> Any:
         """Journal, let time pass, act. The journal comes first: what was answered can be told again."""
+        if operation != "add_node" and "name" in arguments and arguments["name"] not in self.nodes:
+            raise KeyError(arguments["name"])
         self._now_ns = max(self._now_ns, self.clock())
         if self._journal is not None:
             self._journal.append([operation, self._now_ns, arguments])
@@ -129,7 +131,7 @@ class Network:
     def tick(self) -> None:
         """Let time pass: expired invoices are canceled, payments past their deadline fail."""
         due = [queue[0][0] for queue in (self._expiries, self._deadlines) if queue]
-        if due and min(due) <= self.clock():
+        if due and min(due) < self.clock():
             self._do("tick")
 
     def _tick(self) -> None:

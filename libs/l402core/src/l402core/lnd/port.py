@@ -52,6 +52,12 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     preimage: bytes | None = None
     htlc_expiry_heights: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"PaymentView({self.payment_hash.hex()}, {self.status}, amount_msat={self.amount_msat}, "
+            f"fee_msat={self.fee_msat}, failure={self.failure!r})"
+        )
+
 
 class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     """One channel as this node sees it."""
@@ -79,7 +85,11 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LightningNode(Protocol):
-    """One node. Every method may raise `Unavailable`; those of an effect may then have had it (UNKNOWN)."""
+    """One node. Every method may raise `Unavailable`; those of an effect may then have had it (UNKNOWN).
+
+    Every method raises `Unauthorized` (code `lnd_macaroon`) when the macaroon does not allow it, and `Malformed` (code
+    `lnd_refused`) for terms that LND refuses; nothing was done then.
+    """
 
     async def info(self) -> NodeInfo: ...
 
@@ -106,17 +116,26 @@ class LightningNode(Protocol):
         ...
 
     def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]:
-        """SubscribeSingleInvoice: the current state first; ends after a final one. Raises Unavailable when cut."""
+        """SubscribeSingleInvoice: the current state first; ends after a final one. Raises Unavailable when cut.
+
+        For a hash the node does not know yet it waits in silence.
+        """
         ...
 
     def watch_invoices(self, *, settle_index: int) -> AsyncIterator[InvoiceView]:
-        """SubscribeInvoices from after `settle_index`, SETTLED ones only. Raises Unavailable when cut."""
+        """SubscribeInvoices from after `settle_index`, SETTLED ones only. Raises Unavailable when cut.
+
+        As in LND, 0 brings none of the past: whoever has booked nothing yet also looks at `list_invoices`, or passes
+        the index of the first one he did book less one.
+        """
         ...
 
     async def pay(
         self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int, max_parts: int = 1
     ) -> PaymentView:
-        """SendPaymentV2 until the first update that is IN_FLIGHT with an HTLC, or final.
+        """SendPaymentV2 until the first update that is IN_FLIGHT with an HTLC, or final; UNKNOWN if none comes in time.
+
+        A `cltv_limit` of 0 is LND's own limit. Raises TooLate for an expired invoice, Conflict for a payment to oneself.
 
         "already exists", "in transition" and "already paid" are answers: the payment's present view.
         """
