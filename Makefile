@@ -35,12 +35,9 @@ demo: setup ## the whole network on this machine, real training, paid for: make 
 test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-lint: setup ## ruff, import contracts, mypy --strict, pyright
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
-	$(BIN)/mypy $(PYTHON_TREES)
-	$(BIN)/pyright
+lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
+	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \
+		echo "== $$check"; $(BIN)/$$check || failed=1; done; exit $$failed
 
 docs: setup ## build the documentation into site/ and check what is generated against the code
 	$(BIN)/mkdocs build --strict --quiet
