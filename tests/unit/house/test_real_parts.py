@@ -1,0 +1,25 @@
+"""What a missing real part means: a skip for a person, a failure for CI."""
+
+import pytest
+
+from tests.support.real import require_real
+
+
+def test_a_part_that_is_there_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing happens, whoever asks."""
+    monkeypatch.setenv("REQUIRE_REAL", "1")
+    require_real(True, "lnd")
+
+
+def test_a_missing_part_skips_and_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On somebody's laptop the test is skipped with the part's name."""
+    monkeypatch.delenv("REQUIRE_REAL", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="missing: lnd"):
+        require_real(False, "lnd")
+
+
+def test_a_missing_part_fails_where_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under REQUIRE_REAL=1 no check disappears."""
+    monkeypatch.setenv("REQUIRE_REAL", "1")
+    with pytest.raises(pytest.fail.Exception, match="lnd"):
+        require_real(False, "lnd")
