@@ -36,7 +36,6 @@ class Peer:
     name: str
     kind: str
     key: bytes
-    shard: bytes
     state: AdamState = field(default_factory=lambda: AdamState.fresh(SPEC.numel))
     feedback: Tensor = field(default_factory=lambda: torch.zeros(SPEC.numel))
     kept: Tensor = field(default_factory=lambda: torch.zeros(SPEC.numel))
@@ -153,7 +152,10 @@ class Network:
         if peer.kind == "noise":
             generator = torch.Generator().manual_seed(self.seed * 1000 + number)
             return compress(torch.randn(SPEC.numel, generator=generator) * 0.01, nothing, SPEC)[0]
-        batches = train_batches(peer.shard, peer.key, number, self.settings.steps)
+        # each round has terms of its own, so each round draws each peer a new shard
+        shard_key = hashlib.sha256(f"terms {self.seed} {number}".encode() + peer.key).digest()
+        shard = train_shard(self.corpus, shard_key, self.settings.blocks)
+        batches = train_batches(shard, peer.key, number, self.settings.steps)
         result = inner_steps(
             self.theta, batches, peer.state, lr=self.settings.lr, warmup_steps=self.settings.warmup
         )  # fmt: skip
@@ -177,7 +179,7 @@ class Network:
 
     def _peer(self, number: int, kind: str) -> Peer:
         key = hashlib.sha256(f"peer {self.seed} {number}".encode()).digest()
-        return Peer(f"{kind}{number}", kind, key, train_shard(self.corpus, key, self.settings.blocks))
+        return Peer(f"{kind}{number}", kind, key)
 
 
 def _show(peer: Peer, seen: Interval | None, decision: Decision, update: Update) -> None:

@@ -1,6 +1,7 @@
 """How much one update lowers the loss: paired, on hidden shards, in place, undone to the bit. It knows no money.
 
-The same tokens before and after, in batches of one canonical shape, because batch size alone changes bits.
+The same tokens before and after, in batches of one canonical shape, because batch size alone changes bits; so does
+the number of threads, which the caller sets (torch.set_num_threads) and the receipt names.
 """
 
 import math
