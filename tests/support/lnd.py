@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -131,7 +132,9 @@ def _program(command: list[str], folder: Path) -> Iterator[Callable[[], None]]:
     """Run one program; yields a check that raises StartError once it has ended by itself."""
     log = folder / "output.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*_ending_with_us(), *command], cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
 
     def check() -> None:
         if process.poll() is not None:
@@ -147,6 +150,12 @@ def _program(command: list[str], folder: Path) -> Iterator[Callable[[], None]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_TIMEOUT_S)
+
+
+def _ending_with_us() -> list[str]:
+    """A prefix that ends a program when this process is killed and cannot end it itself; nothing where there is none."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def _wait_until(answer: Callable[[], T], check: Callable[[], None]) -> T:
