@@ -1,0 +1,99 @@
+"""What the contract asks of a network to be tried: four nodes, their endpoints, and someone who mines."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import grpc
+import pytest
+from l402core.errors import L402Error
+from l402core.lnd.wire import LndEndpoint, Wire
+from lndsim import Simulation
+
+CAPACITY_MSAT = 16_000_000_000
+"""Of both channels, alice → bob → carol; all of it is with the openers at first. Dave has none."""
+PATIENCE_S = 20.0
+
+T = TypeVar("T")
+
+
+class Backend(Protocol):
+    """Alice has a channel to bob, bob one to carol, dave none."""
+
+    def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint: ...
+
+    async def mine(self, blocks: int) -> None: ...
+
+
+class SimBackend:
+    """lndsim, in this process."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    async def build(self) -> None:
+        """Four nodes and two channels."""
+        for name in ("alice", "bob", "carol", "dave"):
+            await self._simulation.add_node(name)
+        self._simulation.network.open_channel("alice", "bob", CAPACITY_MSAT)
+        self._simulation.network.open_channel("bob", "carol", CAPACITY_MSAT)
+
+    def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint:
+        return self._simulation.endpoint(name, macaroon)
+
+    async def mine(self, blocks: int) -> None:
+        self._simulation.network.mine(blocks)
+
+
+def a_secret() -> tuple[bytes, bytes]:
+    """A fresh preimage and its hash: networks are shared, hashes never."""
+    preimage = secrets.token_bytes(32)
+    return preimage, hashlib.sha256(preimage).digest()
+
+
+async def until(ask: Callable[[], Awaitable[T]], wanted: Callable[[T], bool]) -> T:
+    """Ask until the answer is the wanted one; fails after PATIENCE_S."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await ask()
+            if wanted(answer):
+                return answer
+            await asyncio.sleep(0.02)
+
+
+async def said(wire: Wire, uri: str, request: Any) -> str:
+    """LND's own words to a unary call: the sentence it refuses with, or "" when it does not."""
+    try:
+        await wire.call(uri, request)
+    except L402Error as error:
+        return sentence(error)
+    return ""
+
+
+async def said_first(wire: Wire, uri: str, request: Any) -> str:
+    """The same for a stream, up to its first message."""
+    updates = wire.stream(uri, request)
+    try:
+        async for _ in updates:
+            break
+    except L402Error as error:
+        return sentence(error)
+    finally:
+        await updates.aclose()
+    return ""
+
+
+def sentence(error: L402Error) -> str:
+    """The words under one of our errors."""
+    cause = error.__cause__
+    assert isinstance(cause, grpc.aio.AioRpcError)
+    return cause.details() or ""
+
+
+def status(failed: pytest.ExceptionInfo[L402Error]) -> grpc.StatusCode:
+    """The gRPC status under one of our errors."""
+    cause = failed.value.__cause__
+    assert isinstance(cause, grpc.aio.AioRpcError)
+    return cause.code()

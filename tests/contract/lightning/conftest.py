@@ -1,0 +1,68 @@
+"""One contract, tried against every backend: the simulator, and a real lnd where it is built."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from l402core.lnd.grpc import GrpcNode, connect
+from l402core.lnd.wire import Wire
+from lndsim import Simulation
+
+from tests.contract.lightning.backends import Backend, SimBackend
+
+
+@pytest.fixture(params=["lndsim"])
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    """A network to be tried."""
+    async with await Simulation.start(tmp_path) as simulation:
+        sim = SimBackend(simulation)
+        await sim.build()
+        yield sim
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> AsyncIterator[GrpcNode]:
+    """She has money and a channel to bob."""
+    node = connect(backend.endpoint("alice"))
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def bob(backend: Backend) -> AsyncIterator[GrpcNode]:
+    """He is paid by alice, and forwards to carol."""
+    node = connect(backend.endpoint("bob"))
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def carol(backend: Backend) -> AsyncIterator[GrpcNode]:
+    """She is reached through bob only."""
+    node = connect(backend.endpoint("carol"))
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def dave(backend: Backend) -> AsyncIterator[GrpcNode]:
+    """Nobody has a channel to him."""
+    node = connect(backend.endpoint("dave"))
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def alice_wire(backend: Backend) -> AsyncIterator[Wire]:
+    """Alice's LND as it is on the wire."""
+    wire = Wire(backend.endpoint("alice"))
+    yield wire
+    await wire.close()
+
+
+@pytest.fixture
+async def bob_wire(backend: Backend) -> AsyncIterator[Wire]:
+    """Bob's LND as it is on the wire."""
+    wire = Wire(backend.endpoint("bob"))
+    yield wire
+    await wire.close()

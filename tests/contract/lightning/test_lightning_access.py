@@ -1,0 +1,169 @@
+"""Who may do what: macaroons by URI, and the certificate that is the node's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from l402core.errors import Unauthorized, Unavailable
+from l402core.lnd.grpc import GrpcNode, connect
+from l402core.lnd.stubs import grpc, invoicesrpc, lnrpc, routerrpc
+from l402core.lnd.wire import LndEndpoint, Wire
+
+from tests.contract.lightning.backends import Backend, a_secret, said, said_first
+from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold
+
+BAKE = "/lnrpc.Lightning/BakeMacaroon"
+GET_INFO = "/lnrpc.Lightning/GetInfo"
+
+Connect = Callable[[LndEndpoint], GrpcNode]
+
+
+@pytest.fixture
+async def connected() -> AsyncIterator[Connect]:
+    """Connects, and closes at the end."""
+    nodes: list[GrpcNode] = []
+
+    def open_node(endpoint: LndEndpoint) -> GrpcNode:
+        nodes.append(connect(endpoint))
+        return nodes[-1]
+
+    yield open_node
+    for node in nodes:
+        await node.close()
+
+
+async def baked(backend: Backend, wire: Wire, path: Path, uris: list[str]) -> LndEndpoint:
+    """Bob's endpoint, with a macaroon that allows these URIs only."""
+    permissions = [lnrpc.MacaroonPermission(entity="uri", action=uri) for uri in uris]
+    answer = await wire.call(BAKE, lnrpc.BakeMacaroonRequest(permissions=permissions))
+    await asyncio.to_thread(path.write_bytes, bytes.fromhex(answer.macaroon))
+    return msgspec.structs.replace(backend.endpoint("bob"), macaroon_path=path)
+
+
+async def test_a_baked_macaroon_opens_its_uris_and_no_other(
+    backend: Backend, bob_wire: Wire, tmp_path: Path, connected: Connect
+) -> None:
+    """Least privilege: what is not named is denied."""
+    uris = ["/invoicesrpc.Invoices/AddHoldInvoice", "/lnrpc.Lightning/LookupInvoice", GET_INFO]
+    invoicer = connected(await baked(backend, bob_wire, tmp_path / "invoicer.macaroon", uris))
+    preimage, payment_hash = a_secret()
+    made = await hold(invoicer, payment_hash)
+    assert (await invoicer.info()).synced
+    assert await invoicer.lookup_invoice(payment_hash) == made
+    assert await hold(invoicer, payment_hash) == made
+    for denied in (
+        invoicer.settle_invoice(preimage),
+        invoicer.cancel_invoice(payment_hash),
+        invoicer.pay(made.bolt11, timeout_s=5, fee_limit_msat=0, cltv_limit=200),
+        invoicer.channels(),
+        invoicer.list_payments(),
+    ):
+        with pytest.raises(Unauthorized, match="permission denied"):
+            await denied
+
+
+async def test_streams_are_guarded_too(backend: Backend, bob_wire: Wire, tmp_path: Path, connected: Connect) -> None:
+    """A stream that is not allowed does not start."""
+    endpoint = await baked(backend, bob_wire, tmp_path / "info.macaroon", [GET_INFO])
+    watcher = connected(endpoint)
+    for stream in (watcher.watch_blocks(), watcher.watch_payments(), watcher.watch_invoice(a_secret()[1])):
+        with pytest.raises(Unauthorized, match="permission denied"):
+            await anext(stream)
+
+
+async def test_the_readonly_macaroon_reads_only(backend: Backend, connected: Connect) -> None:
+    """It sees everything and changes nothing."""
+    reader = connected(backend.endpoint("bob", "readonly"))
+    assert (await reader.info()).network == "simnet"
+    assert len(await reader.channels()) == 2
+    with pytest.raises(Unauthorized):
+        await reader.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
+
+
+async def test_the_invoice_macaroon_cannot_pay(backend: Backend, alice: GrpcNode, connected: Connect) -> None:
+    """It makes invoices; money does not leave with it."""
+    clerk = connected(backend.endpoint("bob", "invoice"))
+    invoice = await clerk.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
+    assert await clerk.lookup_invoice(invoice.payment_hash) == invoice
+    with pytest.raises(Unauthorized):
+        await clerk.pay(invoice.bolt11, timeout_s=5, fee_limit_msat=0, cltv_limit=200)
+
+
+async def test_no_macaroon_no_answer(backend: Backend) -> None:
+    """`expected 1 macaroon, got 0`."""
+    endpoint = backend.endpoint("bob")
+    credentials = grpc.ssl_channel_credentials(endpoint.tls_cert_path.read_bytes())
+    async with grpc.aio.secure_channel(endpoint.host, credentials) as channel:
+        call = channel.unary_unary(
+            GET_INFO,
+            request_serializer=lnrpc.GetInfoRequest.SerializeToString,
+            response_deserializer=lnrpc.GetInfoResponse.FromString,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(lnrpc.GetInfoRequest())
+    assert refused.value.details() == "expected 1 macaroon, got 0"
+
+
+async def test_a_forged_macaroon_is_refused(backend: Backend, tmp_path: Path, connected: Connect) -> None:
+    """One flipped bit of the signature, or another node's macaroon, opens nothing."""
+    endpoint = backend.endpoint("bob")
+    forged = bytearray(endpoint.macaroon_path.read_bytes())
+    forged[-1] ^= 1
+    (tmp_path / "forged.macaroon").write_bytes(bytes(forged))
+    foreign = backend.endpoint("alice").macaroon_path
+    for path in (tmp_path / "forged.macaroon", foreign):
+        with pytest.raises(Unauthorized):
+            await connected(msgspec.structs.replace(endpoint, macaroon_path=path)).info()
+
+
+@pytest.mark.parametrize(
+    ("permissions", "answer"),
+    [
+        ([("uri", "/lnrpc.Lightning/NoSuchThing")], "invalid permission action, must be an existing URI"),
+        ([("moon", "read")], "invalid permission entity"),
+        ([("info", "fly")], "invalid permission action"),
+        ([], "permission list cannot be empty"),
+    ],
+)
+async def test_only_what_exists_can_be_baked(bob_wire: Wire, permissions: list[tuple[str, str]], answer: str) -> None:
+    """A typing error in a permission is found when baking, not when paying."""
+    asked = [lnrpc.MacaroonPermission(entity=entity, action=action) for entity, action in permissions]
+    assert (await said(bob_wire, BAKE, lnrpc.BakeMacaroonRequest(permissions=asked))).startswith(answer)
+
+
+async def test_another_certificate_is_not_trusted(backend: Backend, connected: Connect) -> None:
+    """TLS with the wrong certificate is Unavailable, and no macaroon has left us."""
+    wrong = msgspec.structs.replace(
+        backend.endpoint("bob"), tls_cert_path=backend.endpoint("alice").tls_cert_path, deadline_s=3.0
+    )
+    with pytest.raises(Unavailable):
+        await connected(wrong).info()
+
+
+async def test_unreadable_credentials_say_which_file(backend: Backend, tmp_path: Path) -> None:
+    """A missing file is named before anything is sent."""
+    with pytest.raises(Unavailable, match=r"nowhere\.macaroon"):
+        connect(msgspec.structs.replace(backend.endpoint("bob"), macaroon_path=tmp_path / "nowhere.macaroon"))
+
+
+async def test_a_payment_request_is_read_by_the_node_as_by_us(alice_wire: Wire, bob: GrpcNode) -> None:
+    """DecodePayReq agrees with the invoice's own node; nonsense is refused."""
+    _, payment_hash = a_secret()
+    invoice = await hold(bob, payment_hash, expiry_s=1234, cltv_expiry=77)
+    uri = "/lnrpc.Lightning/DecodePayReq"
+    read = await alice_wire.call(uri, lnrpc.PayReqString(pay_req=invoice.bolt11))
+    assert read.payment_hash == payment_hash.hex()
+    assert (read.num_msat, read.expiry, read.cltv_expiry) == (AMOUNT_MSAT, 1234, 77)
+    assert read.destination == (await bob.info()).pubkey
+    assert (read.description, len(read.payment_addr)) == ("contract", 32)
+    assert await said(alice_wire, uri, lnrpc.PayReqString(pay_req="lnsb1nonsense"))
+    nonsense = routerrpc.SendPaymentRequest(payment_request="lnsb1nonsense", timeout_seconds=5)
+    assert await said_first(alice_wire, "/routerrpc.Router/SendPaymentV2", nonsense)
+
+
+async def test_an_unasked_reference_is_invalid(bob_wire: Wire) -> None:
+    """LookupInvoiceV2 without any reference."""
+    uri = "/invoicesrpc.Invoices/LookupInvoiceV2"
+    assert await said(bob_wire, uri, invoicesrpc.LookupInvoiceMsg()) == "invoice ref must be set"
