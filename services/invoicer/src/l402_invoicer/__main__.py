@@ -1,0 +1,67 @@
+"""Wiring of the invoicer: `python -m l402_invoicer`."""
+
+import asyncio
+import time
+
+import structlog
+from l402core import telemetry
+from l402core.bus import Bus
+from l402core.control import control_app, serving
+from l402core.errors import L402Error
+from l402core.events import FeeMint
+from l402core.lifecycle import run_until_asked
+from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
+
+from l402_invoicer.adapters.cursor import FileCursor
+from l402_invoicer.app import CONSUMERS, Invoicer
+from l402_invoicer.config import Config
+
+log = structlog.get_logger()
+
+
+async def serve(config: Config) -> None:
+    """Consume, answer and watch until asked to stop."""
+    node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
+    bus = Bus(config.nats_url, "invoicer")
+    cursor = FileCursor(config.data_dir / "invoicer.cursor")
+    invoicer = Invoicer(config, node, bus, cursor, now_ms=lambda: time.time_ns() // 1_000_000)
+    (lock,) = CONSUMERS
+    bus.consume(lock, invoicer.lock_ladder)
+    bus.answer(FeeMint, invoicer.mint_fee)
+
+    async def ready() -> dict[str, bool]:
+        return {"bus": await bus.ready(), "lnd": await _node_ready(node, config.lnd_network)}
+
+    address_file = config.data_dir / "invoicer.url"
+    await bus.start()
+    try:
+        app = control_app("invoicer", ready)
+        async with serving(app, config.http_host, config.http_port, address_file=address_file) as url:
+            log.info("service.ready", url=url)
+            await run_until_asked(invoicer.watch_fees())
+    finally:
+        address_file.unlink(missing_ok=True)
+        await bus.stop()
+        await node.close()
+
+
+async def _node_ready(node: GrpcNode, network: str) -> bool:
+    try:
+        info = await node.info()
+    except L402Error:
+        return False
+    return info.synced and info.network == network
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    config = Config.model_validate({})
+    provider = telemetry.setup("invoicer", trace_file=config.trace_file, log_level=config.log_level)
+    try:
+        asyncio.run(serve(config))
+    finally:
+        provider.shutdown()
+
+
+if __name__ == "__main__":
+    main()

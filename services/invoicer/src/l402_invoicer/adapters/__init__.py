@@ -1,0 +1,1 @@
+"""The invoicer's view of the world: its cursor on disk."""

@@ -1,0 +1,237 @@
+"""The invoicer's story: it mints fees, books them as they settle, and locks reward ladders. It never ends an escrow."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import structlog
+from l402core import bolt11, telemetry
+from l402core.bus import Consumer
+from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
+from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, Event, FeeMint, FeeMinted, FeeSettled
+from l402core.lnd.port import InvoiceState, InvoiceView, PaymentView
+
+from l402_invoicer.config import Config
+from l402_invoicer.policy import Caps, FeeCaps, Ladder, Rung, Step, check_fee, check_ladder, step_for, too_late
+
+log = structlog.get_logger()
+T = TypeVar("T")
+K = TypeVar("K")
+
+CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=8),)
+
+REMEMBERED = 10_000
+FIRST_PAUSE_S = 0.2
+AMBIGUOUS_S = 2.0
+"""For so long after a send, LND's "never seen" may only mean "not yet written"."""
+
+
+class Node(Protocol):
+    """What is needed of LND: the methods of `l402core.lnd.port.LightningNode` that begin obligations."""
+
+    async def add_invoice(self, *, amount_msat: int, memo: str, expiry_s: int, cltv_expiry: int) -> InvoiceView: ...
+
+    def watch_invoices(self, *, settle_index: int) -> AsyncIterator[InvoiceView]: ...
+
+    async def list_invoices(self) -> list[InvoiceView]: ...
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None: ...
+
+    async def pay(
+        self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int, max_parts: int = 1
+    ) -> PaymentView: ...
+
+
+class Publisher(Protocol):
+    """The bus, as far as facts are concerned."""
+
+    async def publish(self, event: Event, *, parent: str = "") -> None: ...
+
+
+class Cursor(Protocol):
+    """The last settle index that was published."""
+
+    def read(self) -> int: ...
+
+    def advance(self, settle_index: int) -> None: ...
+
+
+class Invoicer:
+    """All handlers. `now_ms` is the clock."""
+
+    def __init__(
+        self, config: Config, node: Node, bus: Publisher, cursor: Cursor, *, now_ms: Callable[[], int]
+    ) -> None:
+        self._config, self._node, self._bus, self._cursor, self._now_ms = config, node, bus, cursor, now_ms
+        self._fee_caps = FeeCaps(amount_max_msat=config.fee_max_msat, expiry_max_s=config.fee_expiry_max_s)
+        self._caps = Caps(
+            attestor=config.attestor,
+            network=config.lnd_network,
+            payment_max_msat=config.payment_max_msat,
+            ladder_max_msat=config.ladder_max_msat,
+            routing_fee_max_msat=config.routing_fee_max_msat,
+            cltv_limit_max=config.cltv_limit_max,
+        )
+        self._sending = asyncio.Semaphore(config.rungs_at_once)
+        self._sent_at: OrderedDict[bytes, float] = OrderedDict()
+        self._traces: OrderedDict[str, str] = OrderedDict()
+
+    async def mint_fee(self, ask: FeeMint) -> FeeMinted:
+        """A plain fee invoice on our node. Raises Malformed, TooLarge, Unavailable."""
+        check_fee(ask, self._fee_caps)
+        invoice = await _ours(
+            self._node.add_invoice(
+                amount_msat=ask.amount_msat,
+                memo=f"{self._config.memo_prefix} round {ask.round} {ask.commitment[:16]}",
+                expiry_s=ask.expiry_s,
+                cltv_expiry=self._config.fee_cltv_expiry,
+            )
+        )
+        payment_hash = invoice.payment_hash.hex()
+        _remember(self._traces, payment_hash, telemetry.traceparent())
+        log.info("fee.minted", round=ask.round, commitment=ask.commitment, payment_hash=payment_hash)
+        return FeeMinted(
+            payment_hash=payment_hash,
+            bolt11=invoice.bolt11,
+            expires_at_ms=(invoice.created_at + invoice.expiry_s) * 1_000,
+        )
+
+    async def watch_fees(self) -> None:
+        """Publish each fee as it settles, from the last one published; listens again whenever it is cut off."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._publish_past_fees()
+                async for invoice in self._node.watch_invoices(settle_index=self._cursor.read()):
+                    pause_s = FIRST_PAUSE_S
+                    await self._publish_fee(invoice)
+            except (Unavailable, Unauthorized) as error:
+                log.warning("fees.unheard", code=error.code, detail=error.detail, again_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._config.retry_max_s)
+
+    async def _publish_past_fees(self) -> None:
+        """LND's stream tells nothing of the past from index 0, so a node without a cursor looks once for itself."""
+        if self._cursor.read():
+            return
+        try:
+            invoices = await self._node.list_invoices()
+        except Unauthorized as refused:
+            log.info("fees.past_unread", detail=refused.detail)  # the settler's reconcile sees them all the same
+            return
+        settled = [invoice for invoice in invoices if invoice.state is InvoiceState.SETTLED]
+        for invoice in sorted(settled, key=lambda invoice: invoice.settle_index):
+            await self._publish_fee(invoice)
+
+    async def _publish_fee(self, invoice: InvoiceView) -> None:
+        """Publish, then move the cursor: a crash in between publishes again, which is the same message."""
+        if self._is_fee(invoice):
+            payment_hash = invoice.payment_hash.hex()
+            fact = FeeSettled(
+                id=f"fee-{payment_hash}",
+                occurred_at_ms=self._now_ms(),
+                payment_hash=payment_hash,
+                amount_msat=invoice.paid_msat,
+                settle_index=invoice.settle_index,
+            )
+            await self._bus.publish(fact, parent=self._traces.pop(payment_hash, ""))
+            log.info("fee.settled", payment_hash=payment_hash, amount_msat=invoice.paid_msat)
+        self._cursor.advance(invoice.settle_index)
+
+    def _is_fee(self, invoice: InvoiceView) -> bool:
+        try:
+            memo = bolt11.decode(invoice.bolt11).description or ""
+        except bolt11.InvalidInvoice:
+            return False  # a keysend or another program's invoice has no request of ours
+        return memo.startswith(self._config.memo_prefix)
+
+    async def lock_ladder(self, work: EscrowLock) -> None:
+        """Pay the rungs that LND has never seen; say of each how it stands. Raises Unavailable: try again later."""
+        try:
+            ladder = check_ladder(work, self._caps)
+        except CallerError as refused:
+            await self._refuse(work, refused)
+            return
+        outcomes = await asyncio.gather(
+            *(self._lock_rung(work, ladder, rung) for rung in ladder.rungs), return_exceptions=True
+        )
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, CallerError)]
+        if refusals:
+            await self._refuse(work, refusals[0])
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, CallerError):
+                raise outcome
+
+    async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> None:
+        async with self._sending:
+            known = await self._known(rung)
+            step = step_for(known, now_ms=self._now_ms(), not_after_ms=ladder.not_after_ms)
+            if step is Step.LATE:
+                raise too_late(rung.index)
+            if step is Step.SEND:
+                known = await self._send(ladder, rung)
+        assert known is not None
+        await self._dispatched(work, rung, known)
+
+    async def _known(self, rung: Rung) -> PaymentView | None:
+        """What LND knows of the hash. Raises Unavailable while "never seen" is not to be trusted."""
+        known = await _ours(self._node.lookup_payment(rung.payment_hash))
+        sent_at = self._sent_at.get(rung.payment_hash)
+        if known is None and sent_at is not None and time.monotonic() - sent_at < AMBIGUOUS_S:
+            raise Unavailable("lnd_ambiguous", f"rung {rung.index} was sent a moment ago and LND does not find it yet")
+        return known
+
+    async def _send(self, ladder: Ladder, rung: Rung) -> PaymentView:
+        _remember(self._sent_at, rung.payment_hash, time.monotonic())
+        return await _ours(
+            self._node.pay(
+                rung.bolt11,
+                timeout_s=self._config.pay_timeout_s,
+                fee_limit_msat=ladder.fee_limit_msat,
+                cltv_limit=ladder.cltv_limit,
+            )
+        )
+
+    async def _dispatched(self, work: EscrowLock, rung: Rung, payment: PaymentView) -> None:
+        """UNKNOWN and FAILED are told as they are: the settler tracks the hash, and nobody sends it again."""
+        fact = EscrowDispatched(
+            id=f"dispatched-{work.commitment}-{rung.index}-{payment.status}",
+            occurred_at_ms=self._now_ms(),
+            round=work.round,
+            commitment=work.commitment,
+            index=rung.index,
+            payment_hash=rung.payment_hash.hex(),
+            status=payment.status,
+        )
+        await self._bus.publish(fact)
+        log.info("escrow.dispatched", commitment=work.commitment, index=rung.index, status=payment.status)
+
+    async def _refuse(self, work: EscrowLock, refused: L402Error) -> None:
+        reason = f"{refused.code}: {refused.detail}"
+        fact = EscrowRefused(
+            id=f"refused-{work.commitment}",
+            occurred_at_ms=self._now_ms(),
+            round=work.round,
+            commitment=work.commitment,
+            reason=reason,
+        )
+        await self._bus.publish(fact)
+        log.info("escrow.refused", commitment=work.commitment, reason=reason)
+
+
+async def _ours(call: Awaitable[T]) -> T:
+    """The node's answer. That our own macaroon is refused is our trouble, not that of whoever asked."""
+    try:
+        return await call
+    except Unauthorized as refused:
+        raise Unavailable(refused.code, refused.detail) from refused
+
+
+def _remember(memory: OrderedDict[K, T], key: K, value: T) -> None:
+    """Keep the newest entries only."""
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > REMEMBERED:
+        memory.popitem(last=False)
