@@ -1,62 +1,20 @@
-"""The text that the small model learns: Python's own documentation topics, split for good. It never downloads anything.
+"""The text that the small model learns, as windows of tokens: Python's own documentation topics, split for good.
 
-Blocks of 4,096 bytes are dealt in a fixed pattern, 18 of 25 to training, 5 to the hidden pool, 2 held out, so the
-splits never share a byte and all look like the whole. Every draw is SHA-256 in counter mode: anyone can repeat it.
+What is drawn and how lies in `sparseloco.corpus`; here it becomes tensors. It knows no peers and no money.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib import import_module
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparseloco.defaults import CONTEXT, INNER_BATCH, SHARD_WINDOWS, TRAIN_SHARD_BLOCKS
+from sparseloco.corpus import BLOCK, Corpus, draw, hidden_shards, load_corpus, numbers, split_corpus, train_shard
+from sparseloco.defaults import CONTEXT, INNER_BATCH, SHARD_WINDOWS
 
-BLOCK = 4096
-_PATTERN = "THTTTOTTHTTTTHTTTTHTTOTHT"
-"""One letter per block, repeated: Training, Hidden, held Out."""
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """The three splits, as bytes that never overlap."""
-
-    train: bytes
-    hidden: bytes
-    held_out: bytes
-    sha256: bytes
-
-    @property
-    def hidden_shard_count(self) -> int:
-        """Shards in the hidden pool."""
-        return (len(self.hidden) - 1) // (CONTEXT * SHARD_WINDOWS)
-
-
-@lru_cache(maxsize=1)
-def load_corpus() -> Corpus:
-    """CPython's `pydoc_data.topics`, keys sorted, as UTF-8. It differs between Python releases; compare `sha256`."""
-    topics: dict[str, str] = import_module("pydoc_data.topics").topics
-    return split_corpus("\n\n".join(topics[name] for name in sorted(topics)).encode())
-
-
-def split_corpus(text: bytes) -> Corpus:
-    """Deal the whole blocks of `text`; a shorter rest is left out."""
-    hands = {letter: bytearray() for letter in "THO"}
-    for number in range(len(text) // BLOCK):
-        hands[_PATTERN[number % len(_PATTERN)]] += text[number * BLOCK : (number + 1) * BLOCK]
-    return Corpus(bytes(hands["T"]), bytes(hands["H"]), bytes(hands["O"]), hashlib.sha256(text).digest())
-
-
-def train_shard(corpus: Corpus, key: bytes, blocks: int = TRAIN_SHARD_BLOCKS) -> bytes:
-    """A peer's own shard: `blocks` blocks of the training split, drawn by key = H(terms hash ‖ public key)."""
-    total = len(corpus.train) // BLOCK
-    chosen = sorted(draw(b"train\n" + key, total)[:blocks])
-    return b"".join(corpus.train[number * BLOCK : (number + 1) * BLOCK] for number in chosen)
+__all__ = ["BLOCK", "Corpus", "draw", "held_out_windows", "hidden_shards", "hidden_windows", "load_corpus",
+           "split_corpus", "train_batches", "train_shard"]  # fmt: skip
 
 
 def train_batches(
@@ -65,15 +23,8 @@ def train_batches(
     """The windows of one round's inner steps, drawn by peer key, round and step."""
     starts = len(shard) - CONTEXT
     for step in range(steps):
-        stream = _numbers(b"batch\n" + key + round_number.to_bytes(4, "big") + step.to_bytes(4, "big"))
+        stream = numbers(b"batch\n" + key + round_number.to_bytes(4, "big") + step.to_bytes(4, "big"))
         yield _windows(shard, [next(stream) % starts for _ in range(batch)])
-
-
-def hidden_shards(corpus: Corpus, seed: bytes, count: int) -> tuple[int, ...]:
-    """`count` shard ids drawn without repetition from the hidden pool. Raises ValueError where the pool is smaller."""
-    if not 1 <= count <= corpus.hidden_shard_count:
-        raise ValueError(f"{count} shards asked of a pool of {corpus.hidden_shard_count}")
-    return tuple(draw(b"hidden\n" + seed, corpus.hidden_shard_count)[:count])
 
 
 def hidden_windows(corpus: Corpus, shard: int) -> Tensor:  # (SHARD_WINDOWS, CONTEXT + 1) int64
@@ -87,22 +38,6 @@ def hidden_windows(corpus: Corpus, shard: int) -> Tensor:  # (SHARD_WINDOWS, CON
 def held_out_windows(corpus: Corpus) -> Tensor:  # (windows, CONTEXT + 1) int64
     """All windows of the held-out split: what the loss curve is drawn from, never trained or paid on."""
     return _windows(corpus.held_out, range(0, len(corpus.held_out) - CONTEXT, CONTEXT))
-
-
-def draw(seed: bytes, count: int) -> list[int]:
-    """A permutation of 0..count-1 by Fisher and Yates from SHA-256(seed ‖ counter); its modulo bias is below 2^-32."""
-    order, stream = list(range(count)), _numbers(seed)
-    for last in range(count - 1, 0, -1):
-        other = next(stream) % (last + 1)
-        order[last], order[other] = order[other], order[last]
-    return order
-
-
-def _numbers(seed: bytes) -> Iterator[int]:
-    """64-bit numbers; against ranges below 2^32 the bias of a remainder is below 2^-32."""
-    for counter in range(1 << 32):
-        digest = hashlib.sha256(seed + counter.to_bytes(4, "big")).digest()
-        yield from (int.from_bytes(digest[i : i + 8], "big") for i in range(0, 32, 8))
 
 
 def _windows(text: bytes, starts: Sequence[int]) -> Tensor:
