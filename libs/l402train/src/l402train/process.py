@@ -1,0 +1,107 @@
+"""One child process: its log, its readiness, its end. It knows operating systems, and not what the process does."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from l402train.exits import Exit, Stop, stop_for
+
+T = TypeVar("T")
+LOG_LINES = 15
+
+_LAUNCH = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+# A launcher that becomes the program, because a preexec_fn is not safe beside threads.
+_ENDING_WITH_US = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())] if sys.platform == "linux" else []
+
+
+class Process:
+    """A program in a process group of its own, writing to its log. Start it from the main thread.
+
+    Linux ends it when the thread that started it ends, so that nothing survives even a killed parent.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        try:
+            with log.open("ab") as output:
+                self._popen = subprocess.Popen(  # noqa: S603 - our own programs, in list form
+                    [*_ENDING_WITH_US, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise stop_for(error, error.filename or log) from error
+
+    @property
+    def pid(self) -> int:
+        """Also the id of its process group."""
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._popen.poll()
+
+    async def until(self, ready: Callable[[], T | None], *, deadline_s: float) -> T:
+        """What `ready` gives once it gives something. Raises Stop when the process ends first, or time does."""
+        ends_at = time.monotonic() + deadline_s
+        while (answer := await asyncio.to_thread(ready)) is None:
+            if self.returncode is not None:
+                raise self.failure(f"{self.name} ended with {self.returncode} before it was ready")
+            if time.monotonic() > ends_at:
+                raise self.failure(f"{self.name} was not ready within {deadline_s:g} s")
+            await asyncio.sleep(0.05)
+        return answer
+
+    def failure(self, sentence: str) -> Stop:
+        """A Stop that shows the end of the log, and names the cause where the log gives it away."""
+        tail = self.tail()
+        for words, code, cause in _CAUSES:
+            if any(word in tail for word in words):
+                return Stop(code, f"{self.name}: {cause}", detail=tail)
+        return Stop(Exit.PART_FAILED, sentence, detail=tail)
+
+    def tail(self) -> str:
+        """The last lines of the log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return ""
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to its group."""
+        self._signal(signal.SIGTERM)
+
+    async def ended(self, *, within_s: float) -> None:
+        """Wait for its end, and force it when it takes too long."""
+        ends_at = time.monotonic() + within_s
+        while self.returncode is None and time.monotonic() < ends_at:  # noqa: ASYNC110 - a process sends no event
+            await asyncio.sleep(0.02)
+        self._signal(signal.SIGKILL)  # also what it may have left in its group
+        self._popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+_CAUSES: tuple[tuple[tuple[str, ...], Exit, str], ...] = (
+    (("Address already in use", "address already in use"), Exit.PORT_IN_USE, "its port is in use by another program"),
+    (("No space left on device", "no space left on device"), Exit.DISK_FULL, "the disk is full"),
+)

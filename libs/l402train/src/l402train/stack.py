@@ -1,0 +1,217 @@
+"""The one-command local network: starts every part in order, waits for each, and stops all of them in reverse.
+
+It knows the order and the deadlines; what each part needs is in `parts`, `services` and `peers`.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+from l402core.errors import L402Error
+
+from l402train import credentials, keys, migration, parts, peers, services
+from l402train.exits import Exit, Stop, stop_for
+from l402train.folder import Description, Folder
+from l402train.peers import Peer
+from l402train.process import Process
+from l402train.services import READY_S, Wiring
+
+END_S = 10.0
+Note = Callable[[str], None]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start."""
+
+    peers: int = 6
+    """Peers that run here, each with a node of its own."""
+    spare_nodes: tuple[str, ...] = ()
+    """Nodes with a channel, for peers that join from elsewhere."""
+    rounds: int = 6
+    """0: no limit."""
+    seed: int | None = 0
+    """Of keys and of the first checkpoint; None: random."""
+    workers: int = 2
+    gateway_port: int = 0
+    block_seconds: float = 0.0
+    wait_for_all: bool = True
+    """Phases end once all peers that run here are through."""
+
+
+class Network:
+    """A running network. Made by `running`."""
+
+    def __init__(self, folder: Folder, plan: Plan, note: Note) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.cast: tuple[Peer, ...] = ()
+        self.gateway_url = ""
+        self.attestor_url = ""
+        self.nats_url = ""
+        self.set_up_s: dict[str, float] = {}
+        """Seconds from the start until each step was through."""
+        self._note = note
+        self._processes: dict[str, Process] = {}
+        self._began = time.monotonic()
+
+    async def start(self) -> None:
+        """Everything, in order. Raises Stop."""
+        folder, plan = self.folder, self.plan
+        ring = keys.Keyring.from_seed(plan.seed)
+        everyone = (*peers.names(plan.peers), *plan.spare_nodes)
+        public = keys.write_keys(folder, ring, everyone)
+        self.cast = peers.cast(public.peers[: plan.peers])
+        if plan.gateway_port:
+            parts.check_port(plan.gateway_port)
+        nodes, redis_port = await self._start_parts(everyone)
+        wiring = Wiring(
+            network="simnet",
+            nats_url=self.nats_url,
+            redis_url=f"redis://127.0.0.1:{redis_port}/0",
+            attestor_port=parts.free_port(),
+            gateway_port=plan.gateway_port,
+            nodes=nodes,
+            public=public,
+            rounds=plan.rounds,
+            expected=tuple(peer.identity for peer in self.cast) if plan.wait_for_all else (),
+            seed=plan.seed or 0,
+        )
+        await self._prepare(nodes, everyone)
+        await self._start_services(wiring)
+        self._describe(wiring)
+        self._start_peers(wiring)
+
+    async def _start_parts(self, everyone: tuple[str, ...]) -> tuple[dict[str, object], int]:
+        base, folder = services.base_environment(), self.folder
+        port = parts.free_port()
+        nats = self._keep(parts.start_nats(folder, base))
+        redis = self._keep(parts.start_redis(folder, port, base))
+        lightning = self._keep(parts.start_lightning(folder, everyone, self.plan.block_seconds, base))
+        self.nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
+        await redis.until(lambda: parts.answers(port), deadline_s=parts.START_S)
+        nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=parts.START_S)
+        self._through("bus, cache and Lightning nodes")
+        return nodes, port
+
+    async def _prepare(self, nodes: dict[str, object], everyone: tuple[str, ...]) -> None:
+        try:
+            await credentials.bake_all(self.folder, nodes, everyone)
+            await migration.migrate(
+                self.nats_url, books_url=self.folder.books_url, decisions_url=self.folder.decisions_url
+            )
+        except L402Error as error:
+            raise Stop(Exit.PART_FAILED, error.detail) from error
+        self._through("macaroons, streams and tables")
+
+    async def _start_services(self, wiring: Wiring) -> None:
+        workers = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
+        roles = [("attestor", "attestor"), *(("worker", name) for name in workers)]
+        roles += [(name, name) for name in ("invoicer", "settler", "gateway")]
+        for role, name in roles:
+            environment = services.environment(role, name, self.folder, wiring)
+            if role == "worker":
+                own = self.folder.run / name
+                own.mkdir(exist_ok=True)
+                environment["L402_WORKER_DATA_DIR"] = str(own)
+            self._keep(Process(name, services.command(role), self.folder.log(name), environment))
+        for role, name in roles:
+            url_file = self.folder.run / (f"{name}/worker.url" if role == "worker" else f"{name}.url")
+            url = await self._processes[name].until(functools.partial(services.ready_at, url_file), deadline_s=READY_S)
+            if name == "gateway":
+                self.gateway_url = url
+            if name == "attestor":
+                self.attestor_url = url
+        self._through("gateway, invoicer, settler and oracle")
+
+    def _start_peers(self, wiring: Wiring) -> None:
+        for peer in self.cast:
+            (self.folder.peers / peer.name).mkdir(exist_ok=True)
+            environment = peers.environment(peer, self.folder, wiring, self.gateway_url)
+            self._keep(Process(peer.name, services.command("peer"), self.folder.log(peer.name), environment))
+        if self.cast:
+            self._through(f"{len(self.cast)} peers")
+
+    def _describe(self, wiring: Wiring) -> None:
+        self.folder.write_description(
+            Description(
+                pid=os.getpid(),
+                network=wiring.network,
+                gateway_url=self.gateway_url,
+                attestor_url=self.attestor_url,
+                nats_url=self.nats_url,
+                redis_url=wiring.redis_url,
+                nodes_file=str(self.folder.nodes),
+                parts=part_versions(),
+                pids={name: process.pid for name, process in self._processes.items()},
+            )
+        )
+
+    def _keep(self, process: Process) -> Process:
+        self._processes[process.name] = process
+        return process
+
+    def _through(self, step: str) -> None:
+        self.set_up_s[step] = time.monotonic() - self._began
+        self._note(f"{step}: ready after {self.set_up_s[step]:.1f} s")
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def peers_have_ended(self) -> bool:
+        """Whether every peer that ran here has gone home."""
+        return all(self._processes[peer.name].returncode is not None for peer in self.cast)
+
+    async def watch(self) -> None:
+        """Runs for ever; raises Stop when a part ends by itself. Peers may go home."""
+        going_home = {peer.name for peer in self.cast}
+        while True:
+            for name, process in self._processes.items():
+                code = process.returncode
+                if code is not None and not (name in going_home and code == 0):
+                    raise process.failure(f"{name} ended with {code}")
+            await asyncio.sleep(0.3)
+
+    async def stop(self) -> None:
+        """End everything, the last first: peers, then services, then what they stand on."""
+        own = {peer.name for peer in self.cast}
+        base = ("lightning", "redis", "nats")
+        middle = [name for name in self._processes if name not in own and name not in base]
+        for tier in ([name for name in self._processes if name in own], middle, list(base)):
+            ending = [self._processes[name] for name in reversed(tier) if name in self._processes]
+            for process in ending:
+                process.ask_to_end()
+            await asyncio.gather(*(process.ended(within_s=END_S) for process in ending))
+
+
+def part_versions() -> dict[str, str]:
+    """The real parts by name and version, as the report names them."""
+    return {
+        "nats": f"nats-server {parts.version_of(parts.nats_program())}",
+        "redis": f"redis-server {parts.version_of(parts.redis_program())}",
+        "lightning": "lndsim (LND's gRPC, simulated)",
+        "database": f"SQLite {sqlite3.sqlite_version} (WAL)",
+    }
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Folder, plan: Plan, note: Note = lambda _: None) -> AsyncIterator[Network]:
+    """The network inside the block; whatever happens, nothing of it is left running after."""
+    network = Network(folder, plan, note)
+    try:
+        try:
+            await network.start()
+        except OSError as error:
+            raise stop_for(error, error.filename or folder.root) from error
+        yield network
+    finally:
+        stopping = asyncio.ensure_future(network.stop())
+        while not stopping.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(stopping)
