@@ -37,11 +37,10 @@ def test_no_updates_leave_the_model_as_it_is() -> None:
 
 
 def test_the_order_of_arrival_changes_no_bit() -> None:
-    """All orders of four peers give one checkpoint."""
-    random = np.random.default_rng(1)
-    peers = {bytes([i]): update(dict(enumerate(random.normal(size=50).tolist()))) for i in range(4)}
+    """All orders of four peers give one checkpoint, even where the sum depends on the order."""
+    peers = {bytes([i]): update({0: value, 1: 0.1 * i}) for i, value in enumerate((1e30, 1.0, -1e30, 1.0))}
     results = [
-        aggregate({key: peers[key] for key in order}, 50).numpy().tobytes() for order in itertools.permutations(peers)
+        aggregate({key: peers[key] for key in order}, 2).numpy().tobytes() for order in itertools.permutations(peers)
     ]
     assert len(set(results)) == 1
 

@@ -141,6 +141,15 @@ def test_another_length_is_refused(data: bytes) -> None:
     assert refused(data).reason.startswith(("truncated", "trailing"))
 
 
+def test_a_tensor_whose_codes_all_mean_zero_is_refused() -> None:
+    """The published quantiser has four free scales; at least one must say something."""
+    sparse = sparse_for(1, Quantiser.PUBLISHED)
+    tables = sparse.tables.copy()
+    tables[0] = 0
+    error = refused(pack(replace(sparse, tables=tables), SPEC, BINDING))
+    assert (error.offset, error.reason) == (118, "all scales of matrix are zero")
+
+
 def positions_replaced(positions: list[int]) -> bytes:
     """GOOD with its first chunk's positions replaced."""
     sparse = sparse_for()
