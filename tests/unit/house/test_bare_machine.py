@@ -1,5 +1,6 @@
 """What `make setup` and `make tools` say on a machine that lacks something. Nothing is installed or built here."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -89,5 +90,9 @@ def test_make_alone_lists_every_target() -> None:
     """Whoever types `make` is told what there is."""
     makefile = (ROOT / "Makefile").read_text()
     (phony,) = [line for line in makefile.splitlines() if line.startswith(".PHONY:")]
-    listing = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    # The environment is empty because under `make test` an outer make would speak through it.
+    environment = {"PATH": os.environ["PATH"]}
+    listing = subprocess.run(
+        ["make"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
     assert [line.split()[1] for line in listing.splitlines()] == phony.split()[1:]
