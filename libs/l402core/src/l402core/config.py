@@ -14,16 +14,20 @@ class ServiceConfig(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="NATS server with JetStream.")
-    nats_replicas: int = Field(1, ge=1, le=5, description="Replicas of each stream; 3 in production.")
-    data_dir: Path = Field(Path(".l402-train"), description="Folder for this service's own files.")
-    objects_url: str = Field("file://.l402-train/objects", description="Object store for payloads and checkpoints.")
-    trace_file: Path | None = Field(
-        None, description="File for spans when OTEL_EXPORTER_OTLP_ENDPOINT is not set; none: spans are dropped."
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS server with JetStream.")
+    nats_replicas: int = Field(default=1, ge=1, le=5, description="Replicas of each stream; 3 in production.")
+    data_dir: Path = Field(default=Path(".l402-train"), description="Folder for this service's own files.")
+    objects_url: str = Field(
+        default="file://.l402-train/objects", description="Object store for payloads and checkpoints."
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged.")
-    http_host: str = Field("127.0.0.1", description="Address that the service's HTTP listens on.")
-    http_port: int = Field(0, ge=0, le=65535, description="Port for HTTP (health, API); 0: any free one.")
+    trace_file: Path | None = Field(
+        default=None, description="File for spans when OTEL_EXPORTER_OTLP_ENDPOINT is not set; none: spans are dropped."
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
+    )
+    http_host: str = Field(default="127.0.0.1", description="Address that the service's HTTP listens on.")
+    http_port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP (health, API); 0: any free one.")
 
 
 class LndConfig(BaseSettings):
@@ -31,7 +35,7 @@ class LndConfig(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    lnd_host: str = Field("127.0.0.1:10009", description="LND's gRPC address.")
-    lnd_tls_cert: Path = Field(Path("tls.cert"), description="LND's TLS certificate.")
-    lnd_macaroon: Path = Field(Path("admin.macaroon"), description="The macaroon baked for this service.")
-    lnd_network: str = Field("simnet", description="The network LND must be on.")
+    lnd_host: str = Field(default="127.0.0.1:10009", description="LND's gRPC address.")
+    lnd_tls_cert: Path = Field(default=Path("tls.cert"), description="LND's TLS certificate.")
+    lnd_macaroon: Path = Field(default=Path("admin.macaroon"), description="The macaroon baked for this service.")
+    lnd_network: str = Field(default="simnet", description="The network LND must be on.")

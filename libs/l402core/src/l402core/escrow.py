@@ -47,10 +47,8 @@ MOVES: dict[tuple[Escrow, Trigger], Escrow] = {
     (E.LOCKING, T.LOCK_FAILED): E.FAILED,
     (E.LOCKING, T.DEADLINE): E.FAILED,
     (E.LOCKED, T.UPLOADED): E.UPLOADED,
-    (E.LOCKED, T.LOCK_FAILED): E.FAILED,
     (E.LOCKED, T.DEADLINE): E.FAILED,
     (E.UPLOADED, T.SCORED): E.SCORED,
-    (E.UPLOADED, T.LOCK_FAILED): E.FAILED,
     (E.UPLOADED, T.DEADLINE): E.FAILED,
     (E.SCORED, T.RUNGS_TERMINAL): E.ENDED,
     (E.FAILED, T.RUNGS_TERMINAL): E.ENDED,
@@ -63,7 +61,8 @@ IGNORED: frozenset[tuple[Escrow, Trigger]] = frozenset(
     {(state, T.OFFER_MADE) for state in E if state is not E.OPENED}
     | {(state, T.LOCKS_REGISTERED) for state in (E.LOCKING, E.LOCKED, E.UPLOADED, E.SCORED, E.FAILED, E.ENDED)}
     | {(state, T.BOTH_ENDS_SEEN) for state in (E.LOCKED, E.UPLOADED, E.SCORED, E.FAILED, E.ENDED)}
-    | {(state, T.LOCK_FAILED) for state in (E.SCORED, E.FAILED, E.ENDED)}
+    # A peer that gives up a rung once it is locked hurts only itself: the decision comes, that rung is not collected.
+    | {(state, T.LOCK_FAILED) for state in (E.LOCKED, E.UPLOADED, E.SCORED, E.FAILED, E.ENDED)}
     | {(state, T.UPLOADED) for state in (E.UPLOADED, E.SCORED, E.FAILED, E.ENDED)}
     | {(state, T.SCORED) for state in (E.SCORED, E.ENDED)}
     | {(state, T.DEADLINE) for state in (E.SCORED, E.FAILED, E.ENDED)}

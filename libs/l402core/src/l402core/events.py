@@ -610,6 +610,8 @@ class ClaimCredit(Question, frozen=True, kw_only=True):
 
     peer: str
     payment_hash: str
+    token_id: str
+    """Fresh, proposed by the gateway (its first four bytes name a root key); the first one proposed is kept."""
 
 
 class CreditView(msgspec.Struct, frozen=True, kw_only=True):

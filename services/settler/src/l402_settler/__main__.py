@@ -1,0 +1,75 @@
+"""Wiring: `python -m l402_settler`."""
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from l402core import telemetry
+from l402core.bus import Bus
+from l402core.control import control_app, serving
+from l402core.errors import L402Error
+from l402core.lifecycle import run_until_asked
+from l402core.lnd.grpc import LndEndpoint, connect
+from l402core.outbox import Database
+from l402core.signing import SigningKey
+
+from l402_settler.adapters.tables import outbox
+from l402_settler.app import Settler
+from l402_settler.config import Config
+from l402_settler.office import Office
+
+
+async def serve(config: Config) -> None:
+    """Run until asked to stop. Raises Unavailable when NATS or the database is not there at the start."""
+    key = SigningKey(bytes.fromhex(json.loads(config.key_file.read_text())["signing_key"]))
+    database = Database(config.database_url, outbox)
+    office = Office(
+        config, key=key, database=database, now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4())
+    )
+    bus = Bus(config.nats_url, "settler")
+    node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
+    settler = Settler(office, bus, node)
+    settler.register()
+    await bus.start()
+    await settler.recover()
+
+    async def ready() -> dict[str, bool]:
+        return {"bus": await bus.ready(), "lightning": not office.sight.trouble}
+
+    url_file = config.data_dir / "settler.url"
+    try:
+        async with serving(control_app("settler", ready), config.http_host, config.http_port, address_file=url_file):
+            await run_until_asked(
+                settler.turn_rounds(),
+                settler.track_payments(),
+                settler.look_again(),
+                settler.watch_node(),
+                database.publish_forever(bus),
+            )
+    finally:
+        url_file.unlink(missing_ok=True)
+        await bus.stop()
+        await node.close()
+        database.close()
+
+
+def main() -> int:
+    """Exit code 0 when asked to stop, 1 when a part is missing."""
+    config = Config()
+    provider = telemetry.setup("settler", trace_file=config.trace_file, log_level=config.log_level)
+    Path(config.data_dir).mkdir(parents=True, exist_ok=True)
+    try:
+        asyncio.run(serve(config))
+    except (L402Error, OSError) as error:
+        print(f"settler: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
+        return 1
+    finally:
+        provider.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The settler's world: SQL tables and the functions that keep the books in them."""

@@ -1,0 +1,250 @@
+"""The books as functions over one open transaction. It knows SQL, and refuses to decide anything.
+
+Rows come back as they are; documents are JSON text. Every change of an escrow's or a rung's state is a compare-and-set.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from l402core import telemetry
+from l402core.errors import Contradiction
+from l402core.escrow import Escrow, Rung
+from l402core.outbox import Transaction
+
+from l402_settler.adapters.tables import credits_, fees, rounds, rungs, submissions, tokens, transfers
+from l402_settler.ledger import REWARDS, Phase, Transfer
+
+T = TypeVar("T")
+DAY_MS = 86_400_000
+
+
+def to_json(document: msgspec.Struct) -> str:
+    """A document as a column keeps it."""
+    return msgspec.json.encode(document).decode()
+
+
+def from_json(text: str | None, kind: type[T]) -> T | None:
+    """A document from its column."""
+    return None if text is None else msgspec.json.decode(text, type=kind)
+
+
+# --- the ledger -------------------------------------------------------------------------------------------------------
+
+
+def post(tx: Transaction, line: Transfer, *, now_ms: int) -> bool:
+    """Write one line, once. False when the very same line stands there already. Raises Contradiction when another does."""
+    known = tx.row(sa.select(transfers).where(transfers.c.id == line.id))
+    if known is not None:
+        same = (known.debit, known.credit, known.amount_msat, known.phase) == (
+            line.debit, line.credit, line.amount_msat, line.phase,
+        )  # fmt: skip
+        if not same:
+            raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
+        return False
+    values = {
+        **msgspec.structs.asdict(line),
+        "phase": str(line.phase),
+        "trace_id": telemetry.trace_id(),
+        "at_ms": now_ms,
+    }
+    tx.execute(sa.insert(transfers), values)
+    return True
+
+
+def all_transfers(tx: Transaction) -> list[Transfer]:
+    """The whole journal, in order of time."""
+    columns = [transfers.c[name] for name in Transfer.__struct_fields__]
+    return [
+        Transfer(**{**row._asdict(), "phase": Phase(row.phase)})
+        for row in tx.rows(sa.select(*columns).order_by(transfers.c.at_ms, transfers.c.id))
+    ]
+
+
+def locked_since(tx: Transaction, since_ms: int) -> int:
+    """What was locked in rewards since then, msat, whether or not it came back."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
+        transfers.c.phase == Phase.PENDING, transfers.c.at_ms >= since_ms
+    )
+    return int(tx.scalar(query))
+
+
+def revealed_msat(tx: Transaction, commitment: str) -> int:
+    """What the decision booked as owed for this submission."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
+        transfers.c.commitment == commitment, transfers.c.debit == REWARDS
+    )
+    return int(tx.scalar(query))
+
+
+def has_opening(tx: Transaction) -> bool:
+    """Whether the first line stands."""
+    return tx.row(sa.select(transfers.c.id).where(transfers.c.id == "opening")) is not None
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------------
+
+
+def round_row(tx: Transaction, round_: int) -> sa.Row[Any] | None:
+    """One round."""
+    return tx.row(sa.select(rounds).where(rounds.c.round == round_))
+
+
+def current_round(tx: Transaction) -> sa.Row[Any] | None:
+    """The newest round."""
+    return tx.row(sa.select(rounds).order_by(rounds.c.round.desc()).limit(1))
+
+
+def live_rounds(tx: Transaction) -> list[sa.Row[Any]]:
+    """Rounds that are not done, and done ones with an escrow that is not ended."""
+    open_escrows = sa.select(submissions.c.round).where(submissions.c.state != Escrow.ENDED)
+    return tx.rows(sa.select(rounds).where((rounds.c.phase != "done") | rounds.c.round.in_(open_escrows)))
+
+
+def add_round(tx: Transaction, **values: Any) -> None:
+    """A new round."""
+    tx.execute(sa.insert(rounds), values)
+
+
+def move_round(tx: Transaction, round_: int, before: str, after: str, **values: Any) -> bool:
+    """Compare-and-set a round's phase; whether it was ours to do."""
+    statement = sa.update(rounds).where(rounds.c.round == round_, rounds.c.phase == before)
+    return tx.execute(statement.values(phase=after, **values)) == 1
+
+
+# --- submissions ------------------------------------------------------------------------------------------------------
+
+
+def submission(tx: Transaction, commitment: str) -> sa.Row[Any] | None:
+    """One submission."""
+    return tx.row(sa.select(submissions).where(submissions.c.commitment == commitment))
+
+
+def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
+    """A round's submissions in order of their numbers."""
+    return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))
+
+
+def unended(tx: Transaction) -> list[sa.Row[Any]]:
+    """Every submission that still has a next action."""
+    return tx.rows(sa.select(submissions).where(submissions.c.state != Escrow.ENDED))
+
+
+def next_seq(tx: Transaction, round_: int) -> int:
+    """The next submission's number in its round, from 1."""
+    query = sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0)).where(submissions.c.round == round_)
+    return int(tx.scalar(query)) + 1
+
+
+def add_submission(tx: Transaction, **values: Any) -> None:
+    """A new submission. The unique token id is what spends the token once."""
+    tx.execute(sa.insert(submissions), values)
+
+
+def move_submission(tx: Transaction, commitment: str, before: Escrow, after: Escrow, **values: Any) -> None:
+    """Compare-and-set an escrow's state. Raises Contradiction when somebody else moved it inside our transaction."""
+    statement = sa.update(submissions).where(submissions.c.commitment == commitment, submissions.c.state == before)
+    if tx.execute(statement.values(state=after, **values)) != 1:
+        raise Contradiction("lost_update", f"escrow {commitment[:16]}… is no longer {before}")
+
+
+def note(tx: Transaction, commitment: str, **values: Any) -> None:
+    """Set columns that are not its state."""
+    tx.execute(sa.update(submissions).where(submissions.c.commitment == commitment).values(**values))
+
+
+# --- rungs ------------------------------------------------------------------------------------------------------------
+
+
+def add_rung(tx: Transaction, **values: Any) -> None:
+    """Intent to lock one rung; the hash is unique in the whole books."""
+    tx.execute(sa.insert(rungs), values)
+
+
+def rungs_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
+    """A submission's rungs, lowest first."""
+    return tx.rows(sa.select(rungs).where(rungs.c.commitment == commitment).order_by(rungs.c.rung))
+
+
+def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
+    """One rung by its hash."""
+    return tx.row(sa.select(rungs).where(rungs.c.payment_hash == payment_hash))
+
+
+def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
+    """Every rung whose end is not known."""
+    return tx.rows(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
+
+
+def move_rung(tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, expiry_height: int) -> None:
+    """Compare-and-set a rung's state. Raises Contradiction."""
+    statement = sa.update(rungs).where(rungs.c.payment_hash == payment_hash, rungs.c.state == before)
+    values: dict[str, Any] = {"state": after}
+    if expiry_height:
+        values["expiry_height"] = expiry_height
+    if tx.execute(statement.values(**values)) != 1:
+        raise Contradiction("lost_update", f"rung {payment_hash[:16]}… is no longer {before}")
+
+
+def freeze(tx: Transaction, payment_hash: str) -> None:
+    """Mark the escrow of this rung for a person to look at."""
+    owner = sa.select(rungs.c.commitment).where(rungs.c.payment_hash == payment_hash).scalar_subquery()
+    tx.execute(sa.update(submissions).where(submissions.c.commitment == owner).values(frozen=True))
+
+
+# --- tokens, fees, credits --------------------------------------------------------------------------------------------
+
+
+def token(tx: Transaction, token_id: str) -> sa.Row[Any] | None:
+    """What a token was spent on."""
+    return tx.row(sa.select(tokens).where(tokens.c.token_id == token_id))
+
+
+def spend_token(tx: Transaction, **values: Any) -> None:
+    """Consume a token id, once."""
+    tx.execute(sa.insert(tokens), values)
+
+
+def add_fee(tx: Transaction, payment_hash: str, amount_msat: int, settle_index: int) -> bool:
+    """A paid fee; False when it is known."""
+    if tx.row(sa.select(fees.c.payment_hash).where(fees.c.payment_hash == payment_hash)) is not None:
+        return False
+    tx.execute(
+        sa.insert(fees), {"payment_hash": payment_hash, "amount_msat": amount_msat, "settle_index": settle_index}
+    )
+    return True
+
+
+def fee(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
+    """A fee that arrived."""
+    return tx.row(sa.select(fees).where(fees.c.payment_hash == payment_hash))
+
+
+def add_credit(tx: Transaction, **values: Any) -> None:
+    """A credit over a paid payment hash; one per hash for all time."""
+    tx.execute(sa.insert(credits_), values)
+
+
+def credit(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
+    """The credit that stands for a fee."""
+    return tx.row(sa.select(credits_).where(credits_.c.payment_hash == payment_hash))
+
+
+def spend_credit(tx: Transaction, payment_hash: str, token_id: str, commitment: str) -> bool:
+    """Use an open credit; False when there is none, or it is spent."""
+    statement = sa.update(credits_).where(
+        credits_.c.payment_hash == payment_hash, credits_.c.token_id == token_id, credits_.c.spent_on.is_(None)
+    )
+    return tx.execute(statement.values(spent_on=commitment)) == 1
+
+
+def name_credit(tx: Transaction, payment_hash: str, token_id: str) -> None:
+    """Bind a credit to its token id; the first one stays."""
+    statement = sa.update(credits_).where(credits_.c.payment_hash == payment_hash, credits_.c.token_id.is_(None))
+    tx.execute(statement.values(token_id=token_id))
+
+
+def reopen_credit(tx: Transaction, payment_hash: str, reason: str) -> None:
+    """A spent credit could not be served: it is open again, and will be bound to a fresh token id."""
+    statement = sa.update(credits_).where(credits_.c.payment_hash == payment_hash)
+    tx.execute(statement.values(spent_on=None, token_id=None, reason=reason))

@@ -1,0 +1,120 @@
+"""The books' tables. Constraints that money rests on are the database's own, not only the code's.
+
+`transfers` is append-only double entry: `single` moves money at once; `pending` reserves it; `post` and `void` end a
+pending one, and a unique `pending_id` lets it end once. Triggers refuse every update and delete.
+"""
+
+import sqlalchemy as sa
+from l402core.outbox import outbox_table
+
+metadata = sa.MetaData()
+outbox = outbox_table(metadata)
+
+rounds = sa.Table(
+    "rounds",
+    metadata,
+    sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("phase", sa.String(8), nullable=False),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("root", sa.Text),
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.CheckConstraint("phase in ('commit', 'upload', 'judge', 'done')"),
+)
+
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, sa.ForeignKey("rounds.round"), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("peer", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("token_id", sa.String(64), nullable=False, unique=True),
+    sa.Column("payment_hash", sa.String(64), nullable=False),
+    sa.Column("fee_msat", sa.BigInteger, nullable=False),
+    sa.Column("reserved_msat", sa.BigInteger, nullable=False),
+    sa.Column("request_hash", sa.String(64), nullable=False),
+    sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("offer", sa.Text),
+    sa.Column("accepted", sa.Text),
+    sa.Column("locked", sa.Text),
+    sa.Column("payload", sa.Text),
+    sa.Column("upload", sa.Text),
+    sa.Column("scored", sa.Text),
+    sa.Column("failure", sa.Text, nullable=False, default=""),
+    sa.Column("credit_due", sa.Boolean, nullable=False, default=False),
+    sa.Column("frozen", sa.Boolean, nullable=False, default=False),
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("round", "seq"),
+    sa.CheckConstraint("state in ('opened', 'offered', 'locking', 'locked', 'uploaded', 'scored', 'failed', 'ended')"),
+    sa.Index("submissions_by_round", "round", "seq"),
+)
+
+rungs = sa.Table(
+    "rungs",
+    metadata,
+    sa.Column("payment_hash", sa.String(64), primary_key=True),
+    sa.Column("commitment", sa.String(64), sa.ForeignKey("submissions.commitment"), nullable=False),
+    sa.Column("rung", sa.Integer, nullable=False),
+    sa.Column("amount_msat", sa.BigInteger, nullable=False),
+    sa.Column("bolt11", sa.Text, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("not_after_ms", sa.BigInteger, nullable=False),
+    sa.Column("expiry_height", sa.Integer, nullable=False, default=0),
+    sa.UniqueConstraint("commitment", "rung"),
+    sa.CheckConstraint("amount_msat > 0"),
+    sa.CheckConstraint("state in ('registered', 'in flight', 'settled', 'returned')"),
+    sa.Index("rungs_by_state", "state"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("token_id", sa.String(64), primary_key=True),
+    sa.Column("payment_hash", sa.String(64), nullable=False),
+    sa.Column("commitment", sa.String(64), nullable=False),
+    sa.Column("peer", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(64), nullable=False),
+)
+
+fees = sa.Table(
+    "fees",
+    metadata,
+    sa.Column("payment_hash", sa.String(64), primary_key=True),
+    sa.Column("amount_msat", sa.BigInteger, nullable=False),
+    sa.Column("settle_index", sa.BigInteger, nullable=False),
+)
+
+credits_ = sa.Table(
+    "credits",
+    metadata,
+    sa.Column("payment_hash", sa.String(64), primary_key=True),
+    sa.Column("token_id", sa.String(64), unique=True),
+    sa.Column("peer", sa.String(64), nullable=False),
+    sa.Column("amount_msat", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("spent_on", sa.String(64)),
+)
+
+transfers = sa.Table(
+    "transfers",
+    metadata,
+    sa.Column("id", sa.String(160), primary_key=True),
+    sa.Column("kind", sa.String(24), nullable=False),
+    sa.Column("phase", sa.String(8), nullable=False),
+    sa.Column("pending_id", sa.String(160), sa.ForeignKey("transfers.id"), unique=True),
+    sa.Column("debit", sa.String(80), nullable=False),
+    sa.Column("credit", sa.String(80), nullable=False),
+    sa.Column("amount_msat", sa.BigInteger, nullable=False),
+    sa.Column("commitment", sa.String(64), nullable=False),
+    sa.Column("trace_id", sa.String(32), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("amount_msat > 0"),
+    sa.CheckConstraint("debit <> credit"),
+    sa.CheckConstraint("phase in ('single', 'pending', 'post', 'void')"),
+    sa.CheckConstraint("(phase in ('post', 'void')) = (pending_id is not null)"),
+    sa.Index("transfers_by_commitment", "commitment"),
+    sa.Index("transfers_by_debit", "debit"),
+    sa.Index("transfers_by_credit", "credit"),
+)

@@ -1,0 +1,355 @@
+"""The settler's story: it opens and closes rounds, answers the gateway, joins what both ends saw, and keeps the books.
+
+It ends obligations and begins none: its only calls on LND are reads. Sponsors' invoices aside, it never moves money.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from l402core import telemetry
+from l402core.bus import Bus, Consumer
+from l402core.documents import Offer, Receipt, RoundRoot, Statement, Terms
+from l402core.errors import Contradiction, NotFound, Unavailable
+from l402core.escrow import Escrow, Rung, Trigger
+from l402core.events import (
+    CancelRequested,
+    CheckpointPublished,
+    ClaimCredit,
+    CommitsClosed,
+    EscrowDispatched,
+    EscrowRefused,
+    Event,
+    FeeSettled,
+    GradientScored,
+    OfferMade,
+    ReadRound,
+    ReadSubmission,
+    RegisterAccepted,
+    RegisterLocks,
+    RegisterUpload,
+    RewardRevealed,
+    RoundClosed,
+    RoundOpened,
+    SubmissionExpired,
+    SubmissionOpen,
+)
+from l402core.lnd.port import LightningNode
+from l402core.outbox import Transaction
+from l402core.signing import Signed, open_signed
+
+from l402_settler import ledger
+from l402_settler.adapters import books
+from l402_settler.desk import Desk, move_escrow, say_escrow_lock, say_offer_make
+from l402_settler.office import Office
+from l402_settler.rounds import COMMIT, DONE, JUDGE, UPLOAD, commits_are_over, make_terms, missed, uploads_are_over
+from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_never_sent, record_sight
+from l402_settler.views import terms_of, to_cancel
+
+log = structlog.get_logger()
+T = TypeVar("T")
+Row = sa.Row[Any]
+TICK_S = 0.2
+SIGHT_EVERY_S = 2.0
+LOOK_AGAIN_EVERY_S = 15.0
+RECONNECT_S = 1.0
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("settler", CheckpointPublished),
+    Consumer("settler", OfferMade, workers=8),
+    Consumer("settler", FeeSettled, workers=8),
+    Consumer("settler", EscrowDispatched, workers=8),
+    Consumer("settler", EscrowRefused),
+    Consumer("settler", GradientScored, workers=8),
+)
+
+
+class Settler:
+    """One settler process: handlers, and the loops that turn without messages."""
+
+    def __init__(self, office: Office, bus: Bus, node: LightningNode) -> None:
+        self._office = office
+        self._bus = bus
+        self._node = node
+        self.desk = Desk(office)
+
+    def register(self) -> None:
+        """Connect handlers to the bus. Call before it starts."""
+        handlers: dict[type[Event], Callable[[Any], Awaitable[None]]] = {
+            CheckpointPublished: self.on_checkpoint,
+            OfferMade: self.on_offer,
+            FeeSettled: self.on_fee,
+            EscrowDispatched: self.on_dispatched,
+            EscrowRefused: self.on_refused,
+            GradientScored: self.on_scored,
+        }
+        for consumer in CONSUMERS:
+            self._bus.consume(consumer, handlers[consumer.event])
+        self._bus.answer(SubmissionOpen, self.desk.open)
+        self._bus.answer(RegisterLocks, self.desk.register_locks)
+        self._bus.answer(RegisterAccepted, self.desk.register_accepted)
+        self._bus.answer(RegisterUpload, self.desk.register_upload)
+        self._bus.answer(ReadRound, self.desk.read_round)
+        self._bus.answer(ReadSubmission, self.desk.read_submission)
+        self._bus.answer(ClaimCredit, self.desk.claim_credit)
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    async def on_checkpoint(self, event: CheckpointPublished) -> None:
+        """A checkpoint is the base of a round: the one before is done, this one opens under signed terms."""
+        office = self._office
+        if office.sight.height == 0:
+            raise Unavailable("node", "our node's height is not known yet, and the terms name one")
+
+        def work(tx: Transaction) -> None:
+            if event.round > 1:
+                books.move_round(tx, event.round - 1, JUDGE, DONE)
+            last = office.config.rounds and event.round > office.config.rounds
+            if last or books.round_row(tx, event.round) is not None:
+                return
+            terms = make_terms(
+                office.config, office.identity, round_=event.round, checkpoint=event.checkpoint,
+                model_id=event.model_id, seed_commitment=event.seed_commitment,
+                reference_previous=event.reference_previous, now_ms=office.now_ms(), height=office.sight.height,
+            )  # fmt: skip
+            signed = office.key.sign(Terms.tag, terms)
+            books.add_round(
+                tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
+            )
+            id_, at = office.stamp()
+            tx.say(RoundOpened(id=id_, occurred_at_ms=at, round=event.round, terms=signed))
+            log.info("round.opened", round=event.round)
+
+        await office.database.transact(work)
+
+    async def turn_rounds(self) -> None:
+        """Close phases when their time has come or everybody is through; fail what missed its deadline."""
+        while True:
+            await self._office.database.transact(self._turn)
+            await asyncio.sleep(TICK_S)
+
+    def _turn(self, tx: Transaction) -> None:
+        for round_ in books.live_rounds(tx):
+            terms, rows, now_ms = terms_of(round_), books.submissions_of(tx, round_.round), self._office.now_ms()
+            peers = frozenset(row.peer for row in rows)
+            states = tuple(Escrow(row.state) for row in rows)
+            if round_.phase == COMMIT and commits_are_over(terms, peers=peers, now_ms=now_ms):
+                self._close_commits(tx, round_.round, rows)
+            elif round_.phase == UPLOAD and uploads_are_over(terms, states=states, now_ms=now_ms):
+                self._close_round(tx, round_.round, rows)
+            self._fail_the_late(tx, terms, round_.round)
+
+    def _close_commits(self, tx: Transaction, round_: int, rows: list[Row]) -> None:
+        root = RoundRoot(round=round_, commitments=tuple(row.commitment for row in rows))
+        signed = self._office.key.sign(RoundRoot.tag, root)
+        if books.move_round(tx, round_, COMMIT, UPLOAD, root=books.to_json(signed)):
+            id_, at = self._office.stamp()
+            tx.say(CommitsClosed(id=id_, occurred_at_ms=at, round=round_, root=signed))
+            log.info("commits.closed", round=round_, submissions=len(rows))
+
+    def _close_round(self, tx: Transaction, round_: int, rows: list[Row]) -> None:
+        row = books.round_row(tx, round_)
+        assert row is not None
+        if not books.move_round(tx, round_, UPLOAD, JUDGE):
+            return
+        id_, at = self._office.stamp()
+        uploaded = tuple(one.commitment for one in rows if one.upload is not None)
+        root = msgspec.json.decode(row.root, type=Signed)
+        tx.say(RoundClosed(id=id_, occurred_at_ms=at, round=round_, root=root, uploaded=uploaded))
+        log.info("round.closed", round=round_, uploaded=len(uploaded))
+
+    def _fail_the_late(self, tx: Transaction, terms: Terms, round_: int) -> None:
+        phase_row = books.round_row(tx, round_)
+        assert phase_row is not None
+        for row in books.submissions_of(tx, round_):
+            reason = missed(terms, Escrow(row.state), phase=phase_row.phase, now_ms=self._office.now_ms())
+            if not reason:
+                continue
+            fail_escrow(self._office, tx, row, Trigger.DEADLINE, reason)
+            id_, at = self._office.stamp()
+            tx.say(
+                SubmissionExpired(id=id_, occurred_at_ms=at, round=round_, commitment=row.commitment, reason=reason),
+                parent=row.traceparent,
+            )
+            end_escrow_if_over(self._office, tx, row.commitment)
+
+    # --- submissions --------------------------------------------------------------------------------------------------
+
+    async def on_offer(self, event: OfferMade) -> None:
+        """The oracle's signed offer: the peer may make its invoices."""
+        office = self._office
+        offer = open_signed(event.offer, Offer.tag, Offer, signer=office.config.attestor_public)
+
+        def work(tx: Transaction) -> None:
+            row = books.submission(tx, event.commitment)
+            if row is None:
+                raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
+            terms = terms_of(_known(books.round_row(tx, row.round)))
+            if (offer.commitment, offer.peer, offer.terms, offer.amounts_msat) != (
+                row.commitment, row.peer, terms.digest(), terms.rung_msat(),
+            ):  # fmt: skip
+                raise Contradiction("offer_wrong", "the oracle's offer is not what the terms say")
+            if move_escrow(tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer)):
+                log.info("escrow.offered", commitment=row.commitment)
+
+        await office.database.transact(work)
+        office.changed(event.commitment)
+
+    async def on_fee(self, event: FeeSettled) -> None:
+        """A fee arrived at our node, whether or not it is ever presented."""
+        office = self._office
+
+        def work(tx: Transaction) -> None:
+            if books.add_fee(tx, event.payment_hash, event.amount_msat, event.settle_index):
+                books.post(tx, ledger.fee_received(event.payment_hash, event.amount_msat), now_ms=office.now_ms())
+                log.info("fee.booked", payment_hash=event.payment_hash, amount_msat=event.amount_msat)
+
+        await office.database.transact(work)
+
+    async def on_dispatched(self, event: EscrowDispatched) -> None:
+        """A hint that a rung is on its way: look for ourselves."""
+        view = await self._node.lookup_payment(bytes.fromhex(event.payment_hash))
+        if view is not None:
+            await record_sight(self._office, view)
+
+    async def on_refused(self, event: EscrowRefused) -> None:
+        """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""
+        log.warning("escrow.refused", commitment=event.commitment, reason=event.reason)
+
+    async def on_scored(self, event: GradientScored) -> None:
+        """The one decision: book what is owed, let the peer have its sealed preimages, ask for the rest back."""
+        office = self._office
+        open_signed(event.receipt, Receipt.tag, Receipt, signer=office.config.attestor_public)
+
+        def work(tx: Transaction) -> None:
+            if not record_decision(office, tx, event):
+                return
+            id_, at = office.stamp()
+            tx.say(
+                RewardRevealed(
+                    id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, mask=event.mask,
+                    amount_msat=event.reward_msat,
+                )
+            )  # fmt: skip
+            row = _known(books.submission(tx, event.commitment))
+            lines = books.rungs_of(tx, event.commitment)
+            hashes = tuple(line.payment_hash for line in lines)
+            back = to_cancel(row.state, event, hashes, lines)
+            if back:
+                id_, at = office.stamp()
+                tx.say(
+                    CancelRequested(
+                        id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, payment_hashes=back
+                    )
+                )
+            end_escrow_if_over(office, tx, event.commitment)
+            log.info(
+                "gradient.decided", commitment=event.commitment, verdict=event.verdict, reward_msat=event.reward_msat
+            )
+
+        await office.database.transact(work)
+        office.changed(event.commitment)
+
+    # --- our node -----------------------------------------------------------------------------------------------------
+
+    async def track_payments(self) -> None:
+        """Every update of every payment of ours, for ever; a cut stream is taken up again after looking at open rungs."""
+        while True:
+            try:
+                await self._look_at_open_rungs()
+                async for view in self._node.watch_payments():
+                    await self._record_or_freeze(view.payment_hash.hex(), record_sight(self._office, view))
+            except Unavailable as error:
+                log.warning("node.stream_cut", detail=error.detail)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def look_again(self) -> None:
+        """The stream's backstop: ask about each open rung now and then."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_EVERY_S)
+            try:
+                await self._look_at_open_rungs()
+            except Unavailable as error:
+                log.warning("node.unavailable", detail=error.detail)
+
+    async def _look_at_open_rungs(self) -> None:
+        office = self._office
+        grace_ms = office.config.never_sent_s * 1000
+        for line in await office.database.transact(books.open_rungs):
+            view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
+            if view is not None:
+                await self._record_or_freeze(line.payment_hash, record_sight(office, view))
+            elif line.state == Rung.REGISTERED and office.now_ms() >= line.not_after_ms + grace_ms:
+                await self._record_or_freeze(line.payment_hash, record_never_sent(office, line.payment_hash))
+
+    async def _record_or_freeze(self, payment_hash: str, recording: Awaitable[None]) -> None:
+        try:
+            await recording
+        except Contradiction as error:
+            log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
+            await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
+
+    async def watch_node(self) -> None:
+        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
+        office = self._office
+        while True:
+            try:
+                info, channels = await self._node.info(), await self._node.channels()
+            except Unavailable as error:
+                office.sight.trouble = f"the coordinator's node does not answer: {error.detail}"
+            else:
+                active = [channel for channel in channels if channel.active]
+                office.sight.height = info.block_height
+                office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
+                office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
+                office.sight.trouble = "" if info.synced else "the coordinator's node is not synced to the chain"
+                await office.database.transact(self._book_opening)
+                await self._guard(info.block_height)
+            await asyncio.sleep(SIGHT_EVERY_S)
+
+    def _book_opening(self, tx: Transaction) -> None:
+        amount = self._office.sight.liquidity_msat
+        if amount and not books.has_opening(tx):
+            books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
+
+    async def _guard(self, height: int) -> None:
+        for line in await self._office.database.transact(books.open_rungs):
+            left = line.expiry_height - height
+            if line.expiry_height and left <= self._office.config.guardian_blocks:
+                log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
+
+    # --- restart ------------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Say again what a lost process or stream may have left unsaid: the escrow table's RECOVER column."""
+        office = self._office
+
+        def work(tx: Transaction) -> int:
+            rows = books.unended(tx)
+            for row in rows:
+                round_ = _known(books.round_row(tx, row.round))
+                with telemetry.span("recover", parent=row.traceparent):
+                    _say_again(office, tx, row, round_)
+                    end_escrow_if_over(office, tx, row.commitment)
+            return len(rows)
+
+        log.info("settler.recovered", open_escrows=await office.database.transact(work))
+
+
+def _say_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
+    statement = msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
+    if row.state == Escrow.OPENED:
+        say_offer_make(office, tx, row.round, row.commitment, statement, row.seq, round_.terms)
+    if row.state == Escrow.LOCKING:
+        bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
+        offer = msgspec.json.decode(row.offer, type=Signed)
+        say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, statement.payout_node, terms_of(round_))
+
+
+def _known(row: T | None) -> T:
+    if row is None:
+        raise NotFound("row_missing", "the books miss a row that another one names")
+    return row

@@ -1,0 +1,80 @@
+"""The settler's knobs. Prefix `L402_SETTLER_`."""
+
+from pathlib import Path
+
+from l402core.config import LndConfig, ServiceConfig
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+HEX32 = "^[0-9a-f]{64}$"
+
+
+class Config(ServiceConfig, LndConfig):
+    """Books, rounds, money, deadlines and Lightning policy of one coordinator."""
+
+    model_config = SettingsConfigDict(env_prefix="L402_SETTLER_", frozen=True, extra="ignore")
+
+    key_file: Path = Field(
+        default=Path("settler.json"), description='JSON file {"signing_key": 64 hex digits}, mode 0600.'
+    )
+    database_url: str = Field(default="sqlite:///books.sqlite3", description="SQLAlchemy URL of the books.")
+    attestor_public: str = Field(default="0" * 64, pattern=HEX32, description="The oracle's BIP340 public key, pinned.")
+    reading_public: str = Field(default="0" * 64, pattern=HEX32, description="X25519 key that payloads are sealed to.")
+    attestor_url: str = Field(default="http://127.0.0.1:8403", description="The oracle's own URL, named in the terms.")
+    expected_peers: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of peers' public keys; a phase ends once all of them are through. Empty: deadlines only.",
+    )
+    rounds: int = Field(default=0, ge=0, description="Open no round after this one; 0: no limit.")
+
+    fee_msat: int = Field(default=500_000, ge=1, le=10**12, description="Fee for one submission.")
+    unit_msat: int = Field(
+        default=100_000, ge=1_000, le=10**12, description="The ladder's lowest rung; a ladder is 63 units."
+    )
+    places: int = Field(default=8, ge=1, le=10_000, description="Submissions per round.")
+    phi_ppm: int = Field(default=600_000, ge=0, le=1_000_000, description="Floor of pay, as a part of the reference.")
+    eval_tokens: int = Field(
+        default=65_536, ge=1_024, le=1 << 24, description="Hidden tokens each gradient is measured on."
+    )
+    day_cap_msat: int = Field(default=10**10, ge=1, description="Most that may be locked in rewards within 24 hours.")
+    fee_limit_msat: int = Field(default=10_000, ge=0, description="Routing fee allowed per rung.")
+
+    commit_s: int = Field(
+        default=60, ge=1, le=86_400, description="From opening to the last commitment (training included)."
+    )
+    lock_s: int = Field(default=15, ge=1, le=3_600, description="From the last commitment to the last lock.")
+    upload_s: int = Field(default=15, ge=1, le=3_600, description="From the last lock to the last upload.")
+    judge_s: int = Field(default=60, ge=1, le=3_600, description="From the last upload to the decision.")
+    never_sent_s: int = Field(
+        default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."
+    )
+
+    reveal_blocks: int = Field(
+        default=24, ge=6, le=1_000, description="Blocks from opening within which a reveal may happen."
+    )
+    cltv_min: int = Field(default=60, ge=24, le=2_000, description="Lowest final CLTV of a reward invoice.")
+    cltv_max: int = Field(default=200, ge=24, le=2_016, description="Highest final CLTV of a reward invoice.")
+    cltv_route_slack: int = Field(
+        default=200, ge=0, le=2_016, description="Blocks the route may add to a payment's CLTV."
+    )
+    invoice_expiry_min_s: int = Field(default=600, ge=60, le=86_400, description="Shortest expiry of a reward invoice.")
+    guardian_blocks: int = Field(
+        default=24, ge=18, le=144, description="Alarm this many blocks before an open HTLC expires."
+    )
+    slots_per_channel: int = Field(default=483, ge=1, le=483, description="HTLC slots per channel and direction.")
+
+    payload_max_bytes: int = Field(default=1 << 24, ge=1_024, le=1 << 30, description="Largest sealed payload.")
+    inner_steps: int = Field(default=20, ge=1, le=10_000, description="Inner steps H of the recipe.")
+    batch: int = Field(default=8, ge=1, le=4_096, description="Sequences per inner step.")
+    sequence_length: int = Field(default=128, ge=8, le=65_536, description="Tokens per sequence.")
+    learning_rate_ppm: int = Field(default=2_000, ge=1, le=1_000_000, description="Inner AdamW learning rate, ppm.")
+    feedback_decay_ppm: int = Field(default=950_000, ge=0, le=1_000_000, description="Error feedback decay, ppm.")
+    outer_rate_ppm: int = Field(default=1_000_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
+    chunk_k: int = Field(default=64, ge=1, le=4_096, description="Entries kept per chunk of 4096.")
+
+    @field_validator("cltv_max")
+    @classmethod
+    def _wide_enough(cls, value: int) -> int:
+        if value < 60:
+            raise ValueError("cltv_max leaves no room for the hold window and its margins")
+        return value

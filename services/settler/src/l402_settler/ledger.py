@@ -1,0 +1,164 @@
+"""Double entry for every way money moves here. Pure: it makes transfers, and refuses to know how they are kept.
+
+    account            what a credit balance means (debit for the first four)
+    lightning          our node's balance (debit)
+    rewards            what gradients have earned so far (debit)
+    routing            routing fees paid (debit)
+    ------------------------------------------------------------------------------------------------
+    treasury           what the coordinator brought
+    fees:unclaimed     fees that arrived and have opened nothing yet; zero when all is quiet
+    fees:earned        fees that opened a submission
+    credits:<peer>     fees that could not be served and may be used once more
+    peer:<peer>        earned and not yet collected; zero when all is quiet
+
+A reward's rung is pending (peer ← lightning) from the intent to lock until LND says SUCCEEDED (post) or FAILED (void).
+The decision books the earned sum (rewards ← peer). Identities are deterministic, so that a repeat is a duplicate key.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+LIGHTNING = "lightning"
+REWARDS = "rewards"
+ROUTING = "routing"
+TREASURY = "treasury"
+UNCLAIMED = "fees:unclaimed"
+EARNED = "fees:earned"
+
+
+class Phase(StrEnum):
+    """`single` moves at once; `pending` reserves; `post` or `void` ends a pending transfer, once."""
+
+    SINGLE = "single"
+    PENDING = "pending"
+    POST = "post"
+    VOID = "void"
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the books: `amount_msat` from the credited to the debited account."""
+
+    id: str
+    kind: str
+    phase: Phase = Phase.SINGLE
+    pending_id: str | None = None
+    debit: str
+    credit: str
+    amount_msat: int
+    commitment: str = ""
+
+
+def peer_account(peer: str) -> str:
+    """What we owe a peer."""
+    return f"peer:{peer}"
+
+
+def credit_account(peer: str) -> str:
+    """A peer's fee credits."""
+    return f"credits:{peer}"
+
+
+def opening(amount_msat: int) -> Transfer:
+    """The coordinator's money at the first start."""
+    return Transfer(id="opening", kind="opening", debit=LIGHTNING, credit=TREASURY, amount_msat=amount_msat)
+
+
+def fee_received(payment_hash: str, amount_msat: int) -> Transfer:
+    """A fee invoice was paid."""
+    return Transfer(
+        id=f"fee:{payment_hash}", kind="fee received", debit=LIGHTNING, credit=UNCLAIMED, amount_msat=amount_msat
+    )
+
+
+def fee_earned(token_id: str, commitment: str, amount_msat: int) -> Transfer:
+    """The fee opened a submission."""
+    return Transfer(
+        id=f"claim:{token_id}", kind="fee earned", debit=UNCLAIMED, credit=EARNED, amount_msat=amount_msat,
+        commitment=commitment,
+    )  # fmt: skip
+
+
+def fee_credited(token_id: str, peer: str, commitment: str, amount_msat: int, *, was_earned: bool) -> Transfer:
+    """The fee could not be served: it becomes a credit, from wherever it lay."""
+    return Transfer(
+        id=f"credit:{token_id}", kind="fee credited", debit=EARNED if was_earned else UNCLAIMED,
+        credit=credit_account(peer), amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def credit_spent(token_id: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+    """A credit opened a submission."""
+    return Transfer(
+        id=f"spend:{token_id}", kind="credit spent", debit=credit_account(peer), credit=EARNED,
+        amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def rung_locked(payment_hash: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+    """Intent to lock one rung."""
+    return Transfer(
+        id=f"lock:{payment_hash}", kind="rung", phase=Phase.PENDING, debit=peer_account(peer), credit=LIGHTNING,
+        amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def rung_ended(payment_hash: str, peer: str, commitment: str, amount_msat: int, *, paid: bool) -> Transfer:
+    """The rung's end: posted when LND says SUCCEEDED, voided when it says FAILED."""
+    return Transfer(
+        id=f"end:{payment_hash}", kind="rung", phase=Phase.POST if paid else Phase.VOID,
+        pending_id=f"lock:{payment_hash}", debit=peer_account(peer), credit=LIGHTNING, amount_msat=amount_msat,
+        commitment=commitment,
+    )  # fmt: skip
+
+
+def routing_paid(payment_hash: str, commitment: str, amount_msat: int) -> Transfer:
+    """What the route kept."""
+    return Transfer(
+        id=f"routing:{payment_hash}", kind="routing", debit=ROUTING, credit=LIGHTNING, amount_msat=amount_msat,
+        commitment=commitment,
+    )  # fmt: skip
+
+
+def reward_decided(peer: str, commitment: str, amount_msat: int) -> Transfer:
+    """The oracle's decision: from now on the sum is owed."""
+    return Transfer(
+        id=f"reward:{commitment}", kind="reward", debit=REWARDS, credit=peer_account(peer), amount_msat=amount_msat,
+        commitment=commitment,
+    )  # fmt: skip
+
+
+def reward_forfeited(payment_hash: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+    """Revealed but never collected: the terms say that it falls back."""
+    return Transfer(
+        id=f"forfeit:{payment_hash}", kind="forfeit", debit=peer_account(peer), credit=REWARDS,
+        amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's posted sums, and what is pending on it."""
+
+    debits_msat: int
+    credits_msat: int
+    pending_debits_msat: int
+    pending_credits_msat: int
+
+
+def trial_balance(transfers: Iterable[Transfer]) -> dict[str, Balance]:
+    """Every account's balance, from all transfers in any order."""
+    lines = list(transfers)
+    ended = {line.pending_id for line in lines if line.pending_id}
+    sums: dict[str, list[int]] = {}
+    for line in lines:
+        posted = line.phase in (Phase.SINGLE, Phase.POST)
+        open_ = line.phase is Phase.PENDING and line.id not in ended
+        for account, column in ((line.debit, 0), (line.credit, 1)):
+            row = sums.setdefault(account, [0, 0, 0, 0])
+            row[column] += line.amount_msat if posted else 0
+            row[column + 2] += line.amount_msat if open_ else 0
+    return {
+        account: Balance(debits_msat=d, credits_msat=c, pending_debits_msat=pd, pending_credits_msat=pc)
+        for account, (d, c, pd, pc) in sorted(sums.items())
+    }

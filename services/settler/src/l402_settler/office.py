@@ -1,0 +1,80 @@
+"""What every desk of the settler shares: configuration, keys, clock, and what was last seen of our node. No decisions."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+from l402core.errors import NotFound
+from l402core.events import SubmissionView
+from l402core.outbox import Database, Transaction
+from l402core.signing import SigningKey
+
+from l402_settler.adapters import books
+from l402_settler.config import Config
+from l402_settler.rounds import Identity
+from l402_settler.views import submission_view
+
+
+class NodeSight(msgspec.Struct, kw_only=True):
+    """What was last seen of our node; `trouble` says why it cannot lock now."""
+
+    height: int = 0
+    liquidity_msat: int = 0
+    slots: int = 0
+    trouble: str = "the node has not answered yet"
+
+
+class Office:
+    """Shared by the desks of one settler process."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        key: SigningKey,
+        database: Database,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.config = config
+        self.key = key
+        self.database = database
+        self.now_ms = now_ms
+        self.new_id = new_id
+        self.sight = NodeSight()
+        self.identity = Identity(
+            settler=key.public,
+            attestor=config.attestor_public,
+            attestor_url=config.attestor_url,
+            reading_key=config.reading_public,
+        )
+        self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def stamp(self) -> tuple[str, int]:
+        """A fresh id and the time, for an event."""
+        return self.new_id(), self.now_ms()
+
+    async def view(self, commitment: str) -> SubmissionView:
+        """One submission as its peer may see it. Raises NotFound."""
+
+        def read(tx: Transaction) -> SubmissionView:
+            row = books.submission(tx, commitment)
+            if row is None:
+                raise NotFound("submission_unknown", "no submission of this commitment was opened")
+            return submission_view(tx, row)
+
+        return await self.database.transact(read)
+
+    def changed(self, commitment: str) -> None:
+        """Wake whoever waits for this submission."""
+        waiting = self._changed.pop(commitment, None)
+        if waiting is not None:
+            waiting.set()
+
+    async def wait_for_change(self, commitment: str, timeout_s: float) -> None:
+        """Until `changed`, at most `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._changed[commitment].wait(), timeout_s)
+        except TimeoutError:
+            self._changed.pop(commitment, None)

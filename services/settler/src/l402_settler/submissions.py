@@ -1,0 +1,104 @@
+"""What may open, what may be locked, and whose fault a failure is. Pure: every fact is an argument."""
+
+import msgspec
+from l402core.bolt11 import InvalidInvoice, Invoice, decode
+from l402core.documents import Offer, Statement, Terms
+from l402core.errors import Conflict, Exhausted, L402Error, Malformed, TooLate
+from l402core.escrow import Escrow, Rung
+
+from l402_settler.rounds import COMMIT
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left to sell in a round."""
+
+    places: int
+    budget_msat: int
+    day_msat: int
+    liquidity_msat: int
+    slots: int
+    node_trouble: str
+    """Why our node cannot lock now; '' when it can."""
+
+
+def no_room(room: Room, terms: Terms) -> L402Error | None:
+    """Why no place can be sold now, if so. Nothing is locked beyond what was reserved."""
+    ladder = terms.ladder_msat()
+    if room.node_trouble:
+        return Exhausted("node", room.node_trouble)
+    if room.places < 1:
+        return Exhausted("places", f"all {terms.places} places of round {terms.round} are taken")
+    if room.budget_msat < ladder:
+        return Exhausted("budget", f"the round's budget has {room.budget_msat} msat left, a ladder needs {ladder}")
+    if room.day_msat < ladder:
+        return Exhausted("day_cap", "the day's cap on locked rewards is reached")
+    if room.liquidity_msat < ladder:
+        return Exhausted("liquidity", "the coordinator's node is short of outbound liquidity")
+    if room.slots < len(terms.rungs):
+        return Exhausted("slots", "the coordinator's channels are short of HTLC slots")
+    return None
+
+
+def may_open(
+    statement: Statement, terms: Terms, *, phase: str, room: Room, open_peers: frozenset[str], now_ms: int
+) -> L402Error | None:
+    """Why a paid submission cannot open, if so. Its fee then becomes a credit."""
+    if phase != COMMIT or now_ms >= terms.commit_until_ms:
+        return TooLate("round_closed", f"round {terms.round} takes no more commitments")
+    if statement.terms != terms.digest() or statement.checkpoint != terms.checkpoint.sha256:
+        return Conflict("other_terms", "the statement names other terms or another checkpoint than the round's")
+    if statement.peer in open_peers:
+        return Conflict("peer_has_place", f"this peer already has a submission in round {terms.round}")
+    return no_room(room, terms)
+
+
+def check_ladder(bolt11s: tuple[str, ...], offer: Offer, statement: Statement, terms: Terms, *, now_s: int) -> None:
+    """Each invoice is the offer's rung, on the peer's own node. Raises Malformed, naming the rung."""
+    if len(bolt11s) != len(offer.reward_hashes):
+        raise Malformed("ladder_length", f"{len(bolt11s)} invoices, expected {len(offer.reward_hashes)}")
+    for index, text in enumerate(bolt11s):
+        try:
+            invoice = decode(text)
+        except InvalidInvoice as error:
+            raise Malformed("invoice_undecodable", f"rung {index}: {error.detail}") from error
+        _check_rung(index, invoice, offer, statement, terms, now_s)
+
+
+def _check_rung(index: int, invoice: Invoice, offer: Offer, statement: Statement, terms: Terms, now_s: int) -> None:
+    wrong = _first_difference(
+        ("network", invoice.network, terms.network),
+        ("payment hash", invoice.payment_hash.hex(), offer.reward_hashes[index]),
+        ("amount in msat", invoice.amount_msat, offer.amounts_msat[index]),
+        ("payee", invoice.payee.hex(), statement.payout_node),
+    )
+    if wrong:
+        raise Malformed("invoice_wrong", f"rung {index}: {wrong}")
+    left_s = invoice.timestamp + invoice.expiry - now_s
+    if left_s < (terms.lock_by_ms // 1000 - now_s):
+        raise Malformed("invoice_expiry", f"rung {index}: expires in {left_s} s, before the ladder must be locked")
+    if invoice.expiry < terms.invoice_expiry_min_s:
+        raise Malformed(
+            "invoice_expiry", f"rung {index}: expiry {invoice.expiry} s, at least {terms.invoice_expiry_min_s}"
+        )
+    if not terms.cltv_min <= invoice.min_final_cltv <= terms.cltv_max:
+        raise Malformed(
+            "invoice_cltv",
+            f"rung {index}: final CLTV {invoice.min_final_cltv}, expected {terms.cltv_min} to {terms.cltv_max} blocks",
+        )
+
+
+def _first_difference(*rows: tuple[str, object, object]) -> str:
+    return next((f"{what} is {got}, expected {expected}" for what, got, expected in rows if got != expected), "")
+
+
+def fault_is_ours(state: Escrow, rungs: tuple[Rung, ...], *, accepted: bool) -> bool:
+    """Whether a fee becomes a credit when an escrow in this state fails. Fault is read at our node.
+
+    No offer, or a rung that failed or was never sent: ours. All in flight but not accepted in time, or locked and never
+    uploaded: the peer's. Uploaded and never decided: ours.
+    """
+    if state in (Escrow.OPENED, Escrow.UPLOADED):
+        return True
+    if state is Escrow.LOCKING:
+        return any(rung in (Rung.RETURNED, Rung.REGISTERED) for rung in rungs) or accepted
+    return False
