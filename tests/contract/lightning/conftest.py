@@ -1,6 +1,6 @@
 """One contract, tried against every backend: the simulator, and a real lnd where it is built."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,27 @@ from l402core.lnd.wire import Wire
 from lndsim import Simulation
 
 from tests.contract.lightning.backends import Backend, SimBackend
+from tests.contract.lightning.real_network import RealBackend, running_network
+from tests.support.lnd import lightning_is_built
+from tests.support.real import require_real
+
+REAL = pytest.param("lnd", marks=[pytest.mark.real, pytest.mark.xdist_group("lnd-network")])
 
 
-@pytest.fixture(params=["lndsim"])
+@pytest.fixture(scope="session")
+def real_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBackend]:
+    """Four real lnds, started once for all tests that ask."""
+    require_real(lightning_is_built(), "lnd and btcd (run `make tools`)")
+    with running_network(tmp_path_factory.mktemp("network")) as network:
+        yield network
+
+
+@pytest.fixture(params=["lndsim", REAL])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     """A network to be tried."""
+    if request.param == "lnd":
+        yield request.getfixturevalue("real_network")
+        return
     async with await Simulation.start(tmp_path) as simulation:
         sim = SimBackend(simulation)
         await sim.build()

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import grpc
 import msgspec
 import pytest
 from l402core.errors import Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
-from l402core.lnd.stubs import grpc, invoicesrpc, lnrpc, routerrpc
+from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
 from tests.contract.lightning.backends import Backend, a_secret, said, said_first

@@ -31,7 +31,9 @@ async def lock(payer: GrpcNode, payee: GrpcNode, payment_hash: bytes, **terms: i
 
 async def in_state(payee: GrpcNode, payment_hash: bytes, state: InvoiceState) -> InvoiceView:
     """Wait until the invoice is in `state`."""
-    found = await until(lambda: payee.lookup_invoice(payment_hash), lambda view: bool(view) and view.state is state)
+    found = await until(
+        lambda: payee.lookup_invoice(payment_hash), lambda view: view is not None and view.state is state
+    )
     assert found is not None
     return found
 

@@ -2,12 +2,13 @@
 
 import hashlib
 
+import grpc
 import pytest
 from l402core import bolt11
 from l402core.errors import Conflict, Malformed, TooLate
 from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, PaymentStatus, PaymentView
-from l402core.lnd.stubs import grpc, lnrpc, routerrpc
+from l402core.lnd.stubs import lnrpc, routerrpc
 from l402core.lnd.wire import Wire
 
 from tests.contract.lightning.backends import CAPACITY_MSAT, Backend, a_secret, said_first, status, until
@@ -24,7 +25,9 @@ async def pay(payer: GrpcNode, request: str, *, fee_limit_msat: int = 0, cltv_li
 async def ended(payer: GrpcNode, payment_hash: bytes) -> PaymentView:
     """Wait for a payment's end."""
     final = {PaymentStatus.SETTLED, PaymentStatus.FAILED}
-    view = await until(lambda: payer.lookup_payment(payment_hash), lambda seen: bool(seen) and seen.status in final)
+    view = await until(
+        lambda: payer.lookup_payment(payment_hash), lambda seen: seen is not None and seen.status in final
+    )
     assert view is not None
     return view
 

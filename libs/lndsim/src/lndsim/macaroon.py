@@ -143,6 +143,8 @@ def _parse(data: bytes) -> tuple[bytes, list[bytes], bytes]:
         if len(value) != length:
             raise ValueError("it ends early")
         position += length
+        if signature or (kind == _SIGNATURE and (len(sections) < 3 or sections[-1] or sections[-2])):
+            raise ValueError("the signature comes once, last, after two ends")
         if kind == _SIGNATURE:
             signature = value
         else:

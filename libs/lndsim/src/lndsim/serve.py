@@ -101,7 +101,7 @@ def parse(arguments: Sequence[str]) -> Config:
         parser.error("give either --config FILE or --dir DIR")
     if options.config is not None:
         try:
-            return msgspec.json.decode(options.config.read_bytes(), type=Config)
+            return msgspec.json.decode(options.config.read_bytes(), type=Config, dec_hook=_path)
         except (OSError, msgspec.DecodeError) as error:
             parser.error(f"{options.config}: {error}")
     return Config(
@@ -112,6 +112,11 @@ def parse(arguments: Sequence[str]) -> Config:
         capacity_sat=options.capacity_sat,
         block_seconds=options.block_seconds,
     )
+
+
+def _path(kind: type, value: object) -> object:
+    """msgspec knows no paths."""
+    return kind(value)
 
 
 def main() -> None:
