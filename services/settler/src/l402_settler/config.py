@@ -45,6 +45,9 @@ class Config(ServiceConfig, LndConfig):
     lock_s: int = Field(default=15, ge=1, le=3_600, description="From the last commitment to the last lock.")
     upload_s: int = Field(default=15, ge=1, le=3_600, description="From the last lock to the last upload.")
     judge_s: int = Field(default=60, ge=1, le=3_600, description="From the last upload to the decision.")
+    answer_wait_ms: int = Field(
+        default=2_000, ge=0, le=4_000, description="How long an answer waits for the offer, or for the lock, to come."
+    )
     never_sent_s: int = Field(
         default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."
     )

@@ -42,7 +42,6 @@ from l402_settler.submissions import Room, check_ladder, may_open
 from l402_settler.views import round_view, submission_view, terms_of
 
 log = structlog.get_logger()
-OFFER_WAIT_S = 2.0
 
 
 class Desk:
@@ -66,7 +65,7 @@ class Desk:
             raise refusal
         view = await office.view(question.commitment)
         if view.state == Escrow.OPENED:
-            await office.wait_for_change(question.commitment, OFFER_WAIT_S)
+            await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
             view = await office.view(question.commitment)
         return view
 
@@ -223,7 +222,7 @@ class Desk:
 
         view = await office.database.transact(work)
         if view.state == Escrow.LOCKING:
-            await office.wait_for_change(question.commitment, OFFER_WAIT_S)
+            await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
             view = await office.view(question.commitment)
         return view
 
