@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 import pytest
+from grpc import aio
 from l402core.errors import L402Error
 from l402core.lnd.wire import LndEndpoint, Wire
 from lndsim import Simulation
@@ -87,13 +88,15 @@ async def said_first(wire: Wire, uri: str, request: Any) -> str:
 
 def sentence(error: L402Error) -> str:
     """The words under one of our errors."""
-    cause = error.__cause__
-    assert isinstance(cause, grpc.aio.AioRpcError)
-    return cause.details() or ""
+    return _cause(error).details() or ""
 
 
 def status(failed: pytest.ExceptionInfo[L402Error]) -> grpc.StatusCode:
     """The gRPC status under one of our errors."""
-    cause = failed.value.__cause__
-    assert isinstance(cause, grpc.aio.AioRpcError)
-    return cause.code()
+    return _cause(failed.value).code()
+
+
+def _cause(error: L402Error) -> aio.AioRpcError:
+    cause = error.__cause__
+    assert isinstance(cause, aio.AioRpcError)
+    return cause

@@ -3,6 +3,7 @@
 from typing import Final
 
 import grpc
+from grpc import aio
 
 from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooLate, Unauthorized, Unavailable
 
@@ -33,6 +34,10 @@ _KNOWN: Final[tuple[tuple[str, type[L402Error], str], ...]] = (
     ("memo too large", Malformed, "lnd_refused"),
     ("greater than max expiry", Malformed, "lnd_refused"),
     ("is too large", Malformed, "lnd_refused"),
+    ("negative", Malformed, "lnd_refused"),
+    ("not for current active network", Malformed, "lnd_refused"),
+    ("invalid hash length", Malformed, "lnd_refused"),
+    ("invalid preimage length", Malformed, "lnd_refused"),
 )
 """What LND says (under gRPC UNKNOWN, mostly), as an error of ours. Nothing was done in any of these cases."""
 
@@ -44,7 +49,7 @@ _BY_STATUS: Final[dict[grpc.StatusCode, tuple[type[L402Error], str]]] = {
 }
 
 
-def fault_of(error: grpc.aio.AioRpcError, uri: str) -> L402Error:
+def fault_of(error: aio.AioRpcError, uri: str) -> L402Error:
     """The error of our tree for a failed call. What is unknown is Unavailable: it may have had its effect."""
     sentence = error.details() or ""
     for known, kind, code in _KNOWN:

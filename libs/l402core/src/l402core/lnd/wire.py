@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import grpc
 import msgspec
+from grpc import aio
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -40,12 +41,12 @@ class LndEndpoint(msgspec.Struct, frozen=True):
 class Wire:
     """Calls by URI. Failures leave as errors of our tree."""
 
-    def __init__(self, endpoint: LndEndpoint) -> None:
+    def __init__(self, endpoint: LndEndpoint, tracer: trace.Tracer | None = None) -> None:
         certificate, macaroon = _read(endpoint.tls_cert_path), _read(endpoint.macaroon_path)
         self._macaroon = Secret(macaroon.hex().encode())
         self._deadline_s = endpoint.deadline_s
-        self._tracer = trace.get_tracer("l402core.lnd")
-        self._channel = grpc.aio.secure_channel(
+        self._tracer = tracer or trace.get_tracer("l402core.lnd")
+        self._channel = aio.secure_channel(
             endpoint.host, grpc.ssl_channel_credentials(certificate), options=list(_OPTIONS)
         )
         self._methods: dict[str, Any] = {}
@@ -55,7 +56,7 @@ class Wire:
         with self._span(uri, payment_hash) as metadata:
             try:
                 return await self._method(uri)(request, metadata=metadata, timeout=self._deadline_s)
-            except grpc.aio.AioRpcError as error:
+            except aio.AioRpcError as error:
                 raise fault_of(error, uri) from error
 
     async def stream(
@@ -67,7 +68,7 @@ class Wire:
         try:
             async for update in updates:
                 yield update
-        except grpc.aio.AioRpcError as error:
+        except aio.AioRpcError as error:
             raise fault_of(error, uri) from error
         finally:
             updates.cancel()
