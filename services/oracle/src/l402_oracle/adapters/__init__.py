@@ -1,0 +1,1 @@
+"""The attestor's world: its tables, its clock of blocks, its URL."""

@@ -1,0 +1,212 @@
+"""The attestor's tables as functions over one open transaction. It knows SQL, and refuses to decide anything."""
+
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from l402core import telemetry
+from l402core.documents import Locked, Offer, Terms
+from l402core.events import (
+    CheckpointPublished,
+    EscrowLocked,
+    GradientMeasured,
+    GradientScored,
+    GradientScreened,
+    GradientUploaded,
+    RoundAggregate,
+    RoundAssessed,
+    RoundClosed,
+    SubmissionEvent,
+)
+from l402core.outbox import Transaction
+from l402core.signing import Signed
+
+from l402_oracle.adapters.tables import decisions, heard, offers, rounds
+from l402_oracle.attestor.judgement import Submission
+
+T = TypeVar("T")
+UPLOADED, SCREENED, LOCKED, MEASURED = "uploaded", "screened", "locked", "measured"
+OPEN_STATES = ("announced", "assessed", "decided")
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `rounds`, decoded."""
+
+    number: int
+    state: str
+    announced: CheckpointPublished | None
+    terms: Signed | None
+    commits: Signed | None
+    closed: RoundClosed | None
+    closed_at_ms: int
+    assessed: RoundAssessed | None
+    aggregate: RoundAggregate | None
+    reference: int
+
+
+def read_round(tx: Transaction, number: int) -> Round | None:
+    """The round, if there is a row."""
+    row = tx.row(sa.select(rounds).where(rounds.c.round == number))
+    if row is None:
+        return None
+    return Round(
+        number=row.round,
+        state=row.state,
+        announced=_decoded(row.announced, CheckpointPublished),
+        terms=_decoded(row.terms, Signed),
+        commits=_decoded(row.commits, Signed),
+        closed=_decoded(row.closed, RoundClosed),
+        closed_at_ms=row.closed_at_ms or 0,
+        assessed=_decoded(row.assessed, RoundAssessed),
+        aggregate=_decoded(row.aggregate, RoundAggregate),
+        reference=row.reference,
+    )
+
+
+def add_round(tx: Transaction, number: int, **columns: Any) -> None:
+    """A new row."""
+    tx.execute(sa.insert(rounds), {"round": number, **_encoded(columns)})
+
+
+def change_round(tx: Transaction, number: int, *, expected: str, **columns: Any) -> bool:
+    """Compare-and-set on the state: False when another got there first."""
+    where = (rounds.c.round == number) & (rounds.c.state == expected)
+    return tx.execute(sa.update(rounds).where(where).values(**_encoded(columns))) == 1
+
+
+def freeze(tx: Transaction, number: int, trouble: str) -> None:
+    """Stop a round for good: nothing of it is decided or revealed from here on."""
+    where = (rounds.c.round == number) & (rounds.c.state != "done")
+    tx.execute(sa.update(rounds).where(where).values(state="frozen", trouble=trouble))
+
+
+def rounds_in(tx: Transaction, states: tuple[str, ...]) -> list[tuple[int, str]]:
+    """(round, state), in order."""
+    query = sa.select(rounds.c.round, rounds.c.state).where(rounds.c.state.in_(states)).order_by(rounds.c.round)
+    return [(row.round, row.state) for row in tx.rows(query)]
+
+
+def has_rounds(tx: Transaction) -> bool:
+    """Whether anything ever began."""
+    return tx.row(sa.select(rounds.c.round).limit(1)) is not None
+
+
+def hear(tx: Transaction, kind: str, event: SubmissionEvent) -> None:
+    """Keep the first event of a kind about a submission; later ones change nothing."""
+    if tx.row(_heard(event.commitment, kind)) is None:
+        values = {"commitment": event.commitment, "kind": kind, "round": event.round, "body": _json(event)}
+        tx.execute(sa.insert(heard), {**values, "traceparent": telemetry.traceparent()})
+
+
+def read_offer(tx: Transaction, commitment: str, attempt: int) -> Signed | None:
+    """The one offer of an attempt."""
+    query = sa.select(offers.c.body).where(offers.c.commitment == commitment, offers.c.attempt == attempt)
+    return _decoded(tx.scalar(query), Signed)
+
+
+def add_offer(tx: Transaction, offer: Offer, signed: Signed, traceparent: str) -> None:
+    """Once per commitment and attempt, by primary key."""
+    values = {"commitment": offer.commitment, "attempt": offer.attempt, "round": offer.round, "seq": offer.seq}
+    tx.execute(sa.insert(offers), {**values, "body": _json(signed), "traceparent": traceparent})
+
+
+def offers_of(tx: Transaction, commitment: str) -> list[Offer]:
+    """Every attempt's offer, first attempt first."""
+    query = sa.select(offers.c.body).where(offers.c.commitment == commitment).order_by(offers.c.attempt)
+    return [_offer(row.body) for row in tx.rows(query)]
+
+
+def offered(tx: Transaction, number: int) -> list[str]:
+    """The round's commitments with an offer, by sequence number."""
+    query = sa.select(offers.c.commitment).where(offers.c.round == number)
+    return list(dict.fromkeys(row.commitment for row in tx.rows(query.order_by(offers.c.seq, offers.c.commitment))))
+
+
+def read_submissions(tx: Transaction, commitments: tuple[str, ...]) -> list[Submission]:
+    """What is known of each that has an offer, in the given order."""
+    return [found for commitment in commitments if (found := read_submission(tx, commitment))]
+
+
+def read_submission(tx: Transaction, commitment: str) -> Submission | None:
+    """All that was heard; None without an offer. The offer is that of the attempt which was locked."""
+    made = tx.rows(sa.select(offers).where(offers.c.commitment == commitment).order_by(offers.c.attempt))
+    if not made:
+        return None
+    rows = {row.kind: row for row in tx.rows(sa.select(heard).where(heard.c.commitment == commitment))}
+    bodies = {kind: row.body for kind, row in rows.items()}
+    lock = _decoded(bodies.get(LOCKED), EscrowLocked)
+    locked = msgspec.json.decode(lock.locked.body, type=Locked) if lock else None
+    all_offers = [_offer(row.body) for row in made]
+    matching = [offer for offer in all_offers if locked and offer.reward_hashes == locked.payment_hashes]
+    return Submission(
+        commitment=commitment,
+        offer=(matching or all_offers)[0],
+        uploaded=_decoded(bodies.get(UPLOADED), GradientUploaded),
+        screened=_decoded(bodies.get(SCREENED), GradientScreened),
+        locked=locked,
+        measured=_decoded(bodies.get(MEASURED), GradientMeasured),
+        traceparent=rows[UPLOADED].traceparent if UPLOADED in rows else made[0].traceparent,
+    )
+
+
+def sketched(tx: Transaction, number: int) -> list[tuple[str, str, GradientScreened]]:
+    """(commitment, peer, screening) of a round's uploads that passed."""
+    query = sa.select(heard).where(heard.c.round == number, heard.c.kind.in_((UPLOADED, SCREENED)))
+    peers: dict[str, str] = {}
+    screenings: list[GradientScreened] = []
+    for row in tx.rows(query.order_by(heard.c.commitment)):
+        if row.kind == UPLOADED:
+            peers[row.commitment] = msgspec.json.decode(row.body, type=GradientUploaded).peer
+        else:
+            screenings.append(msgspec.json.decode(row.body, type=GradientScreened))
+    return [(s.commitment, peers[s.commitment], s) for s in screenings if s.passed and s.commitment in peers]
+
+
+def add_decision(tx: Transaction, scored: GradientScored, *, place: int, traceparent: str) -> None:
+    """The one decision on a submission, by primary key. Without preimages, sealed or not."""
+    assert not scored.sealed_preimages
+    values = {"commitment": scored.commitment, "round": scored.round, "place": place, "mask": scored.mask}
+    tx.execute(sa.insert(decisions), {**values, "body": _json(scored), "said": False, "traceparent": traceparent})
+
+
+def read_decision(tx: Transaction, commitment: str) -> GradientScored | None:
+    """The decision, without its preimages."""
+    return _decoded(tx.scalar(sa.select(decisions.c.body).where(decisions.c.commitment == commitment)), GradientScored)
+
+
+def unsaid(tx: Transaction) -> list[sa.Row[Any]]:
+    """Decisions that were not yet told, oldest first."""
+    live = sa.select(rounds.c.round).where(rounds.c.state != "frozen")
+    where = decisions.c.said.is_(False) & decisions.c.round.in_(live)
+    return tx.rows(sa.select(decisions).where(where).order_by(decisions.c.round, decisions.c.place))
+
+
+def mark_said(tx: Transaction, commitment: str) -> bool:
+    """False when another said it."""
+    where = (decisions.c.commitment == commitment) & decisions.c.said.is_(False)
+    return tx.execute(sa.update(decisions).where(where).values(said=True)) == 1
+
+
+def read_terms(signed: Signed) -> Terms:
+    """The document inside terms that were checked when they were kept."""
+    return msgspec.json.decode(signed.body, type=Terms)
+
+
+def _heard(commitment: str, kind: str) -> sa.Select[Any]:
+    return sa.select(heard.c.kind).where(heard.c.commitment == commitment, heard.c.kind == kind)
+
+
+def _offer(body: str) -> Offer:
+    return msgspec.json.decode(msgspec.json.decode(body, type=Signed).body, type=Offer)
+
+
+def _decoded(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else msgspec.json.decode(text, type=kind)
+
+
+def _json(document: msgspec.Struct) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def _encoded(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: _json(value) if isinstance(value, msgspec.Struct) else value for name, value in columns.items()}

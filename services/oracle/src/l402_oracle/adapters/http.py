@@ -1,0 +1,65 @@
+"""The attestor's own URL: decisions, receipts and rounds, from its own table, depending on nobody else.
+
+It refuses to accept anything: there is nothing to write here.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import msgspec
+from fastapi import FastAPI, Path, Request, Response
+from l402core.control import Ready, control_app
+from l402core.errors import L402Error, NotFound, Unavailable
+from l402core.events import GradientScored, RoundAssessed
+
+Commitment = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The submission's commitment.")]
+
+
+class RoundSight(msgspec.Struct, frozen=True, kw_only=True):
+    """What the attestor says of a round."""
+
+    round: int
+    state: str
+    checkpoint: str
+    seed_commitment: str
+    assessed: RoundAssessed | None
+    """Order, seed, shards and medians, once the round is closed."""
+
+
+def attestor_app(
+    decision: Callable[[str], Awaitable[GradientScored]],
+    sight: Callable[[int], Awaitable[RoundSight | None]],
+    ready: Ready,
+) -> FastAPI:
+    """Three reads and two probes."""
+    app = control_app("l402-train attestor", ready)
+
+    @app.get("/v1/decisions/{commitment}", summary="The one decision, with its sealed preimages while it is safe.")
+    async def read_decision(commitment: Commitment) -> Response:
+        return _json(await decision(commitment))
+
+    @app.get("/v1/receipts/{commitment}", summary="The signed receipt.")
+    async def read_receipt(commitment: Commitment) -> Response:
+        return _json((await decision(commitment)).receipt)
+
+    @app.get("/v1/rounds/{number}", summary="A round as the attestor sees it.")
+    async def read_round(number: Annotated[int, Path(ge=0, lt=1 << 31)]) -> Response:
+        found = await sight(number)
+        if found is None:
+            raise NotFound("round", f"round {number} is not known")
+        return _json(found)
+
+    @app.exception_handler(L402Error)
+    async def problem(_request: Request, error: L402Error) -> Response:
+        status = 404 if isinstance(error, NotFound) else 503 if isinstance(error, Unavailable) else 500
+        body = {
+            "type": f"https://l402-train.dev/problems/{error.code}", "title": type(error).__name__, "status": status,
+            "detail": error.detail, "code": error.code, "fault": error.fault,
+        }  # fmt: skip
+        return Response(msgspec.json.encode(body), status, media_type="application/problem+json")
+
+    return app
+
+
+def _json(document: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(document), media_type="application/json")

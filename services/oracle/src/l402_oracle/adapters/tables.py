@@ -1,0 +1,60 @@
+"""The attestor's tables. Documents are JSON text, verbatim; first writes win by primary key. No secret is a column."""
+
+import sqlalchemy as sa
+from l402core.outbox import outbox_table
+
+metadata = sa.MetaData()
+outbox = outbox_table(metadata)
+
+rounds = sa.Table(
+    "rounds",
+    metadata,
+    sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("announced", sa.Text),  # CheckpointPublished; null for round 0, which only makes the first checkpoint
+    sa.Column("terms", sa.Text),  # Signed Terms, the first seen
+    sa.Column("commits", sa.Text),  # Signed RoundRoot of commits.closed
+    sa.Column("closed", sa.Text),  # RoundClosed
+    sa.Column("closed_at_ms", sa.BigInteger),
+    sa.Column("assessed", sa.Text),  # RoundAssessed
+    sa.Column("aggregate", sa.Text),  # RoundAggregate
+    sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("trouble", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),
+)
+
+offers = sa.Table(
+    "offers",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("round", sa.Integer, nullable=False, index=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # Signed Offer
+    sa.Column("traceparent", sa.String(64), nullable=False),
+)
+
+heard = sa.Table(
+    "heard",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("round", sa.Integer, nullable=False, index=True),
+    sa.Column("body", sa.Text, nullable=False),  # the first event of this kind
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.CheckConstraint("kind IN ('uploaded', 'screened', 'locked', 'measured')", name="heard_kind"),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, nullable=False, index=True),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("mask", sa.Integer, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # GradientScored without its sealed preimages
+    sa.Column("said", sa.Boolean, nullable=False),
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.UniqueConstraint("round", "place", name="one_place_each"),
+    sa.CheckConstraint("mask >= 0", name="mask_positive"),
+)

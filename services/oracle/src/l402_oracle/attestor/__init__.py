@@ -1,0 +1,1 @@
+"""The attestor: makes offers, judges rounds, decides once, reveals. It imports no torch."""

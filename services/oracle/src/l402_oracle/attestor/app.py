@@ -1,0 +1,269 @@
+"""The attestor's story: offers, what is heard of a round, and the chain of checkpoints. Judging lies in `judging`.
+
+It signs, remembers and reveals; it touches no tensor, no payload and no money.
+"""
+
+import msgspec
+import structlog
+from l402core import telemetry
+from l402core.bus import Consumer
+from l402core.documents import Locked, Offer, RoundRoot, Terms
+from l402core.errors import Contradiction
+from l402core.events import (
+    CheckpointPublished,
+    CommitsClosed,
+    EscrowLocked,
+    GradientMeasured,
+    GradientScreened,
+    GradientUploaded,
+    OfferMade,
+    OfferMake,
+    RoundAggregate,
+    RoundAggregated,
+    RoundClosed,
+    RoundOpened,
+)
+from l402core.outbox import Transaction
+from l402core.signing import Signed, open_signed
+
+from l402_oracle.adapters import decisions as books
+from l402_oracle.attestor.delivery import Delivery
+from l402_oracle.attestor.judgement import check_terms
+from l402_oracle.attestor.judging import Judging
+from l402_oracle.attestor.parts import Parts
+from l402_oracle.derive import payment_hash, preimage, seed_commitment
+
+log = structlog.get_logger()
+FIRST = 0
+"""Round 0 makes the first checkpoint and takes no submission."""
+
+
+class Attestor:
+    """One per network. Every handler is idempotent, and they may come in any order."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._db = parts.database
+        self.delivery = Delivery(parts)
+        self.judging = Judging(parts, self.delivery)
+
+    async def begin(self) -> None:
+        """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost."""
+        request = RoundAggregate(
+            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=FIRST, checkpoint=None, model_id="",
+            items=(), median_norms=(), outer_rate_ppm=0, init_seed=self._parts.init_seed,
+        )  # fmt: skip
+
+        def first(tx: Transaction) -> bool:
+            if books.has_rounds(tx):
+                return False
+            books.add_round(tx, FIRST, state="decided", aggregate=request)
+            tx.say(request)
+            return True
+
+        if await self._db.transact(first):
+            log.info("genesis.requested", init_seed=self._parts.init_seed)
+        else:
+            await self.judging.resume()
+
+    async def offer_make(self, event: OfferMake) -> None:
+        """Sign one offer per submission and attempt. Raises Unauthorized, Contradiction."""
+        terms = self._terms(event.terms, event.round)
+        parent = telemetry.traceparent()
+        offer = self._offer(event, terms)
+
+        def remember(tx: Transaction) -> Signed:
+            row = self._adopt_terms(tx, event.round, event.terms)
+            known = books.read_offer(tx, event.commitment, event.attempt)
+            if known is None:
+                self._check_still_open(row, event)
+                known = self._parts.keys.signing.sign(Offer.tag, offer)
+                books.add_offer(tx, offer, known, parent)
+            elif _asked(offer) != _asked(open_signed(known, Offer.tag, Offer, signer=known.signer)):
+                raise Contradiction("offer_differs", f"another offer was asked for {event.commitment[:16]}… before")
+            tx.say(
+                OfferMade(
+                    id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), revision=event.attempt,
+                    round=event.round, commitment=event.commitment, offer=known,
+                )
+            )  # fmt: skip
+            return known
+
+        await self._db.transact(remember)
+        log.info("offer.made", commitment=event.commitment, round=event.round, seq=event.seq, attempt=event.attempt)
+
+    async def round_opened(self, event: RoundOpened) -> None:
+        """Keep the round's terms, the first seen. Raises Unauthorized, Contradiction."""
+        self._terms(event.terms, event.round)
+        await self._db.transact(lambda tx: self._adopt_terms(tx, event.round, event.terms))
+        log.info("terms.adopted", round=event.round, terms=event.terms.digest())
+
+    async def commits_closed(self, event: CommitsClosed) -> None:
+        """Keep the root under which uploads begin: the round's closing must repeat it."""
+        self._root(event.root, event.round)
+
+        def remember(tx: Transaction) -> None:
+            row = self._known_round(tx, event.round)
+            if row.commits is None:
+                books.change_round(tx, event.round, expected=row.state, commits=event.root)
+
+        await self._db.transact(remember)
+        await self.judging.advance(event.round)
+
+    async def gradient_uploaded(self, event: GradientUploaded) -> None:
+        """Remember where the payload lies."""
+        await self._hear(books.UPLOADED, event)
+
+    async def gradient_screened(self, event: GradientScreened) -> None:
+        """Remember the first screening."""
+        await self._hear(books.SCREENED, event)
+
+    async def gradient_measured(self, event: GradientMeasured) -> None:
+        """Remember the first measurement."""
+        await self._hear(books.MEASURED, event)
+
+    async def escrow_locked(self, event: EscrowLocked) -> None:
+        """Remember the settler's signed word, once it matches an offer. Raises Unauthorized, Contradiction."""
+        locked = open_signed(event.locked, Locked.tag, Locked, signer=self._parts.settler)
+        if (locked.commitment, locked.round) != (event.commitment, event.round):
+            raise Contradiction(
+                "locked_other", f"signed for {locked.commitment[:16]}…, sent for {event.commitment[:16]}…"
+            )
+
+        def remember(tx: Transaction) -> None:
+            offers = books.offers_of(tx, event.commitment)
+            if not any(o.reward_hashes == locked.payment_hashes and o.peer == locked.peer for o in offers):
+                raise Contradiction("locked_unknown", f"no offer for {event.commitment[:16]}… has these reward hashes")
+            books.hear(tx, books.LOCKED, event)
+
+        await self._db.transact(remember)
+        await self.judging.advance(event.round)
+
+    async def round_closed(self, event: RoundClosed) -> None:
+        """Judgement may begin. Raises Unauthorized, Contradiction (and the round is frozen)."""
+        root = self._root(event.root, event.round)
+        now_ms = self._parts.now_ms()
+
+        def remember(tx: Transaction) -> str:
+            row = self._known_round(tx, event.round)
+            known = row.closed
+            if known is not None:
+                same = (known.root.body, known.uploaded) == (event.root.body, event.uploaded)
+                return "" if same else "the settler closed it twice, differently"
+            books.change_round(tx, event.round, expected=row.state, closed=event, closed_at_ms=now_ms)
+            return "" if set(event.uploaded) <= set(root.commitments) else "an upload is not in its root"
+
+        if trouble := await self._db.transact(remember):
+            await self.judging.freeze(event.round, trouble)
+        await self.judging.advance(event.round)
+
+    async def round_aggregated(self, event: RoundAggregated) -> None:
+        """Publish the next checkpoint, and bind ourselves to its seed."""
+        number = event.round + 1
+        seed = self._parts.seed(number, event.checkpoint.sha256)
+
+        def remember(tx: Transaction) -> bool:
+            row = self._known_round(tx, event.round)
+            if not books.change_round(tx, event.round, expected="decided", state="done"):
+                return False
+            before = row.announced
+            published = CheckpointPublished(
+                id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, checkpoint=event.checkpoint,
+                parent=before.checkpoint.sha256 if before else "", model_id=event.model_id,
+                seed_commitment=seed_commitment(seed), reference_previous=row.reference,
+                held_out_before=event.held_out_before, held_out_after=event.held_out_after,
+                accepted=tuple(item.commitment for item in row.aggregate.items) if row.aggregate else (),
+            )  # fmt: skip
+            books.add_round(tx, number, state="announced", announced=published)
+            tx.say(published)
+            return True
+
+        if await self._db.transact(remember):
+            log.info("checkpoint.published", round=number, checkpoint=event.checkpoint.sha256)
+
+    # --- below: what the handlers share -----------------------------------------------------------------------------
+
+    async def _hear(self, kind: str, event: GradientUploaded | GradientScreened | GradientMeasured) -> None:
+        await self._db.transact(lambda tx: books.hear(tx, kind, event))
+        log.info(f"{kind}.heard", commitment=event.commitment, round=event.round)
+        await self.judging.advance(event.round)
+
+    def _terms(self, signed: Signed, number: int) -> Terms:
+        terms = open_signed(signed, Terms.tag, Terms, signer=self._parts.settler)
+        if terms.round != number or terms.attestor != self._parts.keys.signing.public:
+            raise Contradiction("terms_other", f"terms for round {terms.round} and another oracle, sent for {number}")
+        check_terms(terms)
+        return terms
+
+    def _root(self, signed: Signed, number: int) -> RoundRoot:
+        root = open_signed(signed, RoundRoot.tag, RoundRoot, signer=self._parts.settler)
+        if root.round != number:
+            raise Contradiction("root_other", f"a root of round {root.round}, sent for {number}")
+        return root
+
+    def _known_round(self, tx: Transaction, number: int) -> books.Round:
+        row = books.read_round(tx, number)
+        if row is None:
+            raise Contradiction("round_unknown", f"round {number} was never announced")
+        return row
+
+    def _adopt_terms(self, tx: Transaction, number: int, signed: Signed) -> books.Round:
+        """The first terms seen are the round's; they must be for the checkpoint and seed that were announced."""
+        row = self._known_round(tx, number)
+        if row.terms is not None:
+            if row.terms.body != signed.body:
+                raise Contradiction("terms_twice", f"round {number} has other terms already")
+            return row
+        terms, announced = books.read_terms(signed), row.announced
+        if announced is None or (terms.checkpoint.sha256, terms.seed_commitment, terms.reference_previous) != (
+            announced.checkpoint.sha256, announced.seed_commitment, announced.reference_previous,
+        ):  # fmt: skip
+            raise Contradiction("terms_base", f"the terms of round {number} are not for what was announced")
+        books.change_round(tx, number, expected=row.state, terms=signed)
+        return row
+
+    def _check_still_open(self, row: books.Round, event: OfferMake) -> None:
+        """After the commitments are closed, an offer is made only for one that the root names."""
+        if row.commits is None and row.closed is None:
+            return
+        signed = row.commits or (row.closed.root if row.closed else None)
+        assert signed is not None
+        if event.commitment not in self._root(signed, event.round).commitments:
+            raise Contradiction(
+                "offer_after_close", f"{event.commitment[:16]}… is not in the root of round {event.round}"
+            )
+
+    def _offer(self, event: OfferMake, terms: Terms) -> Offer:
+        key_id = self._parts.key_id
+        core = Offer(
+            commitment=event.commitment, round=event.round, seq=event.seq, peer=event.peer, seal_to=event.seal_to,
+            terms=event.terms.digest(), key_id=key_id, amounts_msat=terms.rung_msat(), attempt=event.attempt,
+            lock_by_ms=terms.lock_by_ms, upload_until_ms=terms.upload_until_ms, judge_by_ms=terms.judge_by_ms,
+            reveal_by_height=terms.reveal_by_height, cltv_min=terms.cltv_min, cltv_max=terms.cltv_max, reward_hashes=(),
+        )  # fmt: skip
+        return _with_hashes(core, self._parts)
+
+
+def _with_hashes(core: Offer, parts: Parts) -> Offer:
+    key = parts.preimage_key(core.key_id)
+    hashes = tuple(payment_hash(preimage(key, core, index)) for index in range(len(core.amounts_msat)))
+    return msgspec.structs.replace(core, reward_hashes=hashes)
+
+
+def _asked(offer: Offer) -> tuple[object, ...]:
+    """What the settler asked for, apart from which of our keys answers."""
+    return (offer.commitment, offer.round, offer.seq, offer.peer, offer.seal_to, offer.terms, offer.attempt)
+
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("attestor", OfferMake, workers=4),
+    Consumer("attestor", RoundOpened),
+    Consumer("attestor", CommitsClosed),
+    Consumer("attestor", EscrowLocked),
+    Consumer("attestor", GradientUploaded),
+    Consumer("attestor", GradientScreened),
+    Consumer("attestor", RoundClosed),
+    Consumer("attestor", GradientMeasured),
+    Consumer("attestor", RoundAggregated),
+)
+"""What the attestor reads."""

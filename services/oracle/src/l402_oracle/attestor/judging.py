@@ -1,0 +1,313 @@
+"""A round's way from closed to decided: assess, measure, decide once, aggregate. Resumable after any of its steps.
+
+Each step loads, decides in `judgement`, and remembers by compare-and-set; a lost race changes nothing.
+"""
+
+import asyncio
+
+import msgspec
+import structlog
+from l402core import telemetry
+from l402core.documents import ObjectRef, Receipt, RoundRoot, Terms
+from l402core.errors import Contradiction, L402Error, Unavailable
+from l402core.events import (
+    AggregateItem,
+    CheckpointPublished,
+    GradientMeasure,
+    GradientScored,
+    RoundAggregate,
+    RoundAssessed,
+)
+from l402core.outbox import Transaction
+from l402core.signing import Signed
+
+from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters.decisions import Round
+from l402_oracle.attestor.delivery import Delivery
+from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of, root_trouble
+from l402_oracle.attestor.parts import Parts
+from l402_oracle.copies import Work, find_copies
+from l402_oracle.derive import drawn_shards, seed_commitment
+from l402_oracle.similarity import Duplicate, SketchError, read_sketch
+
+log = structlog.get_logger()
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A closed round with everything heard of it."""
+
+    row: Round
+    terms: Terms
+    root: RoundRoot
+    offered: tuple[str, ...]
+    uploaded: tuple[Submission, ...]
+    """In the root's order."""
+
+
+class Judging:
+    """Moves rounds on. `advance` may be called at any time, by any handler and by the timer."""
+
+    def __init__(self, parts: Parts, delivery: Delivery) -> None:
+        self._parts = parts
+        self._db = parts.database
+        self._delivery = delivery
+
+    async def watch_forever(self, tick_s: float) -> None:
+        """The deadlines: look at every open round again and again, so that a restart resumes where it was."""
+        troubled = ""
+        while True:
+            await asyncio.sleep(tick_s)
+            try:
+                for number, _ in await self._db.transact(lambda tx: books.rounds_in(tx, books.OPEN_STATES)):
+                    await self.advance(number)
+                await self._delivery.deliver()
+                troubled = ""
+            except L402Error as error:
+                if troubled != error.code:
+                    log.warning("judging.waits", code=error.code, detail=error.detail, fault=error.fault)
+                troubled = error.code
+
+    async def advance(self, number: int) -> None:
+        """Take every step that can be taken now. Raises Contradiction (and freezes), Unavailable."""
+        while (case := await self._db.transact(lambda tx: _load(tx, number))) and await self._step(case):
+            pass
+
+    async def resume(self) -> None:
+        """Say again what the bus may have lost. Whoever hears it twice does nothing twice."""
+
+        def say_again(tx: Transaction) -> None:
+            for number, state in books.rounds_in(tx, books.OPEN_STATES):
+                row = books.read_round(tx, number)
+                if row and state == "announced" and row.announced and row.terms is None:
+                    tx.say(row.announced)
+                if row and state == "decided" and row.aggregate:
+                    tx.say(row.aggregate)
+                if row and state == "assessed" and row.assessed and row.terms:
+                    missing = [s for s in books.read_submissions(tx, row.assessed.measured) if s.measured is None]
+                    self._ask_for(tx, missing, row, books.read_terms(row.terms), row.assessed)
+
+        await self._db.transact(say_again)
+
+    async def freeze(self, number: int, trouble: str) -> None:
+        """Stop the round and wake someone. Always raises Contradiction."""
+        await self._db.transact(lambda tx: books.freeze(tx, number, trouble))
+        log.error("round.frozen", round=number, trouble=trouble)
+        raise Contradiction("round_frozen", f"round {number} is frozen: {trouble}")
+
+    async def _step(self, case: Case) -> bool:
+        if case.row.state == "announced":
+            return await self._assess(case)
+        if case.row.state == "assessed":
+            return await self._decide(case)
+        return False
+
+    # --- assess -----------------------------------------------------------------------------------------------------
+
+    async def _assess(self, case: Case) -> bool:
+        if trouble := self._trouble(case):
+            await self.freeze(case.row.number, trouble)
+        if not self._may_assess(case):
+            return False
+        assessed = await self._assessment(case)
+
+        def remember(tx: Transaction) -> bool:
+            if not books.change_round(tx, case.row.number, expected="announced", state="assessed", assessed=assessed):
+                return False
+            tx.say(assessed)
+            chosen = [s for s in case.uploaded if s.commitment in assessed.measured]
+            self._ask_for(tx, chosen, case.row, case.terms, assessed)
+            return True
+
+        if await self._db.transact(remember):
+            log.info(
+                "round.assessed", round=assessed.round, measured=len(assessed.measured), rejected=len(assessed.rejected)
+            )
+        return True
+
+    def _trouble(self, case: Case) -> str:
+        row = case.row
+        if row.commits is not None and row.closed is not None and row.commits.body != row.closed.root.body:
+            return "the root at closing is not the one under which uploads began"
+        if trouble := root_trouble(case.root, case.offered):
+            return trouble
+        if len(case.offered) < len(case.root.commitments) and self._parts.now_ms() >= case.terms.judge_by_ms:
+            return "the root names commitments for which no offer was ever asked"
+        return ""
+
+    def _may_assess(self, case: Case) -> bool:
+        """All is there; or half of the judging time is over and something is; or all of it is over."""
+        now_ms, closing = self._parts.now_ms(), case.row.closed
+        assert closing is not None
+        if len(case.offered) < len(case.root.commitments):
+            return False
+        ready = sum(s.is_ready for s in case.uploaded)
+        half_ms = (case.row.closed_at_ms + case.terms.judge_by_ms) // 2
+        return ready == len(closing.uploaded) or now_ms >= case.terms.judge_by_ms or (ready > 0 and now_ms >= half_ms)
+
+    async def _assessment(self, case: Case) -> RoundAssessed:
+        number, root = case.row.number, case.root.root()
+        seed = self._parts.seed(number, case.terms.checkpoint.sha256)
+        if seed_commitment(seed) != case.terms.seed_commitment:
+            await self.freeze(number, "our seed key is not the one that the round was announced with")
+        bare = RoundAssessed(
+            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, root=root, seed=seed.hex(),
+            shards=drawn_shards(self._parts.corpus, seed, root, case.terms.eval_tokens), median_norms=(), measured=(),
+            rejected=(),
+        )  # fmt: skip
+        return assess(bare, case.uploaded, await self._copies(case))
+
+    async def _copies(self, case: Case) -> dict[str, Duplicate]:
+        known = await self._db.transact(lambda tx: books.sketched(tx, case.row.number - 1))
+        last = [await self._work(commitment, peer, s.sketch) for commitment, peer, s in known]
+        mine = [
+            await self._work(s.commitment, s.offer.peer, s.screened.sketch)
+            for s in case.uploaded
+            if s.screened is not None and s.screened.passed
+        ]
+        works, old = [w for w in mine if w], [w for w in last if w]
+        try:
+            return await asyncio.to_thread(find_copies, works, old)
+        except ValueError as error:
+            raise Unavailable("sketches", f"the sketches of round {case.row.number} do not compare: {error}") from error
+
+    async def _work(self, commitment: str, peer: str, ref: ObjectRef | None) -> Work | None:
+        if ref is None:
+            return None
+        try:
+            return Work(commitment, peer, read_sketch(await self._parts.objects.get(ref)))
+        except SketchError as error:
+            raise Unavailable("sketch", f"the sketch of {commitment[:16]}… is not one: {error}") from error
+
+    def _ask_for(
+        self, tx: Transaction, chosen: list[Submission], row: Round, terms: Terms, assessed: RoundAssessed
+    ) -> None:
+        assert row.announced is not None
+        for submission in chosen:
+            assert submission.uploaded is not None
+            request = GradientMeasure(
+                id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=row.number,
+                commitment=submission.commitment, peer=submission.offer.peer, checkpoint=terms.checkpoint,
+                model_id=row.announced.model_id, payload=submission.uploaded.payload,
+                median_norms=assessed.median_norms, shards=assessed.shards, eval_tokens=terms.eval_tokens,
+                outer_rate_ppm=terms.recipe.outer_rate_ppm,
+            )  # fmt: skip
+            tx.say(request, parent=submission.traceparent)
+
+    # --- decide -----------------------------------------------------------------------------------------------------
+
+    async def _decide(self, case: Case) -> bool:
+        assessed = case.row.assessed
+        assert assessed is not None
+        missing = [s for s in case.uploaded if s.commitment in assessed.measured and s.measured is None]
+        if missing and self._parts.now_ms() < case.terms.judge_by_ms:
+            return False
+        reference = reference_of(case.terms, assessed, case.uploaded)
+        verdicts = [(s, judge(case.terms, assessed, s, reference)) for s in case.uploaded]
+        aggregate = self._aggregate(case, assessed, verdicts)
+        scored = self._scored(case, assessed, verdicts, reference)
+
+        def remember(tx: Transaction) -> bool:
+            columns = {"state": "decided", "aggregate": aggregate, "reference": reference}
+            if not books.change_round(tx, case.row.number, expected="assessed", **columns):
+                return False
+            for place, (event, (submission, _)) in enumerate(zip(scored, verdicts, strict=True)):
+                books.add_decision(tx, event, place=place, traceparent=submission.traceparent)
+            if aggregate.items:
+                tx.say(aggregate)
+            else:
+                self._keep_checkpoint(tx, case, reference)
+            return True
+
+        if await self._db.transact(remember):
+            for submission, verdict in verdicts:
+                with telemetry.span("decide", parent=submission.traceparent or None):
+                    log.info(
+                        "gradient.decided", commitment=submission.commitment, verdict=verdict.verdict, mask=verdict.mask
+                    )
+        await self._delivery.deliver()
+        return True
+
+    def _aggregate(
+        self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]]
+    ) -> RoundAggregate:
+        assert case.row.announced is not None
+        items = tuple(
+            AggregateItem(commitment=s.commitment, peer=s.offer.peer, payload=s.uploaded.payload)
+            for s, verdict in verdicts
+            if verdict.verdict == "accepted" and s.uploaded is not None
+        )
+        return RoundAggregate(
+            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
+            checkpoint=case.terms.checkpoint, model_id=case.row.announced.model_id, items=items,
+            median_norms=assessed.median_norms, outer_rate_ppm=case.terms.recipe.outer_rate_ppm, init_seed=0,
+        )  # fmt: skip
+
+    def _keep_checkpoint(self, tx: Transaction, case: Case, reference: int) -> None:
+        """An empty round leaves the checkpoint as it is, and needs no worker."""
+        old, number = case.row.announced, case.row.number + 1
+        assert old is not None
+        books.change_round(tx, case.row.number, expected="decided", state="done")
+        seed = self._parts.seed(number, old.checkpoint.sha256)
+        published = CheckpointPublished(
+            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, checkpoint=old.checkpoint,
+            parent=old.checkpoint.sha256, model_id=old.model_id, seed_commitment=seed_commitment(seed),
+            reference_previous=reference, held_out_before=old.held_out_after, held_out_after=old.held_out_after,
+            accepted=(),
+        )  # fmt: skip
+        books.add_round(tx, number, state="announced", announced=published)
+        tx.say(published)
+
+    def _scored(
+        self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]], reference: int
+    ) -> list[GradientScored]:
+        """One signed receipt each, chained in the root's order."""
+        events: list[GradientScored] = []
+        previous = ""
+        for submission, verdict in verdicts:
+            receipt = _receipt(case, assessed, submission, verdict, reference, previous)
+            signed: Signed = self._parts.keys.signing.sign(Receipt.tag, receipt)
+            previous = signed.digest()
+            events.append(
+                GradientScored(
+                    id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
+                    commitment=submission.commitment, peer=submission.offer.peer, mask=verdict.mask,
+                    reward_msat=receipt.reward_msat, verdict=verdict.verdict, reasons=verdict.reasons, receipt=signed,
+                    sealed_preimages=(),
+                )
+            )  # fmt: skip
+        return events
+
+
+def _receipt(
+    case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str
+) -> Receipt:
+    screened, measured, uploaded = submission.screened, submission.measured, submission.uploaded
+    counted = measured if verdict.verdict != "unscored" and submission.commitment in assessed.measured else None
+    assert case.row.announced is not None
+    return Receipt(
+        commitment=submission.commitment, round=case.row.number, peer=submission.offer.peer, verdict=verdict.verdict,
+        reasons=verdict.reasons, checks=verdict.checks, checkpoint=case.terms.checkpoint.sha256,
+        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=screened.content_key if screened else "",
+        terms=case.terms.digest(), seed=assessed.seed, root=assessed.root, shards=assessed.shards,
+        eval_tokens=counted.tokens if counted else 0, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
+        drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
+        quality_ppm=verdict.quality_ppm, units=verdict.units, mask=verdict.mask,
+        reward_msat=verdict.units * case.terms.unit_msat, model_id=case.row.announced.model_id,
+        hardware=counted.hardware if counted else "", losses=counted.losses if counted else None, previous=previous,
+    )  # fmt: skip
+
+
+def _load(tx: Transaction, number: int) -> Case | None:
+    """A closed round that is not decided; None for any other."""
+    row = books.read_round(tx, number)
+    if row is None or row.state not in ("announced", "assessed") or row.closed is None or row.terms is None:
+        return None
+    root = msgspec.json.decode(row.closed.root.body, type=RoundRoot)
+    uploaded = tuple(c for c in root.commitments if c in row.closed.uploaded)
+    return Case(
+        row=row,
+        terms=books.read_terms(row.terms),
+        root=root,
+        offered=tuple(books.offered(tx, number)),
+        uploaded=tuple(books.read_submissions(tx, uploaded)),
+    )

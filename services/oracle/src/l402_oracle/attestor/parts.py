@@ -1,0 +1,60 @@
+"""What the attestor needs of the world, and its rules, in one frozen bundle. It acts on none of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from l402core.documents import ObjectRef
+from l402core.errors import Unavailable
+from l402core.outbox import Database
+from l402core.secret import Secret
+from sparseloco.corpus import Corpus
+
+from l402_oracle.derive import round_seed
+from l402_oracle.keys import AttestorKeys
+
+
+class Objects(Protocol):
+    """The object store, to read sketches."""
+
+    async def get(self, ref: ObjectRef) -> bytes:
+        """The bytes. Raises Unavailable, Contradiction."""
+        ...
+
+
+class Heights(Protocol):
+    """A source of block heights that depends on nobody else's word."""
+
+    def recent(self) -> int | None:
+        """The height, or None when none was seen lately."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Keys, database, store, heights, corpus, clock and ids."""
+
+    database: Database
+    objects: Objects
+    heights: Heights
+    keys: AttestorKeys
+    corpus: Corpus
+    settler: str
+    """The settler's public key, pinned."""
+    key_id: str
+    """The preimage key of new offers."""
+    init_seed: int
+    expiry_margin_blocks: int
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+
+    def seed(self, number: int, checkpoint: str) -> bytes:
+        """The round's seed, computed again."""
+        return round_seed(self.keys.seed, number, checkpoint)
+
+    def preimage_key(self, key_id: str) -> Secret:
+        """Raises Unavailable for a key id that is not in the file: an operator may bring it back."""
+        key = self.keys.preimages.get(key_id)
+        if key is None:
+            raise Unavailable("unknown_key", f"preimage key {key_id!r} is not in the key file")
+        return key

@@ -1,0 +1,115 @@
+"""The attestor's wiring: configuration in, a running service out. It decides nothing."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+from l402core import telemetry
+from l402core.bus import Bus
+from l402core.control import Ready, serving
+from l402core.errors import Unavailable
+from l402core.lifecycle import run_until_asked
+from l402core.lnd.grpc import LndEndpoint, connect
+from l402core.objects import open_store
+from l402core.outbox import Database
+from sparseloco.corpus import load_corpus
+from sqlalchemy.exc import DatabaseError
+
+from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters import tables
+from l402_oracle.adapters.heights import NodeHeights
+from l402_oracle.adapters.http import RoundSight, attestor_app
+from l402_oracle.attestor.app import CONSUMERS, Attestor
+from l402_oracle.attestor.parts import Parts
+from l402_oracle.config import AttestorConfig
+from l402_oracle.keys import read_attestor_keys
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    config = AttestorConfig()
+    provider = telemetry.setup("oracle", trace_file=config.trace_file, log_level=config.log_level)
+    try:
+        asyncio.run(_serve(config))
+    finally:
+        provider.shutdown()
+
+
+async def _serve(config: AttestorConfig) -> None:
+    keys = read_attestor_keys(config.key_file)
+    database = Database(config.database_url, tables.outbox)
+    bus = Bus(config.nats_url, "attestor")
+    node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
+    heights = NodeHeights(
+        node, max_age_s=config.height_max_age_s, poll_s=config.height_poll_s, monotonic=time.monotonic
+    )
+    parts = Parts(
+        database=database, objects=open_store(config.objects_url), heights=heights, keys=keys, corpus=load_corpus(),
+        settler=config.settler_public, key_id=config.key_id or keys.newest(), init_seed=config.init_seed,
+        expiry_margin_blocks=config.expiry_margin_blocks, now_ms=lambda: time.time_ns() // 1_000_000,
+        new_id=lambda: secrets.token_hex(8),
+    )  # fmt: skip
+    attestor = Attestor(parts)
+    register(bus, attestor)
+    try:
+        await _check_schema(database)
+        await attestor.begin()
+        await bus.start()
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        address = config.data_dir / "attestor.url"
+        app = attestor_app(attestor.delivery.decision, _sight(database), _ready(bus, database, heights))
+        async with serving(app, config.http_host, config.http_port, address_file=address):
+            try:
+                await run_until_asked(
+                    database.publish_forever(bus), attestor.judging.watch_forever(config.tick_s), heights.follow()
+                )
+            finally:
+                address.unlink(missing_ok=True)
+    finally:
+        await bus.stop()
+        await node.close()
+        database.close()
+
+
+def register(bus: Bus, attestor: Attestor) -> None:
+    """Each consumer to the handler that has its name."""
+    for consumer in CONSUMERS:
+        name = consumer.event.name.removesuffix(".v1").replace(".", "_")
+        bus.consume(consumer, getattr(attestor, name))
+
+
+async def _check_schema(database: Database) -> None:
+    try:
+        await database.transact(books.has_rounds)
+    except DatabaseError as error:
+        raise Unavailable("schema", "the database has no tables; run the migration first") from error
+
+
+def _sight(database: Database) -> Callable[[int], Awaitable[RoundSight | None]]:
+    async def sight(number: int) -> RoundSight | None:
+        row = await database.transact(lambda tx: books.read_round(tx, number))
+        if row is None:
+            return None
+        announced = row.announced
+        return RoundSight(
+            round=number,
+            state=row.state,
+            checkpoint=announced.checkpoint.sha256 if announced else "",
+            seed_commitment=announced.seed_commitment if announced else "",
+            assessed=row.assessed,
+        )
+
+    return sight
+
+
+def _ready(bus: Bus, database: Database, heights: NodeHeights) -> Ready:
+    async def ready() -> dict[str, bool]:
+        try:
+            answers = bool(await database.transact(lambda tx: tx.scalar(sa.select(sa.literal(1)))))
+        except Unavailable:
+            answers = False
+        return {"nats": await bus.ready(), "database": answers, "height": heights.recent() is not None}
+
+    return ready

@@ -1,0 +1,38 @@
+"""What is computed again instead of stored: seeds, shards, preimages. Pure; it holds no key of its own."""
+
+import hashlib
+import hmac
+
+from l402core.documents import Offer
+from l402core.secret import Secret
+from l402core.signing import tagged_hash
+from sparseloco.corpus import Corpus, hidden_shards
+from sparseloco.defaults import CONTEXT, SHARD_WINDOWS
+
+SHARD_TOKENS = CONTEXT * SHARD_WINDOWS
+
+
+def round_seed(seed_key: Secret, round_: int, checkpoint: str) -> bytes:
+    """HMAC(seed key, round ‖ checkpoint), 32 bytes: fixed before any gradient exists, published once it is judged."""
+    return hmac.digest(seed_key.reveal(), b"seed" + round_.to_bytes(8, "big") + bytes.fromhex(checkpoint), "sha256")
+
+
+def seed_commitment(seed: bytes) -> str:
+    """What binds the attestor to a round's seed, hex."""
+    return hashlib.sha256(seed).hexdigest()
+
+
+def drawn_shards(corpus: Corpus, seed: bytes, root: str, eval_tokens: int) -> tuple[int, ...]:
+    """The hidden shards of a round, from H(round seed ‖ root): nobody knows them before the commitments are closed."""
+    count = min(max(1, eval_tokens // SHARD_TOKENS), corpus.hidden_shard_count)
+    return hidden_shards(corpus, tagged_hash("l402-train/shards/1", seed + bytes.fromhex(root)), count)
+
+
+def preimage(key: Secret, offer: Offer, index: int) -> bytes:
+    """HMAC-SHA256(K, "reward" ‖ sha256(offer core) ‖ index as one byte), 32 bytes. Never stored, never logged."""
+    return hmac.digest(key.reveal(), b"reward" + hashlib.sha256(offer.core()).digest() + bytes([index]), "sha256")
+
+
+def payment_hash(preimage_: bytes) -> str:
+    """The hash that a hold invoice is made on, hex."""
+    return hashlib.sha256(preimage_).hexdigest()

@@ -1,0 +1,65 @@
+"""The first tables: rounds, offers, what was heard, decisions, outbox."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create them."""
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("stream", sa.String(16), nullable=False),
+        sa.Column("subject", sa.String(255), nullable=False),
+        sa.Column("message_id", sa.String(255), nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+    )
+    op.create_table(
+        "rounds",
+        sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("announced", sa.Text),
+        sa.Column("terms", sa.Text),
+        sa.Column("commits", sa.Text),
+        sa.Column("closed", sa.Text),
+        sa.Column("closed_at_ms", sa.BigInteger),
+        sa.Column("assessed", sa.Text),
+        sa.Column("aggregate", sa.Text),
+        sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("trouble", sa.Text, nullable=False, server_default=""),
+        sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),
+    )
+    op.create_table(
+        "offers",
+        sa.Column("commitment", sa.String(64), primary_key=True),
+        sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("round", sa.Integer, nullable=False, index=True),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+    )
+    op.create_table(
+        "heard",
+        sa.Column("commitment", sa.String(64), primary_key=True),
+        sa.Column("kind", sa.String(16), primary_key=True),
+        sa.Column("round", sa.Integer, nullable=False, index=True),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.CheckConstraint("kind IN ('uploaded', 'screened', 'locked', 'measured')", name="heard_kind"),
+    )
+    op.create_table(
+        "decisions",
+        sa.Column("commitment", sa.String(64), primary_key=True),
+        sa.Column("round", sa.Integer, nullable=False, index=True),
+        sa.Column("place", sa.Integer, nullable=False),
+        sa.Column("mask", sa.Integer, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("said", sa.Boolean, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.UniqueConstraint("round", "place", name="one_place_each"),
+        sa.CheckConstraint("mask >= 0", name="mask_positive"),
+    )

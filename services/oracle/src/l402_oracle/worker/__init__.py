@@ -1,0 +1,1 @@
+"""The worker: unseals, screens, measures and aggregates. It holds no key that pays."""

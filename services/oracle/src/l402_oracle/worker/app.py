@@ -1,0 +1,175 @@
+"""The worker's story: screen what was uploaded, measure what is asked, apply what was accepted. It knows no tensor.
+
+Any number of workers share each queue. Results are deterministic, so that saying one twice is harmless.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from l402core.bus import Consumer
+from l402core.documents import ObjectRef
+from l402core.errors import Contradiction, PeerError
+from l402core.events import (
+    Event,
+    GradientMeasure,
+    GradientMeasured,
+    GradientScreened,
+    GradientUploaded,
+    RoundAggregate,
+    RoundAggregated,
+)
+from l402core.sealing import UnsealingKey, unseal_payload
+
+from l402_oracle.worker.results import Built, Measurement, Opened, Screening
+
+log = structlog.get_logger()
+BREAKS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, TypeError)
+"""What code of ours (torch: RuntimeError) raises for a payload that nobody foresaw."""
+OURS = "unreadable"
+"""A failure on our side: the submission is unscored, not rejected."""
+
+
+class Objects(Protocol):
+    """The object store."""
+
+    async def put(self, data: bytes) -> ObjectRef: ...
+
+    async def get(self, ref: ObjectRef) -> bytes: ...
+
+
+class Publisher(Protocol):
+    """The bus, to answer on."""
+
+    async def publish(self, event: Event) -> None: ...
+
+
+class Bench(Protocol):
+    """The model and everything that is done with tensors, one job after the other."""
+
+    model_id: str
+
+    async def screen(self, opened: Opened) -> Screening:
+        """Unpack, norms, sketch. Raises PeerError for a payload that is malformed or for something else."""
+        ...
+
+    async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
+        """Paired loss drop of the clipped update."""
+        ...
+
+    async def first(self, init_seed: int, number: int) -> Built:
+        """The first checkpoint."""
+        ...
+
+    async def step(self, checkpoint: bytes, payloads: list[Opened], request: RoundAggregate) -> Built:
+        """The outer step with the clipped, accepted payloads."""
+        ...
+
+
+class Worker:
+    """One process of the pool."""
+
+    def __init__(
+        self, *, bench: Bench, objects: Objects, bus: Publisher, key: UnsealingKey, payload_max_bytes: int,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:  # fmt: skip
+        self._bench = bench
+        self._objects = objects
+        self._bus = bus
+        self._key = key
+        self._max_bytes = payload_max_bytes
+        self._now_ms = now_ms
+        self._new_id = new_id
+
+    async def gradient_uploaded(self, event: GradientUploaded) -> None:
+        """Screen it: always answered, however bad the payload. Raises Unavailable where the store or bus is away."""
+        try:
+            content_key, screening = await self._screening(event)
+        except PeerError as error:
+            content_key, screening = "", _failed(error.code, f"{error.detail}.")
+        sketch = await self._objects.put(screening.sketch) if screening.sketch else None
+        await self._bus.publish(
+            GradientScreened(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
+                passed=not screening.code, code=screening.code, detail=screening.detail, norms=screening.norms,
+                sketch=sketch, content_key=content_key,
+            )
+        )  # fmt: skip
+        log.info("gradient.screened", commitment=event.commitment, round=event.round, code=screening.code)
+
+    async def gradient_measure(self, event: GradientMeasure) -> None:
+        """Measure it: always answered, a payload that breaks us with `failure`."""
+        try:
+            opened = await self._open(event.payload, event.round, event.checkpoint.sha256, event.peer)
+            checkpoint = await self._objects.get(event.checkpoint)
+            seen = await self._bench.measure(opened, checkpoint, event)
+        except (PeerError, Contradiction) as error:
+            seen = Measurement(failure=f"{error.code}: {error.detail}")
+        except BREAKS as error:
+            log.exception("measure.broke", commitment=event.commitment, round=event.round)
+            seen = Measurement(failure=f"{OURS}: {type(error).__name__}")
+        losses = await self._objects.put(seen.losses) if seen.losses else None
+        await self._bus.publish(
+            GradientMeasured(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
+                drop_mean=seen.drop_mean, drop_low=seen.drop_low, drop_high=seen.drop_high, sequences=seen.sequences,
+                tokens=seen.tokens, losses=losses, hardware=seen.hardware, failure=seen.failure,
+            )
+        )  # fmt: skip
+        log.info("gradient.measured", commitment=event.commitment, round=event.round, failure=seen.failure)
+
+    async def round_aggregate(self, event: RoundAggregate) -> None:
+        """Make the next checkpoint. Raises what stands in its way: a round without its checkpoint must be seen."""
+        if event.checkpoint is None:
+            built = await self._bench.first(event.init_seed, event.round + 1)
+        else:
+            base = event.checkpoint
+            payloads = [await self._open(item.payload, event.round, base.sha256, item.peer) for item in event.items]
+            built = await self._bench.step(await self._objects.get(base), payloads, event)
+        ref = await self._objects.put(built.checkpoint)
+        await self._bus.publish(
+            RoundAggregated(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, checkpoint=ref,
+                model_id=self._bench.model_id, held_out_before=built.held_out_before,
+                held_out_after=built.held_out_after,
+            )
+        )  # fmt: skip
+        log.info("round.aggregated", round=event.round, checkpoint=ref.sha256, accepted=len(event.items))
+
+    async def _screening(self, event: GradientUploaded) -> tuple[str, Screening]:
+        if event.model_id != self._bench.model_id:
+            raise PeerError("wrong_model", "It was made for another model")
+        if event.payload.size > self._max_bytes:
+            raise PeerError("too_large", f"{event.payload.size} bytes are more than the limit of {self._max_bytes}")
+        try:
+            opened = await self._open(event.payload, event.round, event.checkpoint, event.peer)
+        except Contradiction as error:
+            log.exception("payload.altered", commitment=event.commitment, round=event.round)
+            return "", _failed(OURS, error.detail)
+        try:
+            return opened.content_key, await self._bench.screen(opened)
+        except PeerError as error:
+            return opened.content_key, _failed(error.code, f"{error.detail}.")
+        except BREAKS as error:
+            log.exception("screen.broke", commitment=event.commitment, round=event.round)
+            return opened.content_key, _failed(OURS, type(error).__name__)
+
+    async def _open(self, ref: ObjectRef, round_: int, checkpoint: str, peer: str) -> Opened:
+        """Raises PeerError (unsealable), Contradiction (altered), Unavailable (missing)."""
+        packed, content_key = unseal_payload(await self._objects.get(ref), self._key)
+        return Opened(packed=packed, content_key=content_key.hex(), round=round_, checkpoint=checkpoint, peer=peer)
+
+
+def _failed(code: str, detail: str) -> Screening:
+    return Screening(code=code, detail=detail)
+
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("worker", GradientUploaded, ack_wait_s=30),
+    Consumer("worker", GradientMeasure, ack_wait_s=30),
+    Consumer("worker", RoundAggregate, ack_wait_s=60),
+)
+"""The worker's queues, shared by all workers."""

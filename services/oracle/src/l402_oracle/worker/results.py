@@ -1,0 +1,44 @@
+"""What passes between the worker's story and its bench: bytes and integers, no tensor."""
+
+import msgspec
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """An unsealed payload and what it must be bound to."""
+
+    packed: bytes
+    content_key: str
+    round: int
+    checkpoint: str
+    peer: str
+
+
+class Screening(msgspec.Struct, frozen=True, kw_only=True):
+    """What screening found; an empty code is a pass."""
+
+    code: str = ""
+    detail: str = ""
+    norms: tuple[float, ...] = ()
+    sketch: bytes = b""
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean drop and mean ± 3·SE in nano-nats per token; `failure` is `code: sentence`."""
+
+    drop_mean: int = 0
+    drop_low: int = 0
+    drop_high: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    losses: bytes = b""
+    """JSON: shards, and per-sequence losses before and after."""
+    hardware: str = ""
+    failure: str = ""
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint's bytes, with held-out loss before and after in nano-nats per token."""
+
+    checkpoint: bytes
+    held_out_before: int
+    held_out_after: int

@@ -1,0 +1,60 @@
+"""The worker's wiring: configuration in, a running service out. It decides nothing."""
+
+import asyncio
+
+from l402core import telemetry
+from l402core.bus import Bus
+from l402core.control import control_app, serving
+from l402core.lifecycle import run_until_asked
+from l402core.objects import open_store
+from sparseloco.corpus import load_corpus
+from sparseloco.model import GPTShape
+
+from l402_oracle.config import WorkerConfig
+from l402_oracle.keys import read_reading_key
+from l402_oracle.worker.app import CONSUMERS, Worker
+from l402_oracle.worker.bench import TorchBench
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    config = WorkerConfig()
+    provider = telemetry.setup("oracle", trace_file=config.trace_file, log_level=config.log_level)
+    try:
+        asyncio.run(_serve(config))
+    finally:
+        provider.shutdown()
+
+
+async def _serve(config: WorkerConfig) -> None:
+    shape = GPTShape(width=config.model_width, layers=config.model_layers, heads=config.model_heads)
+    bench = TorchBench(shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads)
+    bus = Bus(config.nats_url, "worker")
+    worker = Worker(
+        bench=bench,
+        objects=open_store(config.objects_url),
+        bus=bus,
+        key=read_reading_key(config.key_file),
+        payload_max_bytes=config.payload_max_bytes,
+    )
+    for consumer in CONSUMERS:
+        name = consumer.event.name.removesuffix(".v1").replace(".", "_")
+        bus.consume(consumer, getattr(worker, name))
+
+    async def ready() -> dict[str, bool]:
+        return {"nats": await bus.ready()}
+
+    try:
+        await bus.start()
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        address = config.data_dir / f"{config.worker_name}.url"
+        async with serving(
+            control_app("l402-train worker", ready), config.http_host, config.http_port, address_file=address
+        ):
+            try:
+                await run_until_asked()
+            finally:
+                address.unlink(missing_ok=True)
+    finally:
+        await bus.stop()
+        bench.close()
