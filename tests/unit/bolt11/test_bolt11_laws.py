@@ -19,7 +19,8 @@ NUMBERS = st.integers(0, 2**32 - 1)
 HOPS = st.builds(Hop, POINTS, st.integers(0, 2**64 - 1), NUMBERS, NUMBERS, st.integers(0, 2**16 - 1))
 FALLBACKS = st.one_of(
     st.builds(Fallback, st.sampled_from([0, 17, 18]), st.binary(min_size=20, max_size=20)),
-    st.builds(Fallback, st.integers(1, 16), st.binary(min_size=2, max_size=40)),
+    st.builds(Fallback, st.sampled_from([0, 1]), st.binary(min_size=32, max_size=32)),
+    st.builds(Fallback, st.integers(2, 16), st.binary(min_size=2, max_size=40)),
 )
 FEATURES = st.sets(st.sampled_from([8, 9, 17, 25, 49, 99])).map(lambda bits: frozenset(bits | {8, 14}))
 WORDS = st.text(max_size=80)

@@ -19,6 +19,8 @@ from l402core.bolt11.signature import checked_payee
 _TIMESTAMP_GROUPS = 7
 _SIGNATURE_GROUPS = 104
 _MAX_NUMBER = 2**32 - 1
+_MAX_NUMBER_GROUPS = 13
+"""Leading zeros are read up to 64 bits, as lnd does."""
 _FIXED_LENGTH = {"p": 52, "s": 52, "h": 52, "n": 53}
 """A field of these that has another length is skipped, not refused."""
 
@@ -114,7 +116,12 @@ class _Fields:
             raise InvalidInvoice(f"the {what} is not UTF-8") from error
 
     def number(self, tag: str, what: str, default: int) -> int:
-        value = to_int(self.single[tag]) if tag in self.single else default
+        groups = self.single.get(tag)
+        if groups is not None and len(groups) > _MAX_NUMBER_GROUPS:
+            raise InvalidInvoice(
+                f"the {what} is written in {len(groups)} groups of five bits, not in as few as it needs"
+            )
+        value = default if groups is None else to_int(groups)
         if value > _MAX_NUMBER:
             raise InvalidInvoice(f"the {what} is more than 32 bits can hold")
         return value

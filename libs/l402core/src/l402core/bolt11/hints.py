@@ -4,9 +4,10 @@ import struct
 
 from l402core.bolt11.bech32 import to_bytes, to_groups
 from l402core.bolt11.invoice import Fallback, Hop, InvalidInvoice
+from l402core.bolt11.signature import is_public_key
 
 _HOP = struct.Struct(">33sQIIH")
-_PROGRAM_BYTES = {0: (20, 32), 17: (20,), 18: (20,)}
+_PROGRAM_BYTES = {0: (20, 32), 1: (32,), 17: (20,), 18: (20,)}
 
 
 def read_hops(groups: bytes) -> tuple[Hop, ...]:
@@ -14,7 +15,11 @@ def read_hops(groups: bytes) -> tuple[Hop, ...]:
     data = to_bytes(groups, "route hint")
     if not data or len(data) % _HOP.size:
         raise InvalidInvoice(f"a route hint of {len(data)} bytes is not a number of whole hops of {_HOP.size}")
-    return tuple(Hop(*hop) for hop in _HOP.iter_unpack(data))
+    hops = tuple(Hop(*hop) for hop in _HOP.iter_unpack(data))
+    for hop in hops:
+        if not is_public_key(hop.pubkey):
+            raise InvalidInvoice(f"a route hint names {hop.pubkey.hex()}, which is no public key")
+    return hops
 
 
 def write_hops(hops: tuple[Hop, ...]) -> bytes:
@@ -38,7 +43,9 @@ def write_hops(hops: tuple[Hop, ...]) -> bytes:
 
 def read_fallback(groups: bytes) -> Fallback | None:
     """One `f` field, or None for a version that a reader skips. Raises InvalidInvoice."""
-    if not groups or groups[0] > 18:
+    if len(groups) < 2:
+        raise InvalidInvoice("a fallback address is empty")
+    if groups[0] > 18:
         return None
     version, program = groups[0], to_bytes(groups[1:], "fallback address")
     allowed = _PROGRAM_BYTES.get(version, range(2, 41))

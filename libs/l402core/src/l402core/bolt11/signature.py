@@ -32,6 +32,15 @@ def checked_payee(signature: bytes, prefix: str, groups: bytes, named: bytes | N
         raise InvalidInvoice("no key can have made the signature") from error
 
 
+def is_public_key(data: bytes) -> bool:
+    """Whether these 33 bytes are a compressed point of the curve."""
+    try:
+        PublicKey(data)
+    except ValueError:
+        return False
+    return True
+
+
 def _verified(signature: bytes, digest: bytes, named: bytes) -> bytes:
     if int.from_bytes(signature[32:64], "big") > _ORDER // 2:
         raise InvalidInvoice("the signature is in its high-S form, which an invoice that names its payee may not have")
