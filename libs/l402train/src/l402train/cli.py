@@ -1,20 +1,27 @@
 """The command line: what can be asked, and in which words. It decides nothing."""
 
+import asyncio
+import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from l402train.exits import MEANINGS, Exit
 from l402train.folder import Folder
 from l402train.running import run
-from l402train.stack import Plan
 
+# Each command imports its story when it is called, so that `--help` and `status` answer at once.
+# ruff: noqa: PLC0415
+
+Count = Number(gte=0, lte=64)
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
-Dir = Annotated[Path, Parameter(help="Folder of a network that `up` or `demo` made.")]
+Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
+Rounds = Annotated[int, Parameter(help="Rounds; 0: no limit.", validator=Number(gte=0, lte=100_000))]
+DEMO_FOLDER = Path("demo-report")
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{code.value} {sentence}" for code, sentence in MEANINGS.items()) + "."
 
@@ -27,20 +34,51 @@ app = App(
 
 
 @app.command
+def demo(
+    *,
+    rounds: Annotated[int, Parameter(help="Rounds to train.", validator=Number(gte=1, lte=1_000))] = 6,
+    peers: Annotated[
+        int,
+        Parameter(
+            help="Peers: honest, honest, honest, accomplice, sign-flip, noise, and again.",
+            validator=Number(gte=1, lte=64),
+        ),
+    ] = 6,
+    seed: Annotated[int, Parameter(help="Everybody's keys and the first checkpoint.", validator=Number(gte=0))] = 0,
+    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the JSON report there; -: stdout.")] = None,
+    keep: Annotated[
+        Path | None, Parameter(help="Empty folder for everything; by default demo-report, which is replaced.")
+    ] = None,
+    lightning: Annotated[Literal["lndsim"], Parameter(help="The Lightning network.")] = "lndsim",
+    color: Annotated[bool, Parameter(help="Colors.")] = True,
+) -> int:
+    """The whole network on this machine: a model gets better, and who made it better is paid."""
+    from l402train.demo import demo as story
+    from l402train.stack import Plan
+
+    del lightning  # one choice so far
+    plan = Plan(peers=peers, rounds=rounds, seed=seed)
+    folder = Folder(keep or DEMO_FOLDER)
+    return run(story(folder, plan, replace=keep is None, json_file=json_file, color=color))
+
+
+@app.command
 def up(
     *,
-    dir: Annotated[Path, Parameter(help="Empty folder for everything; a new temporary one by default.")] | None = None,
-    peers: Annotated[int, Parameter(help="Peers that run here.", validator=Number(gte=0, lte=64))] = 0,
-    join: Annotated[int, Parameter(help="Nodes for peers that join.", validator=Number(gte=0, lte=64))] = 3,
-    rounds: Annotated[int, Parameter(help="Rounds to run; 0: no limit.", validator=Number(gte=0))] = 0,
-    seed: Annotated[int | None, Parameter(help="Keys from a number, for tests; random by default.")] = None,
+    folder: Annotated[
+        Path | None, Parameter(name="--dir", help="Empty folder for everything; by default a new temporary one.")
+    ] = None,
+    peers: Annotated[int, Parameter(help="Peers that run here.", validator=Count)] = 0,
+    join: Annotated[int, Parameter(help="Nodes for peers that join from elsewhere.", validator=Count)] = 3,
+    rounds: Rounds = 0,
+    seed: Annotated[int | None, Parameter(help="Keys from a number, for tests; by default random.")] = None,
     port: Annotated[int, Parameter(help="The gateway's port; 0: any.", validator=Number(gte=0, lte=65535))] = 0,
     as_json: Json = False,
 ) -> int:
     """Keep a network running for others to join."""
-    from l402train.up import up as story  # noqa: PLC0415 - each command loads only what it needs
+    from l402train.stack import Plan
+    from l402train.up import up as story
 
-    root = dir or Path(tempfile.mkdtemp(prefix="l402-train-"))
     plan = Plan(
         peers=peers,
         spare_nodes=tuple(f"guest-{number}" for number in range(1, join + 1)),
@@ -50,13 +88,133 @@ def up(
         block_seconds=600.0,
         wait_for_all=peers > 0 and join == 0,
     )
+    root = folder or Path(tempfile.mkdtemp(prefix="l402-train-"))
     return run(story(Folder(root), plan, as_json=as_json), as_json=as_json)
+
+
+@app.command
+def peer(
+    *,
+    url: Annotated[str, Parameter(help="The gateway's base URL.")],
+    lnd: Annotated[str, Parameter(help="Your node: HOST:PORT, or NODES_FILE:NAME of a simulated network.")],
+    tls_cert: Annotated[Path | None, Parameter(help="Your node's TLS certificate.")] = None,
+    macaroon: Annotated[Path | None, Parameter(help="A macaroon of your node, baked for this.")] = None,
+    folder: Annotated[Path, Parameter(name="--dir", help="Where keys and state are kept.")] = Path("l402-peer"),
+    name: Annotated[str, Parameter(help="For logs and invoices.")] = "guest",
+    rounds: Rounds = 0,
+    network: Annotated[str, Parameter(help="The Lightning network it must be.")] = "simnet",
+    as_json: Json = False,
+) -> int:
+    """Join a network with a node of your own. Logs are JSON lines on stderr."""
+    from l402train.joining import Join, become_the_agent, prepare
+
+    join = Join(
+        url=url,
+        lnd=lnd,
+        tls_cert=tls_cert,
+        macaroon=macaroon,
+        directory=folder.absolute(),
+        name=name,
+        rounds=rounds,
+        network=network,
+    )
+
+    async def story() -> Exit:
+        environment = await prepare(join)
+        told = {"gateway": url, "node": environment["L402_PEER_LND_HOST"], "folder": str(join.directory)}
+        line = json.dumps(told) if as_json else f"{name} joins {url} with the node at {told['node']}"
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        become_the_agent(environment)
+        return Exit.FINE
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def status(
+    *,
+    folder: Annotated[Path | None, Parameter(name="--dir", help="Folder of a running network.")] = None,
+    url: Annotated[str | None, Parameter(help="A gateway's base URL, instead.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Which parts answer, and where the current round stands."""
+    from l402train import looking, screen
+
+    where = Folder(folder) if folder else None if url else Folder(DEMO_FOLDER)
+
+    async def story() -> Exit:
+        return await asyncio.to_thread(looking.status, screen.console(), folder=where, url=url, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def trace(
+    trace_id: Annotated[str, Parameter(help="A trace id, the beginning of one, or `latest`.")] = "latest",
+    /,
+    *,
+    folder: Dir = DEMO_FOLDER,
+    as_json: Json = False,
+) -> int:
+    """One payment's whole life as a waterfall."""
+    from l402train import looking, screen
+
+    async def story() -> Exit:
+        return looking.trace(screen.console(), folder=Folder(folder), wanted=trace_id, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def ledger(*, folder: Dir = DEMO_FOLDER, as_json: Json = False) -> int:
+    """The books' trial balance."""
+    from l402train import looking, screen
+
+    async def story() -> Exit:
+        return looking.ledger(screen.console(), folder=Folder(folder), as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def config(
+    service: Annotated[str | None, Parameter(help="Only this service's.")] = None, /, *, as_json: Json = False
+) -> int:
+    """Every knob of every service: variable, default, bounds, and what it is."""
+    from l402train import looking, screen
+
+    async def story() -> Exit:
+        return looking.config(screen.console(), service=service, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def migrate(
+    *,
+    nats_url: Annotated[str, Parameter(help="NATS server with JetStream.")],
+    books: Annotated[str, Parameter(help="SQLAlchemy URL of the settler's database.")],
+    decisions: Annotated[str, Parameter(help="SQLAlchemy URL of the attestor's database.")],
+    replicas: Annotated[int, Parameter(help="Of each stream.", validator=Number(gte=1, lte=5))] = 1,
+    as_json: Json = False,
+) -> int:
+    """Declare streams, consumers and tables; safe to run again."""
+    from l402train.migration import migrate as story_of
+
+    async def story() -> Exit:
+        count = await story_of(nats_url, books_url=books, decisions_url=decisions, replicas=replicas)
+        line = json.dumps({"consumers": count}) if as_json else f"{count} consumers and both databases are up to date"
+        sys.stdout.write(line + "\n")
+        return Exit.FINE
+
+    return run(story(), as_json=as_json)
 
 
 def main() -> None:
     """The entry point."""
     try:
         answer = app(exit_on_error=False)
-    except Exception:  # noqa: BLE001 - cyclopts has printed it
-        sys.exit(int(Exit.USAGE))
+    except CycloptsError:
+        sys.exit(int(Exit.USAGE))  # cyclopts has printed what is wrong
     sys.exit(answer if isinstance(answer, int) else int(Exit.FINE))

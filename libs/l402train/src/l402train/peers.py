@@ -9,6 +9,7 @@ from l402train.services import Wiring
 CYCLE = ("honest", "honest", "honest", "accomplice", "sign-flip", "noise")
 """Kinds in order of the peers' numbers, again and again: six peers are three honest ones and one cheat of each kind."""
 HONEST = "honest"
+HANDED_OVER = "handed-over.json"
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +52,15 @@ def environment(peer: Peer, folder: Folder, wiring: Wiring, gateway_url: str) ->
         "key_file": folder.keys / f"{peer.name}.json",
         "data_dir": folder.peers / peer.name,
         "trace_file": folder.trace(peer.name),
-        "settler_public": wiring.public.settler,
-        "attestor_public": wiring.public.attestor,
+        "settler": wiring.public.settler,
+        "attestor": wiring.public.attestor,
         **_with_partner(peer, folder),
     }
     return {**services.base_environment(), **{f"L402_PEER_{key.upper()}": str(value) for key, value in told.items()}}
 
 
 def _with_partner(peer: Peer, folder: Folder) -> dict[str, object]:
-    """An honest peer with an accomplice hands its payload over in a folder that both know."""
+    """The first honest peer hands its payload over, out of band, to every accomplice."""
     if peer.kind == "accomplice":
-        return {"copy_from": folder.peers / peer.partner / "handed-over"}
-    return {"hand_to": folder.peers / peer.name / "handed-over"} if peer.name == "peer-1" else {}
+        return {"hand_over_from": folder.peers / peer.partner / HANDED_OVER}
+    return {"hand_over_to": folder.peers / peer.name / HANDED_OVER} if peer.name == "peer-1" else {}

@@ -24,7 +24,11 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 # A launcher that becomes the program, because a preexec_fn is not safe beside threads.
-_ENDING_WITH_US = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())] if sys.platform == "linux" else []
+
+
+def _ending_with_us(command: Sequence[str]) -> list[str]:
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())] if sys.platform == "linux" else []
+    return [*launcher, *command]
 
 
 class Process:
@@ -39,7 +43,7 @@ class Process:
         try:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(  # noqa: S603 - our own programs, in list form
-                    [*_ENDING_WITH_US, *command],
+                    _ending_with_us(command),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

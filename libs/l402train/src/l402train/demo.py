@@ -1,0 +1,135 @@
+"""`l402-train demo`: a whole run on this machine, watched while it happens, checked and told at the end."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from l402train import books, page, picture, screen, spans, stack
+from l402train import report as reports
+from l402train.exits import Exit, Stop, stop_for
+from l402train.facts import Facts
+from l402train.folder import Folder
+from l402train.report import PartsReport, Report
+from l402train.screen import Progress
+from l402train.spans import FIVE, Waterfall
+from l402train.stack import Network, Plan
+from l402train.watch import watching
+
+ROUND_LIMIT_S = 240
+"""All deadlines of a round add up to less; a run that takes longer is stuck, and says so."""
+SETTLE_LIMIT_S = 30.0
+WATERFALL_ROWS = 40
+TO_STDOUT = Path("-")
+
+
+async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | None, color: bool) -> Exit:
+    """Run, tell, check. Raises Stop."""
+    out = screen.console(color=color, to_stderr=json_file == TO_STDOUT)
+    folder.create(replace=replace)
+    out.print(f"l402-train demo: {plan.peers} peers, {plan.rounds} rounds, everything in {folder.root}", style="bold")
+    async with stack.running(folder, plan, lambda line: out.print(f"  {line}")) as network:
+        facts = Facts(network.cast, lambda: network.age_s)
+        async with watching(network.nats_url, facts.take):
+            await _follow(network, facts, out)
+    report = gather(folder, facts, plan)
+    found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
+    _write(folder, report, found, json_file)
+    _tell(out, folder, report, network, facts, found)
+    return Exit.UNTRUE if found else Exit.FINE
+
+
+async def _follow(network: Network, facts: Facts, out: Console) -> None:
+    """Show progress and tables until every round is over and settled, or a part ends by itself."""
+    progress = Progress(out, network.plan.rounds)
+    parts_live = asyncio.ensure_future(network.watch())
+    ends_at = time.monotonic() + ROUND_LIMIT_S * network.plan.rounds
+    told = 0
+    try:
+        with progress.moving():
+            while told < network.plan.rounds:
+                if parts_live.done():
+                    parts_live.result()
+                if time.monotonic() > ends_at:
+                    raise Stop(Exit.PART_FAILED, f"round {told + 1} is not over after {network.age_s:.0f} s")
+                progress.show(facts, network.age_s)
+                if facts.is_over(told + 1):
+                    told += 1
+                    out.print(screen.round_table(facts.report(told)))
+                await asyncio.sleep(0.1)
+            await _until_settled(facts)
+    finally:
+        parts_live.cancel()
+
+
+async def _until_settled(facts: Facts) -> None:
+    """Give the last round's peers time to collect; what is still open then, the report says."""
+    ends_at = time.monotonic() + SETTLE_LIMIT_S
+    while not facts.is_settled() and time.monotonic() < ends_at:  # noqa: ASYNC110 - facts come from a callback
+        await asyncio.sleep(0.1)
+
+
+def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
+    """The report, from the facts, the books and the spans."""
+    rounds = tuple(facts.report(number) for number in range(1, plan.rounds + 1))
+    wanted = frozenset(one.trace_id for round_ in rounds for one in round_.submissions)
+    return Report(
+        parts=PartsReport(**stack.part_versions()),
+        rounds=rounds,
+        ledger=books.ledger(folder.settler / "books.sqlite3"),
+        traces=spans.summaries(spans.read(folder.traces), wanted),
+    )
+
+
+def _paid_trace(folder: Folder, report: Report) -> Waterfall | None:
+    """The life of the best paid submission of the last round that paid any."""
+    for round_ in reversed(report.rounds):
+        paid = [one for one in round_.submissions if one.reward_msat and one.trace_id in report.traces]
+        if paid:
+            best = max(paid, key=lambda one: one.reward_msat)
+            mine = [span for span in spans.read(folder.traces) if span.trace_id == best.trace_id]
+            return spans.waterfall(mine, most=WATERFALL_ROWS) if mine else None
+    return None
+
+
+def _write(folder: Folder, report: Report, found: list[str], json_file: Path | None) -> None:
+    drawn = picture.draw(report.rounds)
+    encoded = reports.encode(report)
+    try:
+        (folder.root / "run.png").write_bytes(drawn)
+        (folder.root / "report.json").write_bytes(encoded)
+        html = page.render(report, drawn, _paid_trace(folder, report), faults=found)
+        (folder.root / "report.html").write_text(html)
+        if json_file is not None and json_file != TO_STDOUT:
+            json_file.write_bytes(encoded)
+    except OSError as error:
+        raise stop_for(error, error.filename or folder.root) from error
+    if json_file == TO_STDOUT:
+        sys.stdout.buffer.write(encoded)
+        sys.stdout.flush()
+
+
+def _tell(out: Console, folder: Folder, report: Report, network: Network, facts: Facts, found: list[str]) -> None:
+    out.print(screen.totals_table(report.rounds))
+    trace = _paid_trace(folder, report)
+    if trace is not None:
+        out.print(screen.waterfall_table(trace))
+    out.print(screen.ledger_table(report.ledger))
+    out.print(screen.set_up_lines(network.set_up_s, facts.first_paid_s))
+    out.print(
+        screen.places(
+            {
+                "page": folder.root / "report.html",
+                "picture": folder.root / "run.png",
+                "report": folder.root / "report.json",
+                "books": folder.settler / "books.sqlite3",
+                "traces": folder.traces,
+                "logs": folder.logs,
+            }
+        ),
+        soft_wrap=True,
+    )
+    for fault in found:
+        out.print(f"NOT AS IT SHOULD BE: {fault}", style="bold red")

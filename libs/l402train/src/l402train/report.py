@@ -1,0 +1,118 @@
+"""What a run comes to, as one document: the JSON report, its schema, and what must hold of it. It reads nothing."""
+
+from typing import Any
+
+import msgspec
+
+HONEST = "honest"
+PAID = "accepted"
+
+
+class SubmissionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer's gradient of one round. Money in msat, scores in nats per token."""
+
+    submission_id: str
+    """The commitment."""
+    peer: str
+    """Its name, or its public key where it joined from elsewhere."""
+    kind: str
+    """honest, accomplice, sign-flip, noise or guest."""
+    fee_msat: int
+    locked_msat: int
+    score: float | None
+    """Mean paired loss drop on the hidden shards; null where nothing was measured."""
+    interval: tuple[float, float] | None
+    """Mean ± 3 standard errors."""
+    reward_msat: int
+    verdict: str
+    reasons: tuple[str, ...]
+    trace_id: str
+
+
+class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One round, with the held-out loss of its base and of what came out of it, nats per token."""
+
+    round: int
+    loss_before: float | None
+    loss_after: float | None
+    submissions: tuple[SubmissionReport, ...]
+
+
+class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's posted sums, and what is still pending on it."""
+
+    debits_msat: int
+    credits_msat: int
+    pending_debits_msat: int = 0
+    pending_credits_msat: int = 0
+
+
+class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The trial balance."""
+
+    debits_msat: int
+    credits_msat: int
+    open_escrows: int
+    """Submissions with money still locked."""
+    accounts: dict[str, AccountReport]
+
+
+class TraceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Which services one trace went through."""
+
+    services: tuple[str, ...]
+    spans: int
+
+
+class PartsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts that are not ours, by name and version."""
+
+    nats: str
+    redis: str
+    lightning: str
+    database: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole run. docs/report.schema.json is made from this class."""
+
+    parts: PartsReport
+    rounds: tuple[RoundReport, ...]
+    ledger: LedgerReport
+    traces: dict[str, TraceReport]
+    """By trace id: those of the submissions."""
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the report."""
+    made: dict[str, Any] = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "l402-train report", **made}
+
+
+def encode(report: Report) -> bytes:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def faults(report: Report, *, settled_msat: int, services: frozenset[str]) -> list[str]:
+    """What must hold of every run and does not, one sentence each; none for a run as it should be."""
+    ledger = report.ledger
+    submissions = [submission for round_ in report.rounds for submission in round_.submissions]
+    found = []
+    if ledger.debits_msat != ledger.credits_msat:
+        found.append(f"the books do not balance: debits {ledger.debits_msat}, credits {ledger.credits_msat} msat")
+    if ledger.open_escrows:
+        found.append(f"{ledger.open_escrows} escrows are still open")
+    decided = sum(submission.reward_msat for submission in submissions)
+    if decided != settled_msat:
+        found.append(f"the oracle decided {decided} msat and {settled_msat} msat were settled")
+    for submission in submissions:
+        missing = services - set(report.traces.get(submission.trace_id, _NO_TRACE).services)
+        if submission.reward_msat and missing:
+            found.append(f"{submission.submission_id[:16]}…: its trace lacks {', '.join(sorted(missing))}")
+        if submission.kind not in (HONEST, "guest") and submission.reward_msat:
+            found.append(f"{submission.peer} ({submission.kind}) was paid {submission.reward_msat} msat")
+    return found
+
+
+_NO_TRACE = TraceReport(services=(), spans=0)

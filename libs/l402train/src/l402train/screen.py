@@ -1,0 +1,196 @@
+"""What a person sees while a network runs: progress, tables, a waterfall, the books. It decides nothing."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from l402train.facts import Facts
+from l402train.report import LedgerReport, RoundReport, SubmissionReport
+from l402train.spans import Waterfall
+
+BAR_WIDTH = 40
+COLORS = {
+    "peer-agent": "cyan",
+    "gateway": "magenta",
+    "settler": "green",
+    "invoicer": "yellow",
+    "oracle": "blue",
+}
+
+
+def console(*, color: bool = True, to_stderr: bool = False) -> Console:
+    """Where everything is drawn. Without a terminal, plain lines of a width that holds the tables."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else 140
+    return Console(file=stream, no_color=not color or None, highlight=False, width=width)
+
+
+def sat(msat: int) -> str:
+    """Satoshi with thousands; the millisatoshi only where there are any."""
+    return f"{msat // 1000:,}" if msat % 1000 == 0 else f"{msat / 1000:,.3f}"
+
+
+class Progress:
+    """One line that moves on a terminal; a line per phase elsewhere."""
+
+    def __init__(self, out: Console, rounds: int) -> None:
+        self._out = out
+        self._rounds = rounds
+        self._said = ""
+        self._since = time.monotonic()
+        self._live: Live | None = None
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Inside the block the line moves."""
+        if not self._out.is_terminal:
+            yield
+            return
+        with Live(console=self._out, refresh_per_second=8, transient=True) as self._live:
+            yield
+        self._live = None
+
+    def show(self, facts: Facts, age_s: float) -> None:
+        """The line for what is known now."""
+        round_ = facts.current()
+        if round_ is None:
+            where, details = "waiting for the first checkpoint", ""
+        else:
+            mine = facts.of_round(round_.number)
+            counts = {
+                "paid": len(mine),
+                "locked": sum(one.locked for one in mine),
+                "uploaded": sum(one.uploaded for one in mine),
+                "scored": sum(one.receipt is not None for one in mine),
+            }
+            where = f"round {round_.number}/{self._rounds or '∞'} · {round_.phase}"
+            details = " · ".join(f"{count} {what}" for what, count in counts.items() if count)
+        if where != self._said:
+            self._said, self._since = where, time.monotonic()
+            if self._live is None:
+                self._out.print(f"  {age_s:6.1f} s  {where}")
+        if self._live is not None:
+            line = f" {where}  {time.monotonic() - self._since:4.1f} s   {details}   [{age_s:.0f} s in all]"
+            self._live.update(Spinner("dots", text=Text(line)))
+
+
+def round_table(report: RoundReport) -> Table:
+    """Who paid what for what, and why."""
+    table = Table(title=_title(report), title_justify="left", title_style="bold", expand=False)
+    for name in ("peer", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("fee sat", "locked sat", "score ± 3 SE", "reward sat"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for one in report.submissions:
+        table.add_row(
+            one.peer[:16],
+            one.kind,
+            sat(one.fee_msat),
+            sat(one.locked_msat),
+            score(one),
+            Text(sat(one.reward_msat), style="bold green" if one.reward_msat else "dim"),
+            one.verdict,
+            "; ".join(one.reasons) or "-",
+        )
+    return table
+
+
+def score(one: SubmissionReport) -> str:
+    """Score and half of its interval, in nats per token."""
+    if one.score is None or one.interval is None:
+        return "-"
+    low, high = one.interval
+    return f"{one.score:+.4f} ± {(high - low) / 2:.4f}"
+
+
+def _title(report: RoundReport) -> str:
+    if report.loss_before is None or report.loss_after is None:
+        return f"Round {report.round}"
+    return f"Round {report.round}: held-out loss {report.loss_before:.4f} → {report.loss_after:.4f}"
+
+
+def totals_table(rounds: tuple[RoundReport, ...]) -> Table:
+    """What the run came to for each peer."""
+    table = Table(title="Over the run", title_justify="left", title_style="bold")
+    table.add_column("peer")
+    table.add_column("kind")
+    for name in ("submitted", "fees sat", "rewards sat", "net sat"):
+        table.add_column(name, justify="right")
+    for (peer, kind), mine in by_peer(rounds).items():
+        fees, rewards = sum(one.fee_msat for one in mine), sum(one.reward_msat for one in mine)
+        net = Text(sat(rewards - fees), style="green" if rewards > fees else "red")
+        table.add_row(peer[:16], kind, str(len(mine)), sat(fees), sat(rewards), net)
+    return table
+
+
+def by_peer(rounds: tuple[RoundReport, ...]) -> dict[tuple[str, str], list[SubmissionReport]]:
+    """Submissions by (peer, kind), in order of the names."""
+    sorted_: dict[tuple[str, str], list[SubmissionReport]] = {}
+    everything = [one for round_ in rounds for one in round_.submissions]
+    for one in sorted(everything, key=lambda one: one.peer):
+        sorted_.setdefault((one.peer, one.kind), []).append(one)
+    return sorted_
+
+
+def ledger_table(ledger: LedgerReport) -> Table:
+    """The trial balance."""
+    table = Table(title="Trial balance (sat)", title_justify="left", title_style="bold", show_footer=True)
+    even = ledger.debits_msat == ledger.credits_msat
+    table.add_column("account", footer="debits = credits" if even else "NOT BALANCED")
+    table.add_column("debits", justify="right", footer=sat(ledger.debits_msat))
+    table.add_column("credits", justify="right", footer=sat(ledger.credits_msat))
+    table.add_column("pending", justify="right", footer=f"{ledger.open_escrows} open")
+    for name, account in ledger.accounts.items():
+        pending = account.pending_debits_msat + account.pending_credits_msat
+        shown = name if len(name) < 40 else f"{name[:24]}…"
+        table.add_row(shown, sat(account.debits_msat), sat(account.credits_msat), sat(pending) if pending else "-")
+    return table
+
+
+def waterfall_table(waterfall: Waterfall) -> Table:
+    """A trace as bars."""
+    title = f"Trace {waterfall.trace_id}: {waterfall.spans} spans, {', '.join(waterfall.services)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("service", no_wrap=True)
+    table.add_column("span", no_wrap=True, max_width=44, overflow="ellipsis")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column(f"0 … {waterfall.total_ms / 1000:.1f} s", no_wrap=True)
+    for bar in waterfall.bars:
+        color = COLORS.get(bar.service, "white")
+        name = "  " * min(bar.depth, 6) + bar.name
+        drawn = Text(_bar(bar.start_ms, bar.length_ms, waterfall.total_ms), style=color)
+        table.add_row(
+            Text(bar.service, style=color), Text(name, style="red" if bar.failed else ""), f"{bar.length_ms:.1f}", drawn
+        )
+    if waterfall.hidden:
+        table.add_row("", f"… {waterfall.hidden} shorter spans", "", "")
+    return table
+
+
+def _bar(start_ms: float, length_ms: float, total_ms: float) -> str:
+    scale = BAR_WIDTH / (total_ms or 1.0)
+    begin = min(int(start_ms * scale), BAR_WIDTH - 1)
+    return " " * begin + "━" * max(1, min(round(length_ms * scale), BAR_WIDTH - begin))
+
+
+def set_up_lines(set_up_s: dict[str, float], first_paid_s: float | None) -> str:
+    """How long everything took until the first gradient was paid for."""
+    lines = [f"  {seconds:6.1f} s  {step}" for step, seconds in set_up_s.items()]
+    if first_paid_s is not None:
+        lines.append(f"  {first_paid_s:6.1f} s  first paid gradient")
+    return "\n".join(["From start to:", *lines])
+
+
+def places(lines: dict[str, Path]) -> str:
+    """Where everything lies."""
+    return "\n".join(["Where everything lies:", *(f"  {what:<12} {path}" for what, path in lines.items())])
