@@ -1,0 +1,54 @@
+"""How a round went, as one line of JSON for people and for the report. It decides nothing."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from l402core.documents import Receipt
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `rounds.jsonl`. Scores in nano-nats per token, money in msat."""
+
+    round: int
+    kind: str
+    trace_id: str
+    commitment: str = ""
+    fee_msat: int = 0
+    locked_msat: int = 0
+    drop_mean: int = 0
+    drop_low: int = 0
+    drop_high: int = 0
+    reference: int = 0
+    floor: int = 0
+    quality_ppm: int = 0
+    units: int = 0
+    reward_msat: int = 0
+    """What was settled at our own node."""
+    verdict: str = ""
+    """accepted, rejected, unscored, missed (a phase), or disputed (a receipt unlike the terms)."""
+    reasons: tuple[str, ...] = ()
+
+    def with_(self, **changes: Any) -> Self:
+        """The same with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+    def judged(self, receipt: Receipt) -> Self:
+        """With what the receipt says."""
+        return self.with_(
+            drop_mean=receipt.drop_mean,
+            drop_low=receipt.drop_low,
+            drop_high=receipt.drop_high,
+            reference=receipt.reference,
+            floor=receipt.floor,
+            quality_ppm=receipt.quality_ppm,
+            units=receipt.units,
+            verdict=receipt.verdict,
+            reasons=receipt.reasons,
+        )
+
+
+def append_line(path: Path, outcome: Outcome) -> None:
+    """One more line."""
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(outcome) + b"\n")

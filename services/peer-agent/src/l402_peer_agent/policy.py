@@ -1,0 +1,174 @@
+"""What a peer believes, pays and accepts: pure checks of the coordinator's words against each other and its own caps."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from l402core.documents import Locked, Offer, Receipt, Terms, UploadReceipt, mask_indices
+from l402core.errors import Conflict, PeerError, TooLarge, TooLate, Unauthorized
+from l402core.l402 import Challenge
+from l402core.sealing import UnsealingKey
+from l402core.signing import Signed, open_signed
+
+PPM = 1_000_000
+MAX_RUNGS = 32
+INVOICE_MARGIN_S = 2
+HOLD_PERCENT = (25, 250)
+"""How far the reference may move from one round to the next."""
+
+
+class SpendingCaps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the peer's owner allows."""
+
+    round_msat: int
+    total_msat: int
+
+
+def read_terms(signed: Signed, *, settler: str, attestor: str, network: str) -> Terms:
+    """The terms, signed by the settler we trust and naming the attestor we trust.
+
+    An empty `attestor` trusts the one that the terms name. Raises Unauthorized for another settler or attestor,
+    Conflict for terms that make no sense.
+    """
+    terms = open_signed(signed, Terms.tag, Terms, signer=settler)
+    if terms.settler != settler or (attestor and terms.attestor != attestor):
+        raise Unauthorized("terms_keys", "the terms name another settler or attestor than the one we trust")
+    times = (terms.opened_at_ms, terms.commit_until_ms, terms.lock_by_ms, terms.upload_until_ms, terms.judge_by_ms)
+    rules = (
+        ("network", terms.network == network),
+        ("deadlines", list(times) == sorted(times)),
+        ("ladder", 0 < len(terms.rungs) <= MAX_RUNGS and terms.unit_msat > 0 and min(terms.rungs) > 0),
+        ("fee", terms.fee_msat > 0),
+        ("cltv", 0 < terms.cltv_min <= terms.cltv_max),
+        ("phi", 0 <= terms.phi_ppm < PPM and terms.quality_cap_ppm > 0),
+    )
+    for code, holds in rules:
+        if not holds:
+            raise Conflict(f"terms_{code}", f"the round's terms are not acceptable: {code}")
+    return terms
+
+
+def check_challenge(challenge: Challenge, terms: Terms, *, now_s: int) -> None:
+    """The invoice asks what the signed terms say. That it pays for this macaroon was checked when it was read."""
+    invoice = challenge.invoice
+    if invoice.amount_msat != terms.fee_msat:
+        raise Conflict("fee_amount", f"the invoice asks {invoice.amount_msat} msat, the terms say {terms.fee_msat}")
+    if invoice.network != terms.network:
+        raise Conflict("fee_network", f"the invoice is for {invoice.network}, the terms for {terms.network}")
+    if invoice.timestamp + invoice.expiry < now_s + INVOICE_MARGIN_S:
+        raise TooLate("fee_expired", "the fee invoice has expired, or is about to")
+
+
+def check_spending(amount_msat: int, *, committed_msat: int, caps: SpendingCaps) -> None:
+    """Raises TooLarge beyond a cap. `committed_msat` counts what was paid and what may have been."""
+    if amount_msat > caps.round_msat:
+        raise TooLarge("round_cap", f"a fee of {amount_msat} msat is above the cap of {caps.round_msat} per round")
+    if committed_msat + amount_msat > caps.total_msat:
+        raise TooLarge("total_cap", f"{committed_msat} msat are spent, {amount_msat} more exceed {caps.total_msat}")
+
+
+def check_offer(signed: Signed, terms: Terms, *, commitment: str, peer: str, seal_to: str) -> Offer:
+    """The attestor's offer for this submission, with the terms' amounts and deadlines. Raises Unauthorized, Conflict."""
+    offer = open_signed(signed, Offer.tag, Offer, signer=terms.attestor)
+    expected = (
+        ("submission", (offer.commitment, offer.round, offer.peer), (commitment, terms.round, peer)),
+        ("terms", offer.terms, terms.digest()),
+        ("seal_to", offer.seal_to, seal_to),
+        ("amounts", offer.amounts_msat, terms.rung_msat()),
+        ("lock_by", offer.lock_by_ms, terms.lock_by_ms),
+        ("upload_until", offer.upload_until_ms, terms.upload_until_ms),
+        ("judge_by", offer.judge_by_ms, terms.judge_by_ms),
+        ("reveal_by", offer.reveal_by_height, terms.reveal_by_height),
+        ("cltv", (offer.cltv_min, offer.cltv_max), (terms.cltv_min, terms.cltv_max)),
+        ("hashes", len(set(offer.reward_hashes)), len(terms.rungs)),
+        ("count", len(offer.reward_hashes), len(terms.rungs)),
+    )
+    for code, found, wanted in expected:
+        if found != wanted:
+            raise Conflict(f"offer_{code}", f"the offer says {found}, expected {wanted}")
+    return offer
+
+
+def check_locked(signed: Signed, terms: Terms, offer: Offer) -> Locked:
+    """The settler's word that all of this offer's rungs are in flight. Raises Unauthorized, Conflict."""
+    locked = open_signed(signed, Locked.tag, Locked, signer=terms.settler)
+    if (locked.commitment, locked.payment_hashes) != (offer.commitment, offer.reward_hashes):
+        raise Conflict("locked_other", "the settler's word is about other rungs")
+    return locked
+
+
+def check_upload(signed: Signed, terms: Terms, *, commitment: str, payload_hash: str) -> UploadReceipt:
+    """The settler's word that our payload arrived. Raises Unauthorized, Conflict."""
+    receipt = open_signed(signed, UploadReceipt.tag, UploadReceipt, signer=terms.settler)
+    if (receipt.commitment, receipt.payload_hash) != (commitment, payload_hash):
+        raise Conflict("upload_other", "the upload receipt is about another payload")
+    return receipt
+
+
+def check_receipt(signed: Signed, terms: Terms, *, commitment: str, peer: str, payload_hash: str) -> Receipt:
+    """The attestor's reasons, consistent with the terms and in themselves. Raises Unauthorized, Conflict.
+
+    The measurement itself is anybody's to repeat; here are the identities and the way from the score to the amount.
+    """
+    receipt = open_signed(signed, Receipt.tag, Receipt, signer=terms.attestor)
+    expected = (
+        ("submission", (receipt.commitment, receipt.round, receipt.peer), (commitment, terms.round, peer)),
+        ("terms", receipt.terms, terms.digest()),
+        ("checkpoint", receipt.checkpoint, terms.checkpoint.sha256),
+        ("model", receipt.model_id, terms.model_id),
+        ("payload", receipt.payload_hash, payload_hash),
+        ("reward", receipt.reward_msat, receipt.units * terms.unit_msat),
+        ("mask", sum(terms.rungs[i] for i in mask_indices(receipt.mask, len(terms.rungs))), receipt.units),
+        ("mask_bits", receipt.mask >> len(terms.rungs), 0),
+    )
+    for code, found, wanted in expected:
+        if found != wanted:
+            raise Conflict(f"receipt_{code}", f"the receipt says {found}, expected {wanted}")
+    if receipt.verdict == "accepted":
+        _check_score(receipt, terms)
+    elif receipt.units:
+        raise Conflict("receipt_verdict", f"{receipt.units} units for a verdict of {receipt.verdict!r}")
+    return receipt
+
+
+def _check_score(receipt: Receipt, terms: Terms) -> None:
+    """quality = clip((drop - floor) / (reference - floor), 0, cap), in ppm; the terms' formula in whole numbers."""
+    if receipt.drop_low <= 0 or receipt.reference <= 0:
+        raise Conflict("receipt_accepted", "accepted, but no improvement is shown")
+    low, high = (terms.reference_previous * percent // 100 for percent in HOLD_PERCENT)
+    if terms.reference_previous and not low - 1 <= receipt.reference <= high + 1:
+        raise Conflict("receipt_reference", f"the reference {receipt.reference} left its band of {low}..{high}")
+    if abs(receipt.floor * PPM - receipt.reference * terms.phi_ppm) > PPM:
+        raise Conflict("receipt_floor", f"the floor {receipt.floor} is not the terms' share of the reference")
+    share = (receipt.drop_mean * PPM - receipt.reference * terms.phi_ppm) * PPM
+    quality = min(max(share // (receipt.reference * (PPM - terms.phi_ppm)), 0), terms.quality_cap_ppm)
+    if abs(quality - receipt.quality_ppm) > _rounding_ppm(receipt, terms):
+        raise Conflict("receipt_quality", f"a quality of {receipt.quality_ppm} ppm, and the terms give {quality}")
+    units = receipt.quality_ppm * sum(terms.rungs) // terms.quality_cap_ppm
+    if receipt.units != units:
+        raise Conflict("receipt_units", f"{receipt.units} units, and the terms give {units}")
+
+
+def _rounding_ppm(receipt: Receipt, terms: Terms) -> int:
+    """What rounding drop and reference to nano-nats can move the quality by, in ppm, and one for the floor."""
+    return 2 + 3 * PPM * PPM // (receipt.reference * (PPM - terms.phi_ppm))
+
+
+def matching_preimages(sealed: Sequence[str], key: UnsealingKey, offer: Offer) -> Mapping[int, bytes]:
+    """The rung that each sealed preimage (hex) opens, by its hash: what matches is money, whatever the receipt says."""
+    preimages = [opened for box in sealed if (opened := _unsealed(box, key)) is not None]
+    index_of = {payment_hash: index for index, payment_hash in enumerate(offer.reward_hashes)}
+    found = {index_of.get(hashlib.sha256(preimage).hexdigest()): preimage for preimage in preimages}
+    return {index: preimage for index, preimage in found.items() if index is not None}
+
+
+def _unsealed(box: str, key: UnsealingKey) -> bytes | None:
+    try:
+        return key.unseal(bytes.fromhex(box))
+    except (PeerError, ValueError):
+        return None
+
+
+def sha256(data: bytes) -> str:
+    """Hex."""
+    return hashlib.sha256(data).hexdigest()
