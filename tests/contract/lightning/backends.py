@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
+import grpc.aio
 import pytest
-from grpc import aio
 from l402core.errors import L402Error
 from l402core.lnd.wire import LndEndpoint, Wire
 from lndsim import Simulation
@@ -96,7 +96,7 @@ def status(failed: pytest.ExceptionInfo[L402Error]) -> grpc.StatusCode:
     return _cause(failed.value).code()
 
 
-def _cause(error: L402Error) -> aio.AioRpcError:
+def _cause(error: L402Error) -> grpc.aio.AioRpcError:
     cause = error.__cause__
-    assert isinstance(cause, aio.AioRpcError)
+    assert isinstance(cause, grpc.aio.AioRpcError)
     return cause

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
+import grpc.aio
 import msgspec
 import pytest
-from grpc import aio
 from l402core.errors import Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
@@ -97,13 +97,13 @@ async def test_no_macaroon_no_answer(backend: Backend) -> None:
     """`expected 1 macaroon, got 0`."""
     endpoint = backend.endpoint("bob")
     credentials = grpc.ssl_channel_credentials(endpoint.tls_cert_path.read_bytes())
-    async with aio.secure_channel(endpoint.host, credentials) as channel:
+    async with grpc.aio.secure_channel(endpoint.host, credentials) as channel:
         call = channel.unary_unary(
             GET_INFO,
             request_serializer=lnrpc.GetInfoRequest.SerializeToString,
             response_deserializer=lnrpc.GetInfoResponse.FromString,
         )
-        with pytest.raises(aio.AioRpcError) as refused:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(lnrpc.GetInfoRequest())
     assert refused.value.details() == "expected 1 macaroon, got 0"
 

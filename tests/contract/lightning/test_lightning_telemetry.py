@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import msgspec
 import pytest
-from grpc import aio
 from l402core.errors import Conflict, Unavailable
 from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.stubs import lnrpc
@@ -56,7 +56,7 @@ async def spying_server(
     make: Callable[..., Any] = grpc.unary_unary_rpc_method_handler
     handler = make(get_info, lnrpc.GetInfoRequest.FromString, lnrpc.GetInfoResponse.SerializeToString)
     pem, key = certificate.make(datetime.now(UTC))
-    server = aio.server()
+    server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("lnrpc.Lightning", {"GetInfo": handler}),))
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, pem)]))
     for name, content in (("tls.cert", pem), ("m.macaroon", MACAROON)):

@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-import grpc
-from grpc import aio
+import grpc.aio
 from l402core.lnd.stubs import SERVICES, message_class
 
 from lndsim.clock import Clock
@@ -49,11 +48,11 @@ class NodeServer:
         self._bakery = bakery
         self._clock = clock
         self._credentials = grpc.ssl_server_credentials([(key, certificate)])
-        self._server: aio.Server | None = None
+        self._server: grpc.aio.Server | None = None
 
     async def start(self, port: int = 0) -> int:
         """Listen; returns the port. Raises RuntimeError when the port is taken."""
-        server = aio.server(options=list(_OPTIONS))
+        server = grpc.aio.server(options=list(_OPTIONS))
         server.add_generic_rpc_handlers(tuple(self._handlers()))
         bound = server.add_secure_port(f"127.0.0.1:{port}", self._credentials)
         await server.start()

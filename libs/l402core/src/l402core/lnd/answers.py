@@ -2,8 +2,7 @@
 
 from typing import Final
 
-import grpc
-from grpc import aio
+import grpc.aio
 
 from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooLate, Unauthorized, Unavailable
 
@@ -49,7 +48,7 @@ _BY_STATUS: Final[dict[grpc.StatusCode, tuple[type[L402Error], str]]] = {
 }
 
 
-def fault_of(error: aio.AioRpcError, uri: str) -> L402Error:
+def fault_of(error: grpc.aio.AioRpcError, uri: str) -> L402Error:
     """The error of our tree for a failed call. What is unknown is Unavailable: it may have had its effect."""
     sentence = error.details() or ""
     for known, kind, code in _KNOWN:

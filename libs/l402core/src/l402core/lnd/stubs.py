@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from grpc import aio
+import grpc.aio
 from lndgrpc.compiled import (
     chainnotifier_pb2,
     invoices_pb2,
@@ -34,7 +34,7 @@ def message_class(descriptor: Any) -> Any:
     return getattr(_MODULES[descriptor.file.name], descriptor.name)
 
 
-def method(channel: aio.Channel, uri: str) -> Any:
+def method(channel: grpc.aio.Channel, uri: str) -> Any:
     """A callable for a URI such as `/invoicesrpc.Invoices/SettleInvoice`, unary or streaming as LND declares it."""
     service, _, name = uri.lstrip("/").partition("/")
     described = SERVICES[service].methods_by_name[name]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import grpc.aio
 import msgspec
-from grpc import aio
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -46,7 +46,7 @@ class Wire:
         self._macaroon = Secret(macaroon.hex().encode())
         self._deadline_s = endpoint.deadline_s
         self._tracer = tracer or trace.get_tracer("l402core.lnd")
-        self._channel = aio.secure_channel(
+        self._channel = grpc.aio.secure_channel(
             endpoint.host, grpc.ssl_channel_credentials(certificate), options=list(_OPTIONS)
         )
         self._methods: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class Wire:
         with self._span(uri, payment_hash) as metadata:
             try:
                 return await self._method(uri)(request, metadata=metadata, timeout=self._deadline_s)
-            except aio.AioRpcError as error:
+            except grpc.aio.AioRpcError as error:
                 raise fault_of(error, uri) from error
 
     async def stream(
@@ -68,7 +68,7 @@ class Wire:
         try:
             async for update in updates:
                 yield update
-        except aio.AioRpcError as error:
+        except grpc.aio.AioRpcError as error:
             raise fault_of(error, uri) from error
         finally:
             updates.cancel()
