@@ -15,29 +15,39 @@ class Config(ServiceConfig, LndConfig):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="L402_PEER_")
 
-    name: str = Field("peer", pattern="^[A-Za-z0-9_-]{1,64}$", description="Name for logs and invoices' memos.")
-    gateway_url: str = Field("http://127.0.0.1:8402", description="Base URL of the coordinator's gateway.")
-    key_file: Path = Field(Path("peer.json"), description='Keys: {"identity": hex, "sealing": hex}, mode 0600.')
-    kind: Kind = Field("honest", description="How it trains; all but honest are attacks for the demonstration.")
-    rounds: int = Field(0, ge=0, description="Rounds to take part in before it exits; 0: until the network is done.")
+    name: str = Field(default="peer", pattern="^[A-Za-z0-9_-]{1,64}$", description="Name for logs and invoices' memos.")
+    gateway_url: str = Field(default="http://127.0.0.1:8402", description="Base URL of the coordinator's gateway.")
+    key_file: Path = Field(default=Path("peer.json"), description='Keys: {"identity": hex, "sealing": hex}, mode 0600.')
+    kind: Kind = Field(default="honest", description="How it trains; all but honest are attacks for the demonstration.")
+    rounds: int = Field(
+        default=0, ge=0, description="Rounds to take part in before it exits; 0: until the network is done."
+    )
     settler: str = Field(
-        "", pattern="^([0-9a-f]{64})?$", description="The settler's public key; none: trust the first one seen."
+        default="", pattern="^([0-9a-f]{64})?$", description="The settler's public key; none: trust the first one seen."
     )
     attestor: str = Field(
-        "", pattern="^([0-9a-f]{64})?$", description="The attestor's public key; none: trust the first one seen."
+        default="",
+        pattern="^([0-9a-f]{64})?$",
+        description="The attestor's public key; none: trust the first one seen.",
     )
-    fee_cap_msat: int = Field(2_000_000, ge=0, description="Most that it pays to submit in one round, in msat.")
-    total_cap_msat: int = Field(100_000_000, ge=0, description="Most that it pays in fees ever, in msat.")
-    routing_fee_max_msat: int = Field(10_000, ge=0, description="Most that it pays to route one fee, in msat.")
-    pay_timeout_s: int = Field(10, ge=1, le=120, description="How long one look at a fee payment may take.")
-    poll_s: float = Field(0.5, gt=0, le=60, description="Pause between two looks when no hint comes.")
-    grace_s: float = Field(20.0, ge=0, le=600, description="How long after its deadline a decision is waited for.")
+    fee_cap_msat: int = Field(default=2_000_000, ge=0, description="Most that it pays to submit in one round, in msat.")
+    total_cap_msat: int = Field(default=100_000_000, ge=0, description="Most that it pays in fees ever, in msat.")
+    routing_fee_max_msat: int = Field(default=10_000, ge=0, description="Most that it pays to route one fee, in msat.")
+    pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long one look at a fee payment may take.")
+    poll_s: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks when no hint comes.")
+    grace_s: float = Field(
+        default=20.0, ge=0, le=600, description="How long after its deadline a decision is waited for."
+    )
     idle_exit_s: float = Field(
-        60.0, gt=0, description="It exits when the current round has been done, or the gateway silent, for so long."
+        default=60.0,
+        gt=0,
+        description="It exits when the current round has been done, or the gateway silent, for so long.",
     )
-    payload_max_bytes: int = Field(64 << 20, ge=1, description="Largest payload that it makes.")
-    checkpoint_max_bytes: int = Field(1 << 30, ge=1, description="Largest checkpoint that it downloads.")
+    payload_max_bytes: int = Field(default=64 << 20, ge=1, description="Largest payload that it makes.")
+    checkpoint_max_bytes: int = Field(default=1 << 30, ge=1, description="Largest checkpoint that it downloads.")
     hand_over_to: Path | None = Field(
-        None, description="Attack: an honest peer leaves its packed payload here once its submission is open."
+        default=None, description="Attack: an honest peer leaves its packed payload here once its submission is open."
     )
-    hand_over_from: Path | None = Field(None, description="Attack: the accomplice takes another's payload from here.")
+    hand_over_from: Path | None = Field(
+        default=None, description="Attack: the accomplice takes another's payload from here."
+    )
