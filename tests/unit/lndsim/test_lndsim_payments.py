@@ -1,8 +1,10 @@
 """The model's payments in states that a fast network hardly shows: waiting, timed out, stuck, on-chain."""
 
 import hashlib
+from typing import NoReturn
 
 import pytest
+from l402core import bolt11
 from lndsim import Network, Refusal, VirtualClock
 from lndsim.channel import MAX_HTLCS
 from lndsim.invoice import InvoiceState
@@ -169,3 +171,44 @@ def test_a_ring_lets_a_node_pay_itself_when_allowed(network: Network) -> None:
     assert paid.status is PaymentStatus.SUCCEEDED
     assert len(paid.attempts[0].hops) == 3
     assert network.total_msat() == network.minted_msat
+
+
+def test_a_payee_wants_its_own_payment_address(network: Network) -> None:
+    """Who knows the hash but not the invoice learns nothing and pays nothing."""
+    invoice = network.add_invoice("ben", payment_hash=HASH, value_msat=1_000_000)
+    probe = bolt11.encode(
+        network.nodes["ben"].secret_key,
+        payment_hash=HASH,
+        payment_secret=bytes(32),
+        timestamp=invoice.created_s,
+        amount_msat=1_000_000,
+        network="simnet",
+    )
+    assert network.pay("ann", probe).failure is FailureReason.INCORRECT_PAYMENT_DETAILS
+    assert invoice.state is InvoiceState.OPEN
+
+
+def test_an_htlc_must_pay_enough_and_live_long_enough(network: Network) -> None:
+    """The payee refuses less money and less time than its invoice says."""
+    invoice = network.add_invoice("ben", payment_hash=HASH, value_msat=1_000_000, cltv_expiry=40)
+
+    def takes(amount_msat: int, expiry_height: int) -> bool:
+        return invoice.takes(amount_msat, invoice.payment_addr, expiry_height, height=400)
+
+    assert takes(1_000_000, 440)
+    assert not takes(999_999, 440)
+    assert not takes(1_000_000, 439)
+
+
+def test_a_hub_of_thousands_pays_as_fast_as_a_small_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A direct channel is found by its peer: no other channel is looked at."""
+    for number in range(50):
+        network.add_node(f"peer-{number}")
+        network.open_channel("ann", f"peer-{number}", 10**9)
+    invoice = network.add_invoice("peer-49", value_msat=1_000_000)
+
+    def untouchable(_: str) -> NoReturn:
+        raise AssertionError("all channels were looked at")
+
+    monkeypatch.setattr(network.switch, "channels_of", untouchable)
+    assert status(network.pay("ann", invoice.bolt11)) is PaymentStatus.SUCCEEDED

@@ -23,8 +23,9 @@ START_HEIGHT = 400
 
 
 class Network:
-    """Everything that changes the network is a method here, is journaled before it happens, and is O(1).
+    """Everything that changes the network is a method here and is journaled before it happens.
 
+    What LND's callers do costs the same in a large network as in a small one, but for finding a way over forwarders.
     Refusals of LND are raised as `Refusal`; mistakes in using the simulator as ValueError or KeyError.
     """
 

@@ -126,7 +126,7 @@ class Payment:
 
 
 def check_limits(terms: Terms) -> None:
-    """LND's bounds on the time lock and on paying oneself is checked by the node. Raises Refusal."""
+    """LND's bounds on a payment's time lock, in blocks. Raises Refusal."""
     if terms.cltv_limit > MAX_CLTV_LIMIT:
         raise Refusal(f"total time lock of {terms.cltv_limit} exceeds max allowed {MAX_CLTV_LIMIT}")
     least = terms.final_cltv_delta + BLOCK_PADDING

@@ -22,6 +22,10 @@ class Graph(Protocol):
         """Usable channels of a node: open, and both ends there."""
         ...
 
+    def channels_between(self, node: str, peer: str) -> Iterable[Channel]:
+        """Those of them that lead to `peer`, however many others there are."""
+        ...
+
 
 class NoRoute(Exception):
     """Nothing carries this payment; `reason` is what LND would put into the payment."""
@@ -49,23 +53,27 @@ def forwarding_fee_msat(amount_msat: int) -> int:
 
 def find_route(graph: Graph, payer: str, terms: Terms, height: int) -> list[Hop]:
     """The cheapest route within the fee and time-lock limits. Raises NoRoute with LND's reason."""
-    own = [
-        c for c in graph.channels_of(payer) if not terms.outgoing_channels or c.channel_id in terms.outgoing_channels
-    ]
-    if sum(channel.bandwidth_msat(payer) for channel in own) < terms.amount_msat:
-        raise NoRoute(FailureReason.INSUFFICIENT_BALANCE)
     final_delta = terms.final_cltv_delta + BLOCK_PADDING
-    leg = _direct(own, payer, terms, final_delta) or _search(graph, payer, own, terms, final_delta)
+    leg = _direct(graph, payer, terms, final_delta)
+    if leg is None:
+        own = [channel for channel in graph.channels_of(payer) if _allowed(channel, terms)]
+        if sum(channel.bandwidth_msat(payer) for channel in own) < terms.amount_msat:
+            raise NoRoute(FailureReason.INSUFFICIENT_BALANCE)
+        leg = _search(graph, payer, own, terms, final_delta)
     if leg is None:
         raise NoRoute(FailureReason.NO_ROUTE)
     return _hops(leg, payer, height)
 
 
-def _direct(own: list[Channel], payer: str, terms: Terms, final_delta: int) -> _Leg | None:
+def _allowed(channel: Channel, terms: Terms) -> bool:
+    return not terms.outgoing_channels or channel.channel_id in terms.outgoing_channels
+
+
+def _direct(graph: Graph, payer: str, terms: Terms, final_delta: int) -> _Leg | None:
     """One hop costs nothing, so nothing is cheaper."""
     end = _Leg(terms.amount_msat, final_delta, 0, None, None)
-    for channel in own:
-        if channel.peer_of(payer) == terms.target and channel.carries(payer, terms.amount_msat):
+    for channel in graph.channels_between(payer, terms.target):
+        if _allowed(channel, terms) and channel.carries(payer, terms.amount_msat):
             return _Leg(terms.amount_msat, final_delta, 1, channel, end)
     return None
 
@@ -73,7 +81,6 @@ def _direct(own: list[Channel], payer: str, terms: Terms, final_delta: int) -> _
 def _search(graph: Graph, payer: str, own: list[Channel], terms: Terms, final_delta: int) -> _Leg | None:
     """Dijkstra from the payee; the first hop is ours and free, every other one charges its fee and time lock."""
     fee_ceiling = terms.amount_msat + terms.fee_limit_msat
-    best: _Leg | None = None
     first_hops: dict[str, list[Channel]] = {}
     for channel in own:
         first_hops.setdefault(channel.peer_of(payer), []).append(channel)
@@ -85,10 +92,9 @@ def _search(graph: Graph, payer: str, own: list[Channel], terms: Terms, final_de
         if node in done:
             continue
         done.add(node)
-        if node != terms.target or node != payer:
-            best = _first_hop(first_hops.get(node, []), payer, leg)
-            if best is not None:
-                return best
+        whole = _first_hop(first_hops.get(node, []), payer, leg)
+        if whole is not None:
+            return whole
         if leg.hops + 1 >= MAX_HOPS:
             continue
         for step in _steps(graph, node, leg, payer, done.__contains__):
@@ -96,7 +102,7 @@ def _search(graph: Graph, payer: str, own: list[Channel], terms: Terms, final_de
                 pushed += 1
                 sender = step.channel.peer_of(node)
                 heapq.heappush(queue, (step.arrives_msat, step.delta, step.hops, pushed, sender, step))
-    return best
+    return None
 
 
 def _first_hop(channels: list[Channel], payer: str, leg: _Leg) -> _Leg | None:

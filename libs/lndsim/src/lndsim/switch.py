@@ -35,6 +35,7 @@ class Switch:
         self.watchers: list[Watcher] = []
         self.attempts_made = 0
         self._adjacent: dict[str, list[Channel]] = {}
+        self._between: dict[tuple[str, str], list[Channel]] = {}
         self._held: dict[tuple[str, bytes], Attempt] = {}
         self._stuck: dict[int, Attempt] = {}
         self._to_cancel: list[tuple[int, int, str, bytes]] = []
@@ -50,6 +51,7 @@ class Switch:
         self.channels[channel.channel_id] = channel
         for end in channel.ends:
             self._adjacent[end].append(channel)
+            self._between.setdefault((end, channel.peer_of(end)), []).append(channel)
 
     def all_channels_of(self, pubkey: str) -> list[Channel]:
         """Open channels of a node, usable or not."""
@@ -60,6 +62,12 @@ class Switch:
         if not self.nodes[node].online:
             return ()
         return (channel for channel in self._adjacent[node] if self.nodes[channel.peer_of(node)].online)
+
+    def channels_between(self, node: str, peer: str) -> Iterable[Channel]:
+        """Usable channels from `node` to `peer`."""
+        if (node, peer) in self._between and self.nodes[node].online and self.nodes[peer].online:
+            return self._between[node, peer]
+        return ()
 
     def dispatch(self, payer: Node, payment: Payment, now_ns: int) -> None:
         """Try an INITIATED payment: lock a route and hand it to the payee, or fail it with LND's reason."""
@@ -218,6 +226,7 @@ class Switch:
             channel.closed = True
             for end in channel.ends:
                 self._adjacent[end].remove(channel)
+                self._between[end, channel.peer_of(end)].remove(channel)
             self._sweep(channel)
 
     def _sweep(self, channel: Channel) -> None:
