@@ -1,15 +1,16 @@
 """Who may do what: macaroons by URI, and the certificate that is the node's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import msgspec
 import pytest
-from l402core.errors import Unauthorized, Unavailable
+from l402core.errors import Conflict, Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
+from l402core.lnd.permissions import INVOICER, PEER, SETTLER, bake
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
@@ -64,6 +65,55 @@ async def test_a_baked_macaroon_opens_its_uris_and_no_other(
     ):
         with pytest.raises(Unauthorized, match="permission denied"):
             await denied
+
+
+@pytest.mark.parametrize(
+    ("uris", "opens", "denied"),
+    [
+        (INVOICER, {"add_hold", "add", "lookup", "pay", "channels", "info"}, {"settle", "cancel", "list", "blocks"}),
+        (SETTLER, {"settle", "cancel", "lookup", "list", "channels", "info", "blocks"}, {"add_hold", "add", "pay"}),
+        (PEER, {"add_hold", "settle", "cancel", "lookup", "pay"}, {"add", "list", "channels", "info", "blocks"}),
+    ],
+    ids=["invoicer", "settler", "peer"],
+)
+async def test_each_service_may_do_its_part_only(
+    backend: Backend,
+    bob: GrpcNode,
+    tmp_path: Path,
+    connected: Connect,
+    *,
+    uris: list[str],
+    opens: set[str],
+    denied: set[str],
+) -> None:
+    """What begins obligations ends none, what ends them sends nothing, and each can do all of its own."""
+    path = tmp_path / "service.macaroon"
+    await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), uris))
+    service = connected(msgspec.structs.replace(backend.endpoint("bob"), macaroon_path=path))
+    preimage, payment_hash = a_secret()
+    request = (await hold(bob, payment_hash)).bolt11
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "add_hold": lambda: hold(service, payment_hash),
+        "add": lambda: service.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40),
+        "lookup": lambda: service.lookup_invoice(payment_hash),
+        "pay": lambda: service.pay(request, timeout_s=5, fee_limit_msat=0, cltv_limit=200),
+        "settle": lambda: service.settle_invoice(preimage),
+        "cancel": lambda: service.cancel_invoice(payment_hash),
+        "list": service.list_payments,
+        "channels": service.channels,
+        "info": service.info,
+        "blocks": lambda: anext(service.watch_blocks()),
+    }
+    assert opens | denied == set(calls)
+    for name in sorted(calls):
+        try:
+            await calls[name]()
+        except Unauthorized:
+            assert name in denied, f"{name} should be allowed"
+        except Conflict:
+            assert name in opens & {"settle", "pay"}  # still open, and to oneself: allowed, and refused for that
+        else:
+            assert name in opens, f"{name} should be denied"
 
 
 async def test_streams_are_guarded_too(backend: Backend, bob_wire: Wire, tmp_path: Path, connected: Connect) -> None:
