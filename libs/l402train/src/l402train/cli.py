@@ -214,7 +214,7 @@ def migrate(
 def main() -> None:
     """The entry point."""
     try:
-        answer = app(exit_on_error=False)
+        answer = app(sys.argv[1:], exit_on_error=False)
     except CycloptsError:
         sys.exit(int(Exit.USAGE))  # cyclopts has printed what is wrong
     sys.exit(answer if isinstance(answer, int) else int(Exit.FINE))

@@ -28,8 +28,8 @@ class Submission:
         self.uploaded = False
         self.receipt: Receipt | None = None
         self.problem = ""
-        self.settled_msat = 0
-        self.ended: set[int] = set()
+        self.ended: dict[int, int] = {}
+        """What each rung that has ended paid, msat."""
         self.trace_id = ""
 
 
@@ -39,8 +39,15 @@ class Round:
     def __init__(self, number: int) -> None:
         self.number = number
         self.terms: Terms | None = None
-        self.phase = "opening"
-        self.opened_at_s = 0.0
+        self.commits_closed = False
+        self.closed = False
+
+    @property
+    def phase(self) -> str:
+        """What the peers or the oracle are doing now."""
+        if self.closed:
+            return "judge and aggregate"
+        return "upload" if self.commits_closed else "train, pay and lock"
 
 
 class Facts:
@@ -71,18 +78,14 @@ class Facts:
     def _take_round(self, fact: events.RoundEvent) -> None:
         if isinstance(fact, events.CheckpointPublished):
             self.losses[fact.round] = fact.held_out_after * NANO
-            if fact.round - 1 in self.rounds:
-                self.rounds[fact.round - 1].phase = "done"
             return
         round_ = self.rounds.setdefault(fact.round, Round(fact.round))
         if isinstance(fact, events.RoundOpened):
             round_.terms = msgspec.json.decode(fact.terms.body, type=Terms)
-            round_.phase = "train, pay and lock"
-            round_.opened_at_s = self._clock()
         elif isinstance(fact, events.CommitsClosed):
-            round_.phase = "upload"
+            round_.commits_closed = True
         elif isinstance(fact, events.RoundClosed):
-            round_.phase = "judge"
+            round_.closed = True
 
     def _take_submission(self, fact: events.SubmissionEvent, traceparent: str) -> None:
         submission = self.submissions.setdefault(fact.commitment, Submission(fact.commitment))
@@ -100,12 +103,11 @@ class Facts:
             case events.SubmissionExpired() | events.EscrowFailed():
                 submission.problem = fact.reason
             case events.EscrowSettled():
-                submission.ended.add(fact.index)
-                submission.settled_msat += fact.amount_msat
+                submission.ended[fact.index] = fact.amount_msat
                 if self.first_paid_s is None:
                     self.first_paid_s = self._clock()
             case events.EscrowReturned():
-                submission.ended.add(fact.index)
+                submission.ended[fact.index] = 0
             case _:
                 pass
 
@@ -141,7 +143,7 @@ class Facts:
 
     def settled_msat(self) -> int:
         """What peers have collected in all."""
-        return sum(submission.settled_msat for submission in self.submissions.values())
+        return sum(sum(submission.ended.values()) for submission in self.submissions.values())
 
     def report(self, number: int) -> RoundReport:
         """One round as the report has it."""

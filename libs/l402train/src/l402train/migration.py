@@ -12,8 +12,7 @@ CONSUMING = (
     "l402_gateway.app",
     "l402_invoicer.app",
     "l402_settler.app",
-    "l402_oracle.attestor.app",
-    "l402_oracle.worker.app",
+    "l402_oracle.app",
 )
 """Modules with a `CONSUMERS` tuple."""
 OWNERS = {"books": "l402_settler", "decisions": "l402_oracle"}

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 
 HONEST = "honest"
-PAID = "accepted"
 
 
 class SubmissionReport(msgspec.Struct, frozen=True, kw_only=True):
