@@ -59,7 +59,7 @@ class Consumer(msgspec.Struct, frozen=True):
 class _Envelope(msgspec.Struct):
     """An answer on the wire: one of the two."""
 
-    ok: msgspec.Raw | None = None
+    ok: msgspec.Raw = msgspec.Raw()
     error: dict[str, str] | None = None
 
 
@@ -155,7 +155,7 @@ class Bus:
             if envelope.error is not None:
                 kind = errors.BY_NAME.get(envelope.error["kind"], errors.Unavailable)
                 raise kind(envelope.error["code"], envelope.error["detail"])
-            return msgspec.json.decode(envelope.ok or b"", type=answer)
+            return msgspec.json.decode(envelope.ok, type=answer)
 
     async def publish(self, event: Event, *, parent: str = "") -> None:
         """Publish to its stream and wait for the server's ack. Raises Unavailable; publishing again is harmless."""
