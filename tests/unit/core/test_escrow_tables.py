@@ -103,16 +103,6 @@ ended     .     .     .     .     .     .     .     .
 
 def test_the_whole_matrix_is_as_it_was_agreed() -> None:
     """Every pair: '>' moves, '.' is ignored, '!' is a contradiction. Change it on purpose or not at all."""
-    order = [
-        T.OFFER_MADE,
-        T.LOCKS_REGISTERED,
-        T.BOTH_ENDS_SEEN,
-        T.LOCK_FAILED,
-        T.UPLOADED,
-        T.SCORED,
-        T.DEADLINE,
-        T.RUNGS_TERMINAL,
-    ]
     drawn = {line.split()[0]: line.split()[1:] for line in GOLDEN.strip().splitlines()[1:]}
     for state, (index, trigger) in itertools.product(Escrow, enumerate(T)):
         pair = (state, trigger)

@@ -32,6 +32,7 @@ Q = TypeVar("Q", bound=Question)
 A = TypeVar("A", bound=msgspec.Struct)
 
 PUBLISH_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 MAX_DELIVER = 20
 RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -56,7 +57,7 @@ class Consumer(msgspec.Struct, frozen=True):
         return f"{self.service}-{self.event.name.replace('.', '-')}"
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, omit_defaults=True):
     """An answer on the wire: one of the two."""
 
     ok: msgspec.Raw = msgspec.Raw()
@@ -81,8 +82,8 @@ class Bus:
     async def start(self) -> None:
         """Connect and begin to consume. Raises Unavailable when the server does not answer."""
         try:
-            await self.broker.start()
-        except (NatsError, OSError) as error:
+            await asyncio.wait_for(self.broker.start(), START_TIMEOUT_S)
+        except (NatsError, OSError, TimeoutError) as error:
             raise errors.Unavailable("bus", f"NATS does not answer: {error}") from error
 
     async def stop(self) -> None:
@@ -283,7 +284,9 @@ def streams(replicas: int) -> tuple[StreamConfig, ...]:
 async def migrate(url: str, consumers: tuple[Consumer, ...], *, replicas: int = 1) -> None:
     """Declare streams and consumers, and check what the server made of them. Safe to run again. Raises Unavailable."""
     try:
-        client = await nats.connect(url, connect_timeout=5, allow_reconnect=False)
+        client = await nats.connect(
+            url, connect_timeout=5, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0
+        )
     except (NatsError, OSError) as error:
         raise errors.Unavailable("bus", f"NATS does not answer at {url}: {error}") from error
     jetstream = client.jetstream(timeout=10)
