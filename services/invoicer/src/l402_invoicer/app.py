@@ -11,7 +11,7 @@ from l402core import bolt11, telemetry
 from l402core.bus import Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, Event, FeeMint, FeeMinted, FeeSettled
-from l402core.lnd.port import InvoiceState, InvoiceView, PaymentView
+from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
 from l402_invoicer.config import Config
 from l402_invoicer.policy import Caps, FeeCaps, Ladder, Rung, Step, check_fee, check_ladder, step_for, too_late
@@ -22,6 +22,8 @@ K = TypeVar("K")
 
 CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=8),)
 
+REVISION = {status: number for number, status in enumerate(PaymentStatus)}
+"""A rung that is told again as something else is another message; told again as the same, the same one."""
 REMEMBERED = 10_000
 FIRST_PAUSE_S = 0.2
 FIRST_LOOK_S = 0.5
@@ -201,6 +203,7 @@ class Invoicer:
         fact = EscrowDispatched(
             id=f"dispatched-{work.commitment}-{rung.index}-{payment.status}",
             occurred_at_ms=self._now_ms(),
+            revision=REVISION[payment.status],
             round=work.round,
             commitment=work.commitment,
             index=rung.index,
