@@ -1,0 +1,1 @@
+"""The gateway's view of the world: Redis for what may be forgotten."""

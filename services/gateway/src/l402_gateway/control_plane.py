@@ -1,0 +1,162 @@
+"""The control plane: reads, credits, hints and probes, as FastAPI routes. It refuses to know the paid path."""
+
+import base64
+import hashlib
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, StreamingResponse
+from l402core.control import Ready, control_app
+from l402core.errors import L402Error, Malformed, NotFound, Unavailable
+from l402core.peerauth import read_peer
+from starlette.exceptions import HTTPException
+
+from l402_gateway import page, routes
+from l402_gateway.app import Gateway, terms_of
+from l402_gateway.asgi import Answer, Body, Headers, problem_answer
+from l402_gateway.hints import Hints
+from l402_gateway.library import Library
+from l402_gateway.manifest import manifest
+from l402_gateway.paid import refusal
+from l402_gateway.problems import WrongMethod, unexpected
+
+IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+FRESH = {"Cache-Control": "no-store"}
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "An RFC 9457 problem.", "content": {"application/problem+json": {}}}
+}
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    payment_hash: str
+
+
+class Credit(msgspec.Struct, frozen=True, kw_only=True):
+    """A credit as a token: the peer appends `round` and `commitment`."""
+
+    macaroon: str
+    payment_hash: str
+    token_id: str
+    amount_msat: int
+
+
+def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready) -> FastAPI:
+    """The app. Schemas of the answers are added by `openapi.document`."""
+    app = control_app("l402-train gateway", ready)
+    _reads(app, gateway, library)
+    _hints(app, gateway, hints)
+    _credits(app, gateway)
+    _human(app, gateway)
+    _refusals(app)
+    return app
+
+
+def _reads(app: FastAPI, gateway: Gateway, library: Library) -> None:
+    @app.get("/v1/rounds/current", summary="The newest round.", responses=_PROBLEM)
+    async def current_round() -> Response:
+        return _json(await gateway.rounds.get(0))
+
+    @app.get("/v1/rounds/{round}", summary="One round.", responses=_PROBLEM)
+    async def round_(round: str) -> Response:
+        return _json(await gateway.rounds.get(routes.read_round(round)))
+
+    @app.get("/v1/rounds/{round}/submissions/{commitment}", summary="One submission.", responses=_PROBLEM)
+    async def submission(round: str, commitment: str) -> Response:
+        key = routes.read_round(round), routes.read_hash(commitment, "commitment")
+        return _json(await gateway.submissions.get(key))
+
+    @app.get("/v1/checkpoints/{sha256}", summary="A checkpoint that a round's terms name.", responses=_PROBLEM)
+    async def checkpoint(sha256: str) -> Response:
+        return _bytes(await library.checkpoint(routes.read_hash(sha256, "sha256")))
+
+    @app.get("/v1/objects/{sha256}", summary="A public object of a judged round.", responses=_PROBLEM)
+    async def public_object(sha256: str) -> Response:
+        return _bytes(await library.object(routes.read_hash(sha256, "sha256")))
+
+
+def _hints(app: FastAPI, gateway: Gateway, hints: Hints) -> None:
+    @app.get("/v1/rounds/{round}/events", summary="Server-sent hints that something happened.", responses=_PROBLEM)
+    async def round_events(round: str) -> Response:
+        number = routes.read_round(round)
+        await gateway.rounds.get(number)
+        stream = hints.listen(number, keepalive_s=gateway.config.hint_keepalive_s)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
+
+
+def _credits(app: FastAPI, gateway: Gateway) -> None:
+    @app.post(
+        "/v1/credits", status_code=201, summary="Claim the credit of a fee that bought nothing.", responses=_PROBLEM
+    )
+    async def claim_credit(request: Request) -> Response:
+        config = gateway.config
+        body = await Body(request.scope, request.receive).whole(
+            max_bytes=config.body_max_bytes, timeout_s=config.body_timeout_s
+        )
+        peer = read_peer(
+            Headers(request.scope).single(), method="POST", path="/v1/credits",
+            body_sha256=hashlib.sha256(body).hexdigest(), now_ms=gateway.now_ms(),
+        )  # fmt: skip
+        try:
+            payment_hash = routes.read_hash(msgspec.json.decode(body, type=_Claim).payment_hash, "payment_hash")
+        except msgspec.MsgspecError as error:
+            raise Malformed("bad_json", f'the body is {{"payment_hash": …}} in JSON: {error}') from None
+        token, credit = await gateway.claim_credit(peer, payment_hash)
+        made = Credit(
+            macaroon=base64.b64encode(token.encode()).decode(), payment_hash=credit.payment_hash,
+            token_id=credit.token_id, amount_msat=credit.amount_msat,
+        )  # fmt: skip
+        return _json(made, 201)
+
+
+def _human(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/", response_class=HTMLResponse, summary="The current round, for people.")
+    async def status_page() -> Response:
+        try:
+            view = await gateway.rounds.get(0)
+        except (NotFound, Unavailable) as error:
+            return HTMLResponse(page.nothing(error.detail), headers=FRESH)
+        return HTMLResponse(page.of_round(view, terms_of(view), now_ms=gateway.now_ms()), headers=FRESH)
+
+    @app.get("/.well-known/l402.json", summary="What is sold here, and for how much now.")
+    async def l402_manifest() -> dict[str, Any]:
+        try:
+            return manifest(terms_of(await gateway.rounds.get(0)))
+        except (NotFound, Unavailable):
+            return manifest(None)
+
+
+def _refusals(app: FastAPI) -> None:
+    @app.exception_handler(L402Error)
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, L402Error)
+        return _of(refusal(error, 402))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> Response:
+        return _of(refusal(Malformed("bad_request", "the request's parameters are not of the expected form"), 402))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            answer = refusal(WrongMethod("method", "this path is not served with this method"), 402)
+            return _of(msgspec.structs.replace(answer, headers={**answer.headers, **(error.headers or {})}))
+        return _of(refusal(NotFound("route_unknown", "nothing is served under this path"), 402))
+
+    @app.exception_handler(Exception)
+    async def ours_to_mend(request: Request, error: Exception) -> Response:
+        return _of(problem_answer(unexpected(), FRESH))
+
+
+def _of(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
+
+
+def _json(value: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, dict(FRESH), "application/json")
+
+
+def _bytes(data: bytes) -> Response:
+    return Response(data, 200, dict(IMMUTABLE), "application/octet-stream")
