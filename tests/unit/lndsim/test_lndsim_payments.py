@@ -182,6 +182,7 @@ def test_a_payee_wants_its_own_payment_address(network: Network) -> None:
         payment_secret=bytes(32),
         timestamp=invoice.created_s,
         amount_msat=1_000_000,
+        min_final_cltv=invoice.cltv_expiry,
         network="simnet",
     )
     assert network.pay("ann", probe).failure is FailureReason.INCORRECT_PAYMENT_DETAILS
