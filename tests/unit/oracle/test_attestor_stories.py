@@ -258,7 +258,8 @@ async def test_a_root_that_leaves_somebody_out_freezes_the_round(stage: Stage) -
     with pytest.raises(Contradiction, match="leaves out"):
         await stage.hear(round_closed("ann"))
     await stage.tick(to_ms=JUDGE_BY_MS + 1)
-    assert stage.ears.all(RoundAssessed) == stage.ears.all(GradientScored) == []
+    assert stage.ears.all(RoundAssessed) == []
+    assert stage.ears.all(GradientScored) == []
 
 
 @pytest.mark.parametrize("order", [("bob", "ann"), ("ann", "ann", "bob")])

@@ -46,7 +46,6 @@ class WorkerConfig(ServiceConfig):
     key_file: Path = Field(
         default=Path("worker.json"), description='JSON file {"reading_key": 64 hex digits}, mode 0600.'
     )
-    worker_name: str = Field(default="worker", pattern="^[a-z0-9-]{1,32}$", description="Names this worker's URL file.")
     payload_max_bytes: int = Field(
         default=1 << 24, ge=1_024, le=1 << 30, description="Largest sealed payload that is opened."
     )

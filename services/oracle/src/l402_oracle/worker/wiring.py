@@ -47,7 +47,7 @@ async def _serve(config: WorkerConfig) -> None:
     try:
         await bus.start()
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        address = config.data_dir / f"{config.worker_name}.url"
+        address = config.data_dir / "worker.url"
         async with serving(
             control_app("l402-train worker", ready), config.http_host, config.http_port, address_file=address
         ):
