@@ -40,6 +40,7 @@ def refusal(listed: list[str], request: Request | None = None, **options: frozen
             "path=/*",
             "path=/v1/rounds/*",
             "path=/v1/rounds/3/submissions/c/*",
+            "path=/v1/rounds/3/submissions/c/gradient/*",
             "path=/v1/rounds/3/submissions/c/gradient",
         ],
         ["round=3", "round=3"],
@@ -65,7 +66,7 @@ def test_these_caveats_are_satisfied(listed: list[str]) -> None:
         (["methods=GET"], "caveat_method"),
         (["path=/v1/rounds/4/*"], "caveat_path"),
         (["path=/v1/rounds/3/submissions/c"], "caveat_path"),
-        (["path=/v1/rounds/3/submissions/c/gradient/*"], "caveat_path"),
+        (["path=/v1/rounds/3/submissions/c/gradient/x/*"], "caveat_path"),
         (["round=4"], "caveat_round"),
         ([f"commitment={'c1' * 32}"], "caveat_commitment"),
         ([f"peer={'03' + 'ab' * 32}"], "caveat_peer"),
@@ -161,7 +162,7 @@ def test_a_request_that_does_not_say_satisfies_nothing(listed: list[str], said: 
     [
         *("/v1/rounds/3/../4/x", "/v1/rounds/3/./x", "/v1/rounds/3//x", "/v1/rounds/3/%2e%2e/4"),
         *("/v1/rounds/3/x?y", "/v1/rounds/3/*", "/v1/rounds/3/x\n", "/v1/rounds/3/\\x", "/v1/rounds/3/"),
-        *("/v1/rounds/3", "v1/rounds/3/x", "/v1/rounds/33/x", ""),
+        *("/v1/rounds", "v1/rounds/3/x", "/v1/rounds/33/x", ""),
     ],
 )
 def test_a_path_in_disguise_satisfies_no_path_caveat(path: str) -> None:

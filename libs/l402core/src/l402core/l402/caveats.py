@@ -5,7 +5,7 @@ A caveat is `key=value`, split at the first `=`, ASCII, no spaces. All must hold
 | key | value | holds when | a repeated one must be |
 |---|---|---|---|
 | `methods` | `GET,POST` | the request's method is listed | a subset |
-| `path` | `/a/b`, or `/a/*` | the path is that one, or strictly below `/a/` | the same, or below |
+| `path` | `/a/b`, or `/a/*` | the path is that one; or `/a`, or strictly below `/a/` | the same, or below |
 | `round` | number | the request is for that round | equal |
 | `commitment` | 64 lower-case hex digits | the request is for that commitment | equal |
 | `peer` | 64 (x-only) or 66 lower-case hex digits | the request is signed by that peer | equal |

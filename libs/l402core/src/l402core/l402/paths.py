@@ -1,4 +1,4 @@
-"""Paths of a `path` caveat: one exact path, or all below a prefix. It refuses a path in disguise."""
+"""Paths of a `path` caveat: one exact path, or a prefix and all below it. It refuses a path in disguise."""
 
 import re
 
@@ -22,10 +22,10 @@ def read_pattern(value: str) -> str:
 
 
 def covers(pattern: str, path: str) -> bool:
-    """Whether a clean `path` is the pattern's, or strictly below its prefix."""
+    """Whether a clean `path` is the pattern's, or is or lies below what comes before `/*`."""
     if not pattern.endswith("/*"):
         return path == pattern
-    return path.startswith(pattern[:-1]) and len(path) > len(pattern) - 1
+    return path == pattern[:-2] or (path.startswith(pattern[:-1]) and len(path) > len(pattern) - 1)
 
 
 def narrows(earlier: str, later: str) -> bool:
