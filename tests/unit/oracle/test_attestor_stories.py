@@ -4,12 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters.http import attestor_app
 from l402_oracle.adapters.tables import decisions
+from l402_oracle.attestor.wiring import round_sight
 from l402_oracle.derive import drawn_shards, preimage, seed_commitment
+from l402core import telemetry
 from l402core.documents import Offer, Receipt, mask_indices
 from l402core.errors import Contradiction, NotFound, Unauthorized
 from l402core.events import (
@@ -435,3 +439,44 @@ async def test_nothing_is_told_of_what_is_not_decided(stage: Stage) -> None:
     await stage.offer("ann", 0)
     with pytest.raises(NotFound):
         await stage.attestor.delivery.decision(sha("ann"))
+
+
+async def test_each_submission_keeps_its_own_trace(stage: Stage) -> None:
+    """What is decided for a whole round is told, submission by submission, in the trace that its upload came in."""
+    await stage.announce()
+    traces = {name: f"00-{sha(name)[:32]}-{sha(name)[:16]}-01" for name in ("ann", "bob")}
+    await stage.hear(stage.round_opened())
+    for seq, name in enumerate(traces):
+        with telemetry.span("post", parent=traces[name]):
+            offer = await stage.offer(name, seq)
+            await stage.hear(locked(offer), stage.uploaded(name))
+    await stage.hear(round_closed(*traces))
+    await judged(stage, ann=0.5, bob=0.4)
+    for name, trace in traces.items():
+        for subject in (
+            f"offer.made.v1.{sha(name)}",
+            f"gradient.measure.v1.{sha(name)}",
+            f"gradient.scored.v1.{sha(name)}",
+        ):
+            assert stage.ears.parents[subject].split("-")[1] == trace.split("-")[1]
+
+
+async def test_the_url_tells_decisions_receipts_and_rounds(stage: Stage) -> None:
+    """Reads only; what is not known is a problem document."""
+    await stage.announce()
+    await bring(stage, "ann")
+    scored = (await judged(stage, ann=0.5))["ann"]
+
+    async def ready() -> dict[str, bool]:
+        return {"database": True}
+
+    app = attestor_app(stage.attestor.delivery.decision, round_sight(stage.database), ready)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://oracle") as client:
+        told = msgspec.json.decode((await client.get(f"/v1/decisions/{sha('ann')}")).content, type=GradientScored)
+        receipt = await client.get(f"/v1/receipts/{sha('ann')}")
+        one, none = await client.get("/v1/rounds/1"), await client.get("/v1/rounds/9")
+        odd = await client.get("/v1/decisions/xyz")
+    assert (told.receipt, len(told.sealed_preimages)) == (scored.receipt, len(scored.sealed_preimages))
+    assert receipt.json()["signature"] == scored.receipt.signature
+    assert (one.json()["state"], one.json()["assessed"]["measured"]) == ("decided", [sha("ann")])
+    assert (none.status_code, none.json()["fault"], odd.status_code) == (404, "caller", 422)

@@ -4,7 +4,6 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from l402core import telemetry
 from l402core.documents import Locked, Offer, Terms
 from l402core.events import (
     CheckpointPublished,
@@ -91,11 +90,11 @@ def has_rounds(tx: Transaction) -> bool:
     return tx.row(sa.select(rounds.c.round).limit(1)) is not None
 
 
-def hear(tx: Transaction, kind: str, event: SubmissionEvent) -> None:
-    """Keep the first event of a kind about a submission; later ones change nothing."""
+def hear(tx: Transaction, kind: str, event: SubmissionEvent, traceparent: str) -> None:
+    """Keep the first event of a kind about a submission, with its trace; later ones change nothing."""
     if tx.row(_heard(event.commitment, kind)) is None:
         values = {"commitment": event.commitment, "kind": kind, "round": event.round, "body": _json(event)}
-        tx.execute(sa.insert(heard), {**values, "traceparent": telemetry.traceparent()})
+        tx.execute(sa.insert(heard), {**values, "traceparent": traceparent})
 
 
 def read_offer(tx: Transaction, commitment: str, attempt: int) -> Signed | None:

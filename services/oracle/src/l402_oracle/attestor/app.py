@@ -130,11 +130,13 @@ class Attestor:
                 "locked_other", f"signed for {locked.commitment[:16]}…, sent for {event.commitment[:16]}…"
             )
 
+        parent = telemetry.traceparent()
+
         def remember(tx: Transaction) -> None:
             offers = books.offers_of(tx, event.commitment)
             if not any(o.reward_hashes == locked.payment_hashes and o.peer == locked.peer for o in offers):
                 raise Contradiction("locked_unknown", f"no offer for {event.commitment[:16]}… has these reward hashes")
-            books.hear(tx, books.LOCKED, event)
+            books.hear(tx, books.LOCKED, event, parent)
 
         await self._db.transact(remember)
         await self.judging.advance(event.round)
@@ -184,7 +186,8 @@ class Attestor:
     # --- below: what the handlers share -----------------------------------------------------------------------------
 
     async def _hear(self, kind: str, event: GradientUploaded | GradientScreened | GradientMeasured) -> None:
-        await self._db.transact(lambda tx: books.hear(tx, kind, event))
+        parent = telemetry.traceparent()
+        await self._db.transact(lambda tx: books.hear(tx, kind, event, parent))
         log.info(f"{kind}.heard", commitment=event.commitment, round=event.round)
         await self.judging.advance(event.round)
 

@@ -24,7 +24,7 @@ from l402_oracle.adapters.http import RoundSight, attestor_app
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.config import AttestorConfig
-from l402_oracle.keys import read_attestor_keys
+from l402_oracle.keys import KeyFileError, read_attestor_keys
 
 
 def main() -> None:
@@ -39,6 +39,11 @@ def main() -> None:
 
 async def _serve(config: AttestorConfig) -> None:
     keys = read_attestor_keys(config.key_file)
+    key_id = config.key_id or keys.newest()
+    if key_id not in keys.preimages:
+        raise KeyFileError(
+            f"{config.key_file.name} has no preimage key {key_id!r}, which new offers are to be made with"
+        )
     database = Database(config.database_url, tables.outbox)
     bus = Bus(config.nats_url, "attestor")
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
@@ -47,7 +52,7 @@ async def _serve(config: AttestorConfig) -> None:
     )
     parts = Parts(
         database=database, objects=open_store(config.objects_url), heights=heights, keys=keys, corpus=load_corpus(),
-        settler=config.settler_public, key_id=config.key_id or keys.newest(), init_seed=config.init_seed,
+        settler=config.settler_public, key_id=key_id, init_seed=config.init_seed,
         expiry_margin_blocks=config.expiry_margin_blocks, now_ms=lambda: time.time_ns() // 1_000_000,
         new_id=lambda: secrets.token_hex(8),
     )  # fmt: skip
@@ -59,7 +64,7 @@ async def _serve(config: AttestorConfig) -> None:
         await bus.start()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         address = config.data_dir / "attestor.url"
-        app = attestor_app(attestor.delivery.decision, _sight(database), _ready(bus, database, heights))
+        app = attestor_app(attestor.delivery.decision, round_sight(database), _ready(bus, database, heights))
         async with serving(app, config.http_host, config.http_port, address_file=address):
             try:
                 await run_until_asked(
@@ -87,7 +92,9 @@ async def _check_schema(database: Database) -> None:
         raise Unavailable("schema", "the database has no tables; run the migration first") from error
 
 
-def _sight(database: Database) -> Callable[[int], Awaitable[RoundSight | None]]:
+def round_sight(database: Database) -> Callable[[int], Awaitable[RoundSight | None]]:
+    """How the URL reads a round."""
+
     async def sight(number: int) -> RoundSight | None:
         row = await database.transact(lambda tx: books.read_round(tx, number))
         if row is None:

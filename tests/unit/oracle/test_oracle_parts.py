@@ -1,0 +1,154 @@
+"""The oracle's edges: heights that grow old, key files that others may read, tables, and a process without torch."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from l402_oracle.adapters import tables
+from l402_oracle.adapters.heights import NodeHeights
+from l402_oracle.attestor.reveal import Reveal, may_reveal
+from l402_oracle.config import AttestorConfig, WorkerConfig
+from l402_oracle.keys import KeyFileError, read_attestor_keys, read_reading_key
+from l402core.documents import Offer
+from l402core.errors import Unavailable
+from l402core.lnd.port import NodeInfo
+from l402core.schema import upgrade
+
+
+class Node:
+    """A node that tells what a test sets."""
+
+    def __init__(self) -> None:
+        self.height, self.synced, self.answers = 100, True, True
+
+    async def info(self) -> NodeInfo:
+        """Raises Unavailable while it does not answer."""
+        if not self.answers:
+            raise Unavailable("lnd", "no answer")
+        return NodeInfo(pubkey="", alias="", version="", block_height=self.height, network="simnet", synced=self.synced)
+
+    async def watch_blocks(self) -> AsyncIterator[int]:
+        """One block, then cut off."""
+        if self.answers:
+            yield self.height
+        raise Unavailable("lnd", "cut")
+
+
+async def turns(heights: NodeHeights) -> None:
+    """Let it look for a moment."""
+    task = asyncio.create_task(heights.follow())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_height_grows_old_and_never_falls() -> None:
+    """Silence makes it unknown; a lower word later does not lower it; a node still catching up is not believed."""
+    node, clock = Node(), [0.0]
+    heights = NodeHeights(node, max_age_s=10, poll_s=0.01, monotonic=lambda: clock[0])
+    assert heights.recent() is None
+    await turns(heights)
+    assert heights.recent() == 100
+    node.height = 90
+    await turns(heights)
+    assert heights.recent() == 100
+    node.answers, clock[0] = False, 11.0
+    await turns(heights)
+    assert heights.recent() is None
+    node.answers, node.height = True, 101
+    await turns(heights)
+    assert heights.recent() == 101
+
+
+async def test_a_node_that_is_not_synced_tells_no_height() -> None:
+    """Its word would be old, however fresh."""
+    node = Node()
+    node.synced = False
+
+    async def silence() -> AsyncIterator[int]:
+        raise Unavailable("lnd", "cut")
+        yield 0
+
+    node.watch_blocks = silence  # type: ignore[method-assign]
+    heights = NodeHeights(node, max_age_s=10, poll_s=0.01, monotonic=lambda: 0.0)
+    await turns(heights)
+    assert heights.recent() is None
+
+
+def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:
+    """Mode, form and length are checked, and no refusal repeats a key."""
+    good = {"signing_key": "01" * 32, "seed_key": "02" * 32, "preimage_keys": {"k1": "03" * 32, "k2": "04" * 32}}
+    path = tmp_path / "attestor.json"
+    path.write_bytes(msgspec.json.encode(good))
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match="0600"):
+        read_attestor_keys(path)
+    path.chmod(0o600)
+    keys = read_attestor_keys(path)
+    assert keys.newest() == "k2"
+    assert "0202" not in repr(vars(keys))
+    for wrong in (
+        {**good, "seed_key": "02"},
+        {**good, "preimage_keys": {}},
+        {"signing_key": "07" * 32},
+        {**good, "x": 1},
+    ):
+        path.write_bytes(msgspec.json.encode(wrong))
+        with pytest.raises(KeyFileError) as refused:
+            read_attestor_keys(path)
+        assert "0707" not in str(refused.value)
+    with pytest.raises(KeyFileError, match="cannot be read"):
+        read_reading_key(tmp_path / "none.json")
+
+
+def test_the_migration_makes_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+    """Column by column, with their keys; and once more does nothing."""
+    url = f"sqlite:///{tmp_path / 'd.sqlite3'}"
+    upgrade(url, "l402_oracle")
+    upgrade(url, "l402_oracle")
+    made = sa.MetaData()
+    engine = sa.create_engine(url)
+    made.reflect(engine)
+    engine.dispose()
+    for name, table in tables.metadata.tables.items():
+        seen = [(c.name, str(c.type), c.nullable, c.primary_key) for c in made.tables[name].columns]
+        assert seen == [(c.name, str(c.type), c.nullable, c.primary_key) for c in table.columns]
+
+
+def test_the_attestor_runs_without_torch() -> None:
+    """Not one module of it imports tensors, so its image needs none."""
+    code = "import sys, l402_oracle.attestor.wiring, l402_oracle.worker.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_without_a_lock_nothing_is_revealed_whatever_the_height() -> None:
+    """The rule itself, at its barest."""
+    offer = Offer(
+        commitment="", round=1, seq=0, peer="", seal_to="", terms="", key_id="k1", amounts_msat=(), attempt=1,
+        lock_by_ms=0, upload_until_ms=0, judge_by_ms=0, reveal_by_height=10**6, cltv_min=0, cltv_max=0,
+        reward_hashes=("aa",),
+    )  # fmt: skip
+    assert all(may_reveal(offer, None, height, 24) is Reveal.NEVER for height in (None, 0, 10**6))
+
+
+@pytest.mark.parametrize("config", [AttestorConfig, WorkerConfig])
+def test_every_knob_is_described(config: type[AttestorConfig | WorkerConfig]) -> None:
+    """A default and a sentence for each."""
+    assert all(field.description and field.description.endswith(".") for field in config.model_fields.values())
+    config()
+
+
+def test_no_role_is_an_error() -> None:
+    """The command says what it wants."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "l402_oracle", "judge"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert asked.returncode == 1
+    assert "attestor|worker" in asked.stderr
