@@ -4,6 +4,7 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -59,7 +60,7 @@ class Database:
 
     async def transact(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
-        parent = telemetry.traceparent()
+        parent = telemetry.traceparent()  # the context goes along: spans and logs inside belong to the caller's trace
 
         def run() -> tuple[R, bool]:
             with self.engine.begin() as connection:
@@ -67,7 +68,7 @@ class Database:
                 return work(transaction), transaction.spoke
 
         try:
-            result, spoke = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+            result, spoke = await asyncio.get_running_loop().run_in_executor(self._thread, contextvars.copy_context().run, run)
         except OperationalError as error:
             raise Unavailable("database", f"the database does not take the change: {error.orig}") from error
         if spoke:
