@@ -28,6 +28,7 @@ from l402_gateway.control_plane import build
 from l402_gateway.edge import Edge
 from l402_gateway.hints import NAMES, Hints
 from l402_gateway.library import Library
+from l402_gateway.openapi import described
 from l402_gateway.paid import PaidPath
 
 log = structlog.get_logger()
@@ -60,7 +61,9 @@ async def running(config: Config) -> AsyncIterator[str]:
     async def ready() -> dict[str, bool]:
         return {"bus": await bus.ready(), "redis": await shelf.ready()}
 
-    edge = Edge(PaidPath(gateway), build(gateway, hints, library, ready))
+    control = build(gateway, hints, library, ready)
+    control.openapi_schema = described(control)
+    edge = Edge(PaidPath(gateway), control)
     bus.watch(NAMES, hints.on_event)
     await bus.start()
     try:

@@ -86,7 +86,9 @@ class Upload(msgspec.Struct, frozen=True):
     length: int | None
 
 
-class _Locks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Locks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `/locks`: one hold invoice per rung, lowest first."""
+
     bolt11s: tuple[str, ...]
 
 
@@ -193,7 +195,7 @@ class Gateway:
 
     async def locks(self, paid: Paid, proof: Proof, body: bytes) -> SubmissionView:
         """Hand in the peer's reward invoices; the settler checks each against the offer."""
-        bolt11s = _read(body, _Locks).bolt11s
+        bolt11s = _read(body, Locks).bolt11s
         if len(bolt11s) > MAX_INVOICES:
             raise Meaningless("ladder_length", f"{len(bolt11s)} invoices, and no ladder has more than {MAX_INVOICES}")
         question = RegisterLocks(round=paid.round, commitment=paid.commitment, peer=proof.peer, bolt11s=bolt11s)

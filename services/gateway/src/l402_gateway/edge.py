@@ -70,11 +70,15 @@ class _Told:
             self._span.set_attribute("http.response.status_code", status)
             if status >= 500:
                 self._span.set_status(Status(StatusCode.ERROR))
-            trace = [
-                (b"traceresponse", telemetry.traceparent().encode()), (b"l402-trace", telemetry.trace_id().encode())
-            ]  # fmt: skip
-            message["headers"] = [*message.get("headers", []), *trace]
+            message["headers"] = [*message.get("headers", []), *_trace()]
         await self._send(message)
+
+
+def _trace() -> list[tuple[bytes, bytes]]:
+    trace_id = telemetry.trace_id()
+    if not trace_id:
+        return []
+    return [(b"traceresponse", telemetry.traceparent().encode()), (b"l402-trace", trace_id.encode())]
 
 
 def _pays(scope: Scope) -> bool:
