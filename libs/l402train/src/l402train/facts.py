@@ -78,14 +78,15 @@ class Facts:
     def _take_round(self, fact: events.RoundEvent) -> None:
         if isinstance(fact, events.CheckpointPublished):
             self.losses[fact.round] = fact.held_out_after * NANO
-            return
-        round_ = self.rounds.setdefault(fact.round, Round(fact.round))
-        if isinstance(fact, events.RoundOpened):
-            round_.terms = msgspec.json.decode(fact.terms.body, type=Terms)
+        elif isinstance(fact, events.RoundOpened):
+            self._round(fact.round).terms = msgspec.json.decode(fact.terms.body, type=Terms)
         elif isinstance(fact, events.CommitsClosed):
-            round_.commits_closed = True
+            self._round(fact.round).commits_closed = True
         elif isinstance(fact, events.RoundClosed):
-            round_.closed = True
+            self._round(fact.round).closed = True
+
+    def _round(self, number: int) -> Round:
+        return self.rounds.setdefault(number, Round(number))
 
     def _take_submission(self, fact: events.SubmissionEvent, traceparent: str) -> None:
         submission = self.submissions.setdefault(fact.commitment, Submission(fact.commitment))

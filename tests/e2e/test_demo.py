@@ -1,0 +1,220 @@
+"""The whole loop through the real command: trained, paid, judged, settled, booked, traced, and no secret left lying."""
+
+import json
+import sqlite3
+import struct
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+from l402_oracle import derive
+from l402_peer_agent.journal import Attempt, Payment
+from l402core.documents import Offer
+from l402core.secret import Secret
+from l402core.signing import Signed
+from l402train import looking, screen, spans
+from l402train.exits import Exit
+from l402train.folder import Folder
+from lndsim.journal import Journal
+from lndsim.network import Network
+
+from tests.support.demos import ROUNDS, Run
+from tests.support.secrets_scan import key_values, rows, scan
+
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+CHEATS = ("accomplice", "sign-flip", "noise")
+
+
+def test_the_run_holds_what_it_promises(demo_run: Run) -> None:
+    """The command checks itself, and ends with 0."""
+    assert demo_run.returncode == Exit.FINE, demo_run.output
+
+
+def test_the_report_is_what_the_docs_promise(demo_run: Run) -> None:
+    """It fits the schema, and has every round and every peer."""
+    jsonschema.validate(demo_run.report, json.loads(SCHEMA.read_text()))
+    assert [round_["round"] for round_ in demo_run.report["rounds"]] == list(range(1, ROUNDS + 1))
+    for round_ in demo_run.report["rounds"]:
+        assert {one["peer"] for one in round_["submissions"]} == {f"peer-{n}" for n in range(1, 7)}
+
+
+def test_the_model_gets_better_in_every_round(demo_run: Run) -> None:
+    """Held-out loss falls, and each round begins where the last one ended."""
+    losses = [(round_["loss_before"], round_["loss_after"]) for round_ in demo_run.report["rounds"]]
+    assert all(after < before for before, after in losses)
+    assert all(losses[n][1] == losses[n + 1][0] for n in range(len(losses) - 1))
+
+
+def test_honest_peers_earn_and_cheats_do_not(demo_run: Run) -> None:
+    """Everybody paid the fee and had a reward locked; only honest work was paid, and each refusal has a reason."""
+    for one in demo_run.submissions():
+        assert one["fee_msat"] > 0
+        assert one["locked_msat"] > 0
+        if one["kind"] in CHEATS:
+            assert one["reward_msat"] == 0, one
+            assert one["reasons"]
+    for peer in ("peer-1", "peer-2", "peer-3"):
+        mine = [one for one in demo_run.submissions() if one["peer"] == peer]
+        assert sum(one["reward_msat"] for one in mine) > sum(one["fee_msat"] for one in mine)
+
+
+def test_every_millisatoshi_is_booked(demo_run: Run) -> None:
+    """Debits equal credits, nothing is locked any more, and the books say what the receipts say."""
+    ledger = demo_run.report["ledger"]
+    rewards = sum(one["reward_msat"] for one in demo_run.submissions())
+    fees = sum(one["fee_msat"] for one in demo_run.submissions())
+    assert ledger["debits_msat"] == ledger["credits_msat"] > 0
+    assert ledger["open_escrows"] == 0
+    assert ledger["accounts"]["rewards"]["debits_msat"] == rewards
+    assert ledger["accounts"]["fees:earned"]["credits_msat"] == fees
+    for name, account in ledger["accounts"].items():
+        if name.startswith("peer:"):
+            assert account["debits_msat"] == account["credits_msat"], name
+
+
+def test_every_trace_goes_through_all_five_services(demo_run: Run) -> None:
+    """One trace id from the peer's request to the ledger's posting, paid or not."""
+    for one in demo_run.submissions():
+        trace = demo_run.report["traces"][one["trace_id"]]
+        assert set(trace["services"]) == spans.FIVE, one
+        assert trace["spans"] >= len(spans.FIVE)
+
+
+def test_a_paid_submissions_posting_is_in_its_trace(demo_run: Run) -> None:
+    """The ledger's own lines name the trace that the peer began."""
+    paid = next(one for one in demo_run.submissions() if one["reward_msat"])
+    query = "select distinct trace_id from transfers where phase = 'post' and commitment = ?"
+    posted = rows(demo_run.folder / "settler" / "books.sqlite3", query, paid["submission_id"])
+    assert posted == [(paid["trace_id"],)]
+
+
+def test_the_pages_and_the_picture_are_there(demo_run: Run) -> None:
+    """One page that fetches nothing, and a PNG that is not empty."""
+
+    class Reader(HTMLParser):
+        fetched: list[str] = []  # noqa: RUF012 - one reader, one list
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    Reader().feed((demo_run.folder / "report.html").read_text())
+    assert [source[:22] for source in Reader.fetched] == ["data:image/png;base64,"]
+    png = (demo_run.folder / "run.png").read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    assert width > 1_000
+    assert height > 500
+
+
+def test_the_run_is_told_while_it_happens(demo_run: Run) -> None:
+    """Rounds, verdicts, the waterfall, the balance and the times are on the screen, as plain text without a terminal."""
+    for words in ("Round 1: held-out loss", "sign-flip", "Trial balance", "first paid gradient", "Trace "):
+        assert words in demo_run.output
+    assert "\x1b[" not in demo_run.output
+
+
+def test_afterwards_the_folder_can_still_be_asked(demo_run: Run) -> None:
+    """`trace` and `ledger` work on a network that no longer runs."""
+    out, folder = screen.console(to_stderr=True), Folder(demo_run.folder)
+    paid = next(one for one in demo_run.submissions() if one["reward_msat"])
+    assert looking.trace(out, folder=folder, wanted=paid["trace_id"][:12], as_json=False) is Exit.FINE
+    assert looking.ledger(out, folder=folder, as_json=True) is Exit.FINE
+
+
+# Secrets.
+
+
+def test_keys_and_macaroons_are_nowhere_but_in_their_files(demo_run: Run) -> None:
+    """No key file's value and no service's macaroon is in any log, span, message, book or report."""
+    secrets = key_values(demo_run.folder / "keys")
+    assert len(secrets) > 15
+    assert scan(demo_run.folder, secrets) == []
+
+
+def test_no_preimage_of_a_reward_is_anywhere_but_at_the_nodes(demo_run: Run) -> None:
+    """Revealed or not: every preimage of every offer, computed again from the attestor's key."""
+    key = Secret(bytes.fromhex(_attestor_key(demo_run)))
+    (*offers,) = rows(
+        demo_run.folder / "settler" / "books.sqlite3", "select offer from submissions where offer is not null"
+    )
+    secrets: dict[str, bytes] = {}
+    hashes = {
+        hash_ for (hash_,) in rows(demo_run.folder / "settler" / "books.sqlite3", "select payment_hash from rungs")
+    }
+    for (text,) in offers:
+        offer = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Offer)
+        for index in range(len(offer.reward_hashes)):
+            secret = derive.preimage(key, offer, index)
+            assert derive.payment_hash(secret) in hashes
+            secrets[f"preimage {offer.commitment[:8]}.{index}"] = secret
+    assert len(secrets) == 6 * len(demo_run.submissions())
+    assert scan(demo_run.folder, secrets) == []
+
+
+def test_what_a_fee_bought_is_known_to_its_payer_alone(demo_run: Run) -> None:
+    """Fee preimages and L402 macaroons: in the paying peer's journal, at the nodes, and nowhere else."""
+    secrets: dict[str, bytes] = {}
+    for journal in demo_run.folder.glob("peers/*/journal.sqlite3"):
+        for (body,) in rows(journal, "select body from payments"):
+            payment = msgspec.json.decode(_bytes(body), type=Payment)
+            secrets[f"fee {payment.payment_hash[:8]}"] = payment.preimage
+        for (body,) in rows(journal, "select body from attempts"):
+            attempt = msgspec.json.decode(_bytes(body), type=Attempt)
+            assert attempt.token is not None
+            secrets[f"macaroon {attempt.commitment[:8]}"] = attempt.token.macaroon
+    assert len(secrets) == 2 * len(demo_run.submissions())
+    assert all(len(secret) >= 32 for secret in secrets.values())
+    assert scan(demo_run.folder, secrets, leave_out=("keys", "lnd", "peers")) == []
+
+
+def test_no_preimage_that_a_node_knows_is_in_anything_we_wrote(demo_run: Run) -> None:
+    """The nodes' own records are the other end of the same search."""
+    journal = Journal(demo_run.folder / "lnd" / "network.journal")
+    try:
+        network = Network.restore(journal, lambda: 0)
+        assert network is not None
+        known = {
+            f"{name}/{hash_.hex()[:8]}": invoice.preimage
+            for name, node in network.nodes.items()
+            for hash_, invoice in node.invoices.items()
+            if invoice.preimage is not None
+        }
+    finally:
+        journal.close()
+    assert len(known) > len(demo_run.submissions())
+    assert scan(demo_run.folder, known, leave_out=("keys", "lnd", "peers")) == []
+
+
+def test_the_scanner_finds_what_it_looks_for(tmp_path: Path) -> None:
+    """A planted secret is found in every spelling and in a database, and not in the places made for it."""
+    secret = bytes(range(32))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "a.json").write_text(secret.hex())
+    for number, text in enumerate((secret.hex(), secret.hex().upper(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")):
+        (tmp_path / "logs" / f"{number}.log").write_text(f'{{"oops": "{text}"}}')
+    connection = sqlite3.connect(tmp_path / "books.sqlite3")
+    connection.execute("create table t (b blob)")
+    connection.execute("insert into t values (?)", (secret,))
+    connection.commit()
+    connection.close()
+    found = scan(tmp_path, {"planted": secret})
+    assert found == [
+        "planted in books.sqlite3",
+        "planted in logs/0.log",
+        "planted in logs/1.log",
+        "planted in logs/2.log",
+    ]
+
+
+def _attestor_key(run: Run) -> str:
+    keys: dict[str, str] = json.loads((run.folder / "keys" / "attestor.json").read_text())["preimage_keys"]
+    (only,) = keys.values()
+    return only
+
+
+def _bytes(body: object) -> bytes:
+    assert isinstance(body, bytes)
+    return body
