@@ -109,14 +109,9 @@ class Fees:
         """With a fresh challenge, checked; the payment is in the journal before it is anywhere else."""
         challenge = await self._gateway.challenge(attempt.round, attempt.commitment)
         check_challenge(challenge, terms, now_s=self._now_ms() // 1_000)
-        check_spending(terms.fee_msat, committed_msat=self._ledger.committed_msat(), caps=self._caps)
         identifier = decode_identifier(challenge.macaroon.identifier)
         payment_hash = identifier.payment_hash.hex()
-        if self._ledger.payment(payment_hash) is not None:
-            raise Contradiction("fee_hash_again", "the coordinator asks for a payment hash that we met before")
-        self._ledger.save_payment(
-            Payment(payment_hash=payment_hash, bolt11=challenge.bolt11, amount_msat=terms.fee_msat)
-        )
+        self._intend(payment_hash, challenge.bolt11, terms.fee_msat)
         token = Token(
             macaroon=challenge.macaroon.encode(),
             payment_hash=payment_hash,
@@ -124,6 +119,19 @@ class Fees:
             amount_msat=terms.fee_msat,
         )
         return self._keep(attempt, token)
+
+    def _intend(self, payment_hash: str, bolt11: str, amount_msat: int) -> None:
+        """The intent to pay, within the caps. An invoice met before goes on from where its payment stands."""
+        known = self._ledger.payment(payment_hash)
+        if known is not None and known.bolt11 != bolt11:
+            raise Contradiction("fee_hash_again", "two different invoices on one payment hash")
+        if known is not None and known.status != "failed":
+            return
+        check_spending(amount_msat, committed_msat=self._ledger.committed_msat(), caps=self._caps)
+        again = known is not None
+        self._ledger.save_payment(
+            Payment(payment_hash=payment_hash, bolt11=bolt11, amount_msat=amount_msat, again=again)
+        )
 
     def _keep(self, attempt: Attempt, token: Token) -> Attempt:
         attempt = msgspec.structs.replace(attempt, token=token)
@@ -147,10 +155,11 @@ class Fees:
         return payment.preimage
 
     async def _look(self, payment: Payment, *, begin: bool) -> PaymentView | None:
-        """What LND knows of the hash; where it has never seen it, and there is time, send it."""
+        """What LND knows of the hash; where it has never seen it, or failed an earlier try, and there is time, send it."""
         try:
             known = await self._node.lookup_payment(bytes.fromhex(payment.payment_hash))
-            if known is not None or not begin:
+            failed_before = payment.again and known is not None and known.status is PaymentStatus.FAILED
+            if (known is not None and not failed_before) or not begin:
                 return known
             return await self._node.pay_and_wait(
                 payment.bolt11, timeout_s=self._look_s, fee_limit_msat=self._routing_fee_max_msat
@@ -164,7 +173,7 @@ def _with(payment: Payment, known: PaymentView | None) -> Payment:
     if known is None or known.status in {PaymentStatus.UNKNOWN, PaymentStatus.IN_FLIGHT}:
         return payment
     if known.status is PaymentStatus.FAILED:
-        return msgspec.structs.replace(payment, status="failed")
+        return msgspec.structs.replace(payment, status="failed", again=False)
     preimage = known.preimage or b""
     if hashlib.sha256(preimage).hexdigest() != payment.payment_hash:
         raise Contradiction("fee_preimage", "LND says SETTLED with a preimage that does not match the hash")

@@ -44,6 +44,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     amount_msat: int
     status: str = "pending"
     preimage: bytes = b""
+    again: bool = False
+    """LND has failed it before, and the coordinator asks for the same invoice again."""
 
     def __repr__(self) -> str:
         return f"Payment({self.payment_hash}, {self.status}, amount_msat={self.amount_msat})"

@@ -49,6 +49,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def append_line(path: Path, outcome: Outcome) -> None:
-    """One more line."""
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(outcome) + b"\n")
+    """One more line; where a restart tells a round again, its line is replaced. Whole or not at all."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    kept = [line for line in lines if msgspec.json.decode(line, type=_Numbered).round != outcome.round]
+    unfinished = path.with_suffix(".new")
+    unfinished.write_bytes(b"\n".join([*kept, msgspec.json.encode(outcome), b""]))
+    unfinished.replace(path)
+
+
+class _Numbered(msgspec.Struct):
+    round: int
