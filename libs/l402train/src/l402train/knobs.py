@@ -1,7 +1,7 @@
 """Every service's knobs, read from its one config class: environment name, default, bounds, sentence."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from l402core.config import ServiceConfig
@@ -65,9 +65,8 @@ def _bounds(metadata: list[Any], annotation: Any) -> str:
         found += [words.format(_number(getattr(rule, key))) for key, words in _BOUNDS if hasattr(rule, key)]
         if getattr(rule, "pattern", None):
             found.append(f"matches {rule.pattern}")
-    choices = getattr(annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        found.append(" or ".join(choices))
+    if get_origin(annotation) is Literal:
+        found.append(" or ".join(str(choice) for choice in get_args(annotation)))
     return ", ".join(found)
 
 

@@ -21,7 +21,8 @@ def _json(document: object) -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "api/asyncapi.json": lambda: _json(asyncapi.document(consumers())),
-    "api/openapi.json": lambda: _json(openapi.document()),
+    "api/openapi.json": lambda: _json(openapi.gateway()),
+    "api/attestor.openapi.json": lambda: _json(openapi.attestor()),
     "report.schema.json": lambda: _json(report.schema()),
     "configuration.md": pages.configuration,
     "cli.md": pages.commands,

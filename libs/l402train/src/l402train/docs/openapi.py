@@ -1,23 +1,38 @@
-"""The OpenAPI documents of what answers HTTP: the gateway, and the attestor's own URL."""
+"""The OpenAPI documents of what answers HTTP: the gateway, and the attestor's own URL. Nothing behind a route is called."""
 
-from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
-SOURCES = {"gateway": "l402_gateway.openapi", "attestor": "l402_oracle.openapi"}
-"""Modules with a `document()`."""
+import l402_gateway.openapi
+import msgspec
+from l402_oracle.adapters.http import RoundSight, attestor_app
+from l402core.events import GradientScored
 
-ATTESTOR = {"url": "{attestor_url}", "description": "As a round's terms name it."}
+_REF = "#/components/schemas/{name}"
+_ANSWERS = {
+    "/v1/decisions/{commitment}": GradientScored,
+    "/v1/receipts/{commitment}": None,
+    "/v1/rounds/{number}": RoundSight,
+}
+"""What each read of the attestor answers; a receipt is a `Signed`, which `GradientScored` brings with it."""
 
 
-def document() -> dict[str, Any]:
-    """Both in one: paths of the attestor's carry the server they are on."""
-    merged: dict[str, Any] = {}
-    for service, module in SOURCES.items():
-        part: dict[str, Any] = import_module(module).document()
-        where = {} if service == "gateway" else {"servers": [ATTESTOR]}
-        for path, item in part.get("paths", {}).items():
-            merged.setdefault("paths", {}).setdefault(path, {}).update({**item, **where})
-        for kind, named in part.get("components", {}).items():
-            merged.setdefault("components", {}).setdefault(kind, {}).update(named)
-        merged = {**part, **merged} if service == "gateway" else merged
-    return merged
+def gateway() -> dict[str, Any]:
+    """The public edge."""
+    return l402_gateway.openapi.document()
+
+
+def attestor() -> dict[str, Any]:
+    """What peers may ask the oracle itself."""
+    described: dict[str, Any] = attestor_app(_never, _never, _never).openapi()
+    described["servers"] = [{"url": "{attestor_url}", "description": "As a round's terms name it."}]
+    _, schemas = msgspec.json.schema_components([GradientScored, RoundSight], ref_template=_REF)
+    described.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    for path, answer in _ANSWERS.items():
+        name = answer.__name__ if answer else "Signed"
+        content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
+        described["paths"][path]["get"]["responses"]["200"] = {"description": "Found.", "content": content}
+    return described
+
+
+async def _never(*_: object) -> NoReturn:
+    raise NotImplementedError("only described here")
