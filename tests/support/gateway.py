@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -272,6 +273,7 @@ class Edge:
     store: FileStore
     config: Config
     redis: asyncio.subprocess.Process
+    objects: Path
 
 
 @contextlib.asynccontextmanager
@@ -290,7 +292,7 @@ async def edge(folder: Path, **changes: Any) -> AsyncIterator[Edge]:
             async with running(config) as url:
                 store = FileStore(folder / "objects")
                 await store.put(CHECKPOINT)
-                yield Edge(url, coordinator, bus, store, config, redis_process)
+                yield Edge(url, coordinator, bus, store, config, redis_process, folder / "objects")
         finally:
             await bus.stop()
 
@@ -298,8 +300,6 @@ async def edge(folder: Path, **changes: Any) -> AsyncIterator[Edge]:
 @contextlib.contextmanager
 def stopped(process: asyncio.subprocess.Process) -> Iterator[None]:
     """A part that does not answer for a while."""
-    import signal
-
     process.send_signal(signal.SIGSTOP)
     try:
         yield

@@ -107,6 +107,8 @@ class Gateway:
             self._read_submission, ttl_s=ttl_s, clock=clock
         )
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
+        # The same step sent many times at once is one question, and all of its senders get the one answer.
+        self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
         self._uploads = 0
 
     # --- selling -----------------------------------------------------------------------------------------------------
@@ -256,9 +258,12 @@ class Gateway:
 
     async def _step(self, paid: Paid, question: Question) -> SubmissionView:
         try:
-            return await self._ask(question, SubmissionView)
+            return await self._steps.get(question)
         finally:
             self.forget(paid.round, paid.commitment)
+
+    async def _ask_step(self, question: Question) -> SubmissionView:
+        return await self._ask(question, SubmissionView)
 
     async def _read_round(self, round_: int) -> RoundView:
         return await self._ask(ReadRound(round=round_), RoundView)
