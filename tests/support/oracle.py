@@ -35,6 +35,7 @@ from l402core.sealing import UnsealingKey
 from l402core.secret import Secret
 from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
+from sqlalchemy.event import listen
 
 E = TypeVar("E", bound=Event)
 SETTLER, ATTESTOR, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
@@ -134,6 +135,7 @@ class Stage:
     def __init__(self, folder: Path, *, preimage_keys: dict[str, bytes] | None = None) -> None:
         self.file = folder / "decisions.sqlite3"
         self.database = Database(f"sqlite:///{self.file}", tables.outbox)
+        listen(self.database.engine, "connect", _without_fsync)
         tables.metadata.create_all(self.database.engine)
         self.now_ms, self.height, self.shelf, self.ears = OPENED_MS, Height(), Shelf(), Ears()
         ids = itertools.count()
@@ -222,6 +224,11 @@ class Stage:
             detail=detail, norms=() if code else (1.0, 2.0),
             sketch=None if code else self.shelf.keep(a_sketch(like or name)), content_key=sha(f"content {name}"),
         )  # fmt: skip
+
+
+def _without_fsync(connection: Any, _record: object) -> None:
+    """A test's machine may crash; its table need not survive."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def aggregated(round_: int, name: str = "") -> RoundAggregated:

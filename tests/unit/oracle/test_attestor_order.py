@@ -3,6 +3,7 @@
 import asyncio
 import random
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -32,13 +33,27 @@ from tests.support.oracle import (
 NAMES = ("ann", "bob", "cy", "copy")
 
 
-async def offers_of(folder: Path) -> dict[str, Offer]:
+@cache
+def the_offers() -> dict[str, Offer]:
     """The offers that any attestor with these keys makes."""
-    stage = Stage(folder)
-    await stage.announce()
-    offers = {name: await stage.offer(name, seq) for seq, name in enumerate(NAMES)}
-    stage.database.close()
-    return offers
+
+    async def make(folder: Path) -> dict[str, Offer]:
+        stage = Stage(folder)
+        await stage.announce()
+        offers = {name: await stage.offer(name, seq) for seq, name in enumerate(NAMES)}
+        stage.database.close()
+        return offers
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(make(Path(folder)))
+
+
+@cache
+def decided_in_order() -> dict[str, tuple[int, Receipt]]:
+    """What is decided when everything comes once and in order."""
+    the_offers()
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(decided(Path(folder), None, 1))
 
 
 def a_round(stage: Stage, offers: dict[str, Offer]) -> list[Event]:
@@ -52,8 +67,8 @@ def a_round(stage: Stage, offers: dict[str, Offer]) -> list[Event]:
 
 async def decided(folder: Path, shuffle: random.Random | None, repeats: int) -> dict[str, tuple[int, Receipt]]:
     """What is decided when the events come so: mask and receipt by commitment."""
-    offers = await offers_of(_fresh(folder))
-    stage = Stage(_fresh(folder))
+    offers = the_offers()
+    stage = Stage(folder)
     await stage.announce()
     said = a_round(stage, offers)
     if shuffle is not None:
@@ -77,16 +92,12 @@ async def decided(folder: Path, shuffle: random.Random | None, repeats: int) -> 
     return {event.commitment: (event.mask, receipt_of(event)) for event in scored}
 
 
-def _fresh(folder: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=folder))
-
-
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 3))
 def test_any_order_and_any_repetition_decides_the_same(shuffle: random.Random, repeats: int) -> None:
     """Redeliveries and races change no mask and no receipt."""
     with tempfile.TemporaryDirectory() as folder:
-        straight = asyncio.run(decided(Path(folder), None, 1))
+        straight = decided_in_order()
         assert asyncio.run(decided(Path(folder), shuffle, repeats)) == straight
         assert [straight[sha(name)][1].verdict for name in NAMES] == ["accepted", "accepted", "rejected", "rejected"]
 
@@ -96,12 +107,13 @@ def test_any_order_and_any_repetition_decides_the_same(shuffle: random.Random, r
 def test_whatever_is_lost_nothing_unlocked_is_revealed(lost: list[int], shuffle: random.Random) -> None:
     """Any events may never come: at the end nothing is paid that was not offered, locked, uploaded and measured."""
     with tempfile.TemporaryDirectory() as folder:
+        the_offers()
         asyncio.run(_with_losses(Path(folder), set(lost), shuffle))
 
 
 async def _with_losses(folder: Path, lost: set[int], shuffle: random.Random) -> None:
-    offers = await offers_of(_fresh(folder))
-    stage = Stage(_fresh(folder))
+    offers = the_offers()
+    stage = Stage(folder)
     await stage.announce()
     came = [event for number, event in enumerate(a_round(stage, offers)) if number not in lost]
     shuffle.shuffle(came)
@@ -128,7 +140,7 @@ async def _with_losses(folder: Path, lost: set[int], shuffle: random.Random) -> 
 
 async def test_no_secret_is_said_logged_or_kept(tmp_path: Path) -> None:
     """Preimages, keys and seeds before their time are in no event, no log line and no byte of the database."""
-    offers = await offers_of(_fresh(tmp_path))
+    offers = await asyncio.to_thread(the_offers)
     stage = Stage(tmp_path)
     with structlog.testing.capture_logs() as lines:
         await stage.announce()

@@ -81,7 +81,7 @@ def freeze(tx: Transaction, number: int, trouble: str) -> None:
 
 def rounds_in(tx: Transaction, states: tuple[str, ...]) -> list[tuple[int, str]]:
     """(round, state), in order."""
-    query = sa.select(rounds.c.round, rounds.c.state).where(rounds.c.state.in_(states)).order_by(rounds.c.round)
+    query = sa.select(rounds).where(rounds.c.state.in_(states)).order_by(rounds.c.round)
     return [(row.round, row.state) for row in tx.rows(query)]
 
 
