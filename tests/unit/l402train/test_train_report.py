@@ -48,8 +48,9 @@ def test_a_good_run_has_no_faults() -> None:
         (a_report(), 3_000_000, "were settled"),
         (a_report(a_submission(kind="noise")), 3_100_000, "(noise) was paid"),
         (a_report(a_submission(trace_id="00" * 16)), 3_100_000, "its trace lacks"),
+        (a_report(a_submission(reward_msat=0)), 0, "nobody was paid"),
     ],
-    ids=["books", "escrows", "settled", "cheat", "trace"],
+    ids=["books", "escrows", "settled", "cheat", "trace", "nobody"],
 )
 def test_each_fault_is_found(report: Report, settled_msat: int, words: str) -> None:
     """Unbalanced books, open escrows, unpaid decisions, paid cheats and torn traces are each one sentence."""

@@ -21,7 +21,7 @@ from l402train.watch import watching
 ROUND_LIMIT_S = 240
 """All deadlines of a round add up to less; a run that takes longer is stuck, and says so."""
 SETTLE_LIMIT_S = 30.0
-WATERFALL_ROWS = 40
+WATERFALL_ROWS = 48
 TO_STDOUT = Path("-")
 
 
@@ -36,8 +36,13 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
             await _follow(network, facts, out)
     report = gather(folder, facts, plan)
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
-    _write(folder, report, found, json_file)
-    _tell(out, folder, report, network, facts, found)
+    trace = _paid_trace(folder, report)
+    _write(folder, report, trace, found, json_file)
+    _tell(out, report, trace)
+    out.print(screen.set_up_lines(network.set_up_s, facts.first_paid_s))
+    out.print(screen.places(_places(folder)), soft_wrap=True)
+    for fault in found:
+        out.print(f"NOT AS IT SHOULD BE: {fault}", style="bold red")
     return Exit.UNTRUE if found else Exit.FINE
 
 
@@ -94,13 +99,13 @@ def _paid_trace(folder: Folder, report: Report) -> Waterfall | None:
     return None
 
 
-def _write(folder: Folder, report: Report, found: list[str], json_file: Path | None) -> None:
+def _write(folder: Folder, report: Report, trace: Waterfall | None, found: list[str], json_file: Path | None) -> None:
     drawn = picture.draw(report.rounds)
     encoded = reports.encode(report)
     try:
         (folder.root / "run.png").write_bytes(drawn)
         (folder.root / "report.json").write_bytes(encoded)
-        html = page.render(report, drawn, _paid_trace(folder, report), faults=found)
+        html = page.render(report, drawn, trace, faults=found)
         (folder.root / "report.html").write_text(html)
         if json_file is not None and json_file != TO_STDOUT:
             json_file.write_bytes(encoded)
@@ -111,25 +116,19 @@ def _write(folder: Folder, report: Report, found: list[str], json_file: Path | N
         sys.stdout.flush()
 
 
-def _tell(out: Console, folder: Folder, report: Report, network: Network, facts: Facts, found: list[str]) -> None:
+def _tell(out: Console, report: Report, trace: Waterfall | None) -> None:
     out.print(screen.totals_table(report.rounds))
-    trace = _paid_trace(folder, report)
     if trace is not None:
         out.print(screen.waterfall_table(trace))
     out.print(screen.ledger_table(report.ledger))
-    out.print(screen.set_up_lines(network.set_up_s, facts.first_paid_s))
-    out.print(
-        screen.places(
-            {
-                "page": folder.root / "report.html",
-                "picture": folder.root / "run.png",
-                "report": folder.root / "report.json",
-                "books": folder.settler / "books.sqlite3",
-                "traces": folder.traces,
-                "logs": folder.logs,
-            }
-        ),
-        soft_wrap=True,
-    )
-    for fault in found:
-        out.print(f"NOT AS IT SHOULD BE: {fault}", style="bold red")
+
+
+def _places(folder: Folder) -> dict[str, Path]:
+    return {
+        "page": folder.root / "report.html",
+        "picture": folder.root / "run.png",
+        "report": folder.root / "report.json",
+        "books": folder.settler / "books.sqlite3",
+        "traces": folder.traces,
+        "logs": folder.logs,
+    }

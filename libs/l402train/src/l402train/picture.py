@@ -39,7 +39,7 @@ def _draw_loss(axes: Axes, rounds: tuple[RoundReport, ...]) -> None:
     known = [(number, loss) for number, loss in points if loss is not None]
     axes.plot([n for n, _ in known], [loss for _, loss in known], color=LOSS, marker="o", linewidth=2)
     for number, loss in known[:1] + known[-1:]:
-        axes.annotate(f"{loss:.2f}", (number, loss), textcoords="offset points", xytext=(6, 6), color=INK)
+        axes.annotate(f"{loss:.2f}", (number, loss), textcoords="offset points", xytext=(4, 8), color=INK)
     axes.set_title("Held-out loss", loc="left", color=INK)
     axes.set_xlabel("rounds trained")
     axes.set_ylabel("nats per byte")

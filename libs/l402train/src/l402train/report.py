@@ -105,6 +105,8 @@ def faults(report: Report, *, settled_msat: int, services: frozenset[str]) -> li
     decided = sum(submission.reward_msat for submission in submissions)
     if decided != settled_msat:
         found.append(f"the oracle decided {decided} msat and {settled_msat} msat were settled")
+    if not decided:
+        found.append("nobody was paid for anything")
     for submission in submissions:
         missing = services - set(report.traces.get(submission.trace_id, _NO_TRACE).services)
         if submission.reward_msat and missing:

@@ -1,5 +1,6 @@
 """Spans from the files that services write: finding a trace, and laying it out as a waterfall. It prints nothing."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,18 @@ def _ordered(spans: list[Span]) -> Iterator[tuple[int, Span]]:
 
 
 def _most_telling(bars: list[Bar], most: int) -> list[Bar]:
-    """The shallowest and longest, in their order; every service keeps its longest one."""
-    longest = {bar.service: bar for bar in sorted(bars, key=lambda bar: bar.length_ms)}
-    rank = sorted(
-        range(len(bars)),
-        key=lambda i: (bars[i] is not longest[bars[i].service], bars[i].depth > 0, -bars[i].length_ms),
-    )
+    """In their order: every service's longest, then the longest of each name, steps before plumbing, repeats last."""
+    longest: dict[str, int] = {}
+    of_name: dict[tuple[str, str], int] = {}
+    by_length = sorted(range(len(bars)), key=lambda i: -bars[i].length_ms)
+    for i in by_length:
+        longest.setdefault(bars[i].service, i)
+        of_name.setdefault((bars[i].service, _HASH.sub("", bars[i].name)), i)
+    kept, named = set(longest.values()), set(of_name.values())
+    rank = sorted(by_length, key=lambda i: (i not in kept, i not in named, bool(_PLUMBING.search(bars[i].name))))
     return [bars[i] for i in sorted(rank[:most])]
+
+
+_HASH = re.compile(r"[0-9a-f]{16,}\S*")
+_PLUMBING = re.compile(r"GET |^fastapi\.|^publish |\.read\.")
+"""Looks and hand-overs: many, and seldom what a reader of a payment's life is after."""
