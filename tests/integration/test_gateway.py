@@ -79,8 +79,14 @@ async def open_(http: httpx.AsyncClient, paid: Paid) -> httpx.Response:
     return await http.post(paid.draft.path, content=body, headers=paid.headers(paid.draft.path, body))
 
 
-async def put(http: httpx.AsyncClient, paid: Paid, payload: bytes | None = None, **headers: str) -> httpx.Response:
+async def put(
+    http: httpx.AsyncClient,
+    paid: Paid,
+    payload: bytes | AsyncIterator[bytes] | None = None,
+    claims: dict[str, str] | None = None,
+) -> httpx.Response:
     """Upload the gradient."""
+    headers = claims or {}
     draft, path = paid.draft, paid.draft.path + "/gradient"
     sent = draft.payload if payload is None else payload
     told = {"L402-Payload-Hash": draft.payload_hash, "L402-Nonce": draft.nonce}
@@ -525,7 +531,9 @@ async def test_a_gradient_is_stored_registered_and_answered_the_same_again(
     assert it.coordinator.asked(events.RegisterUpload) == 1
     other = b"other bytes"
     refused(
-        await put(http, paid, other, **{"L402-Payload-Hash": hashlib.sha256(other).hexdigest()}), 409, "other_payload"
+        await put(http, paid, other, claims={"L402-Payload-Hash": hashlib.sha256(other).hexdigest()}),
+        409,
+        "other_payload",
     )
 
 
@@ -554,9 +562,9 @@ async def test_a_gradient_that_is_not_what_was_committed_is_refused(
     paid = await ready_to_upload(http, it, draft)
     before = kept(it)
     refused(await put(http, paid, b"other bytes"), 422, "payload_hash_mismatch")
-    refused(await put(http, paid, **{"L402-Nonce": "08" * 32}), 422, "commitment_mismatch")
-    refused(await put(http, paid, **{"L402-Nonce": "8"}), 400, "bad_nonce")
-    refused(await put(http, paid, **{"L402-Payload-Hash": "x"}), 400, "bad_payload_hash")
+    refused(await put(http, paid, claims={"L402-Nonce": "08" * 32}), 422, "commitment_mismatch")
+    refused(await put(http, paid, claims={"L402-Nonce": "8"}), 400, "bad_nonce")
+    refused(await put(http, paid, claims={"L402-Payload-Hash": "x"}), 400, "bad_payload_hash")
     large = b"x" * (it.coordinator.terms.payload_max_bytes + 1)
     refused(await put(http, paid, large), 413, "payload_too_large")
 
@@ -564,7 +572,7 @@ async def test_a_gradient_that_is_not_what_was_committed_is_refused(
         for start in range(0, len(large), 8_192):
             yield large[start : start + 8_192]
 
-    refused(await put(http, paid, chunks()), 413, "payload_too_large")  # type: ignore[arg-type]  # a stream is a body
+    refused(await put(http, paid, chunks()), 413, "payload_too_large")
     assert kept(it) == before
     assert it.coordinator.asked(events.RegisterUpload) == 0
 
@@ -578,6 +586,33 @@ async def test_a_full_disk_is_to_come_back_later(it: Edge, http: httpx.AsyncClie
     assert it.coordinator.asked(events.RegisterUpload) == 0
     folder.with_name("away").rename(folder)
     assert (await put(http, paid)).status_code == 201
+
+
+async def test_uploads_are_limited_in_number(tmp_path: Path) -> None:
+    """One too many is asked to come back in a moment, and then succeeds."""
+    async with edge(tmp_path, uploads_at_once=1) as it, httpx.AsyncClient(base_url=it.url) as http:
+        first, second = (Draft(it.coordinator.terms, nonce=nonce * 32) for nonce in ("01", "02"))
+        paid = [await pay(http, it, draft) for draft in (first, second)]
+        for one in paid:
+            await open_(http, one)
+        it.coordinator.phase = "upload"
+        going, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield first.payload[:1]
+            going.set()
+            await go_on.wait()
+            yield first.payload[1:]
+
+        upload = asyncio.create_task(put(http, paid[0], slow()))
+        await going.wait()
+        await asyncio.sleep(0.5)  # until the first is inside
+        answer = await put(http, paid[1])
+        assert refused(answer, 503, "uploads_busy")
+        assert answer.headers["retry-after"]
+        go_on.set()
+        assert (await upload).status_code == 201
+        assert (await put(http, paid[1])).status_code == 201
 
 
 async def test_a_refused_upload_is_heard_while_it_is_still_being_sent(

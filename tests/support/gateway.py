@@ -250,11 +250,14 @@ class Draft:
         )  # fmt: skip
         return msgspec.json.encode(self.key.sign(Statement.tag, msgspec.structs.replace(made, **changes)))
 
-    def signed(self, path: str, body: bytes = b"", *, method: str = "POST", **changes: Any) -> dict[str, str]:
-        """The peer's headers on a request."""
-        told = {"method": method, "path": path, "body_sha256": hashlib.sha256(body).hexdigest()}
-        told |= {"now_ms": time.time_ns() // 1_000_000} | changes
-        return sign_request(self.key, **told)
+    def signed(
+        self, path: str, body: bytes = b"", *, method: str = "POST", body_sha256: str = "", now_ms: int = 0
+    ) -> dict[str, str]:
+        """The peer's headers on a request, made now unless told otherwise."""
+        return sign_request(
+            self.key, method=method, path=path, body_sha256=body_sha256 or hashlib.sha256(body).hexdigest(),
+            now_ms=now_ms or time.time_ns() // 1_000_000,
+        )  # fmt: skip
 
 
 def signed(document: Any, key: SigningKey = PEER) -> bytes:

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from l402_gateway import challenge, routes
 from l402_gateway.challenge import CREDIT_MARK, Unpaid
+from l402core.documents import Terms
 from l402core.errors import Exhausted, Malformed, NotFound, TooLate
 from l402core.events import RoundView
 from l402core.l402 import keys as root_keys
 
-from tests.support.gateway import PEER, SETTLER, Draft, Terms, terms
+from tests.support.gateway import PEER, SETTLER, Draft, terms
 
 KEYS = root_keys.create(lambda length: b"\x07" * length)
 ROUND = terms()

@@ -55,7 +55,7 @@ class PaidPath:
         paid = routes.read(path_of(scope))
         if method not in ("POST", "PUT"):
             raise WrongMethod("method", f"this path takes {paid.method} only")
-        client = (scope.get("client") or ("unknown", 0))[0]
+        client = str((scope.get("client") or ("unknown", 0))[0])[:64]
         credential = read_credential(headers)
         if credential is None:
             peer = await self._optional_peer(headers, paid, method, body)
