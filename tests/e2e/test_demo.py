@@ -170,7 +170,7 @@ def test_what_a_fee_bought_is_known_to_its_payer_alone(demo_run: Run) -> None:
 
 
 def test_no_preimage_that_a_node_knows_is_in_anything_we_wrote(demo_run: Run) -> None:
-    """The nodes' own records are the other end of the same search."""
+    """The nodes' own records are the other end of the same search; they know at least every fee's preimage."""
     journal = Journal(demo_run.folder / "lnd" / "network.journal")
     try:
         network = Network.restore(journal, lambda: 0)
@@ -183,7 +183,7 @@ def test_no_preimage_that_a_node_knows_is_in_anything_we_wrote(demo_run: Run) ->
         }
     finally:
         journal.close()
-    assert len(known) > len(demo_run.submissions())
+    assert len(known) >= len(demo_run.submissions())
     assert scan(demo_run.folder, known, leave_out=("keys", "lnd", "peers")) == []
 
 
