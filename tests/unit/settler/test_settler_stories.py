@@ -25,6 +25,7 @@ from l402core.events import (
 )
 from l402core.lnd.port import PaymentStatus
 from l402core.signing import SigningKey
+from sqlalchemy.exc import IntegrityError
 
 from tests.support.settler import PEER, Stage, sha
 
@@ -140,6 +141,19 @@ async def test_a_rung_that_our_node_cannot_send_turns_the_fee_into_a_credit(stag
         await stage.seen("a", index, PaymentStatus.FAILED)
     assert [event.peer for event in stage.said(CreditIssued)] == [PEER.public]
     assert (await stage.office.view(sha("a"))).credit_available
+
+
+async def test_a_peer_that_cancels_its_own_rung_while_locking_does_not_farm_credits(stage: Stage) -> None:
+    """LND says that the payee's node itself turned the payment away: the fee is kept."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.IN_FLIGHT)
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.FAILED, "FAILURE_REASON_INCORRECT_PAYMENT_DETAILS")
+    view = await stage.office.view(sha("a"))
+    assert (view.state, view.credit_available) == ("ended", False)
 
 
 async def test_withholding_accepted_does_not_farm_credits(stage: Stage) -> None:
@@ -333,7 +347,7 @@ async def test_the_journal_refuses_to_be_rewritten(stage: Stage) -> None:
     """The database itself, not only the code, refuses updates, deletes and a second end of a transfer."""
     await stage.locked()
     for statement in ("update transfers set amount_msat = 1", "delete from transfers"):
-        with stage.database.engine.begin() as connection, pytest.raises(sa.exc.IntegrityError, match="append-only"):
+        with stage.database.engine.begin() as connection, pytest.raises(IntegrityError, match="append-only"):
             connection.execute(sa.text(statement))
 
 

@@ -53,6 +53,7 @@ class Database:
         self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
         self._outbox = outbox
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
         self._waiting = asyncio.Event()
         if self.engine.dialect.name == "sqlite":
             sa_event.listen(self.engine, "connect", _sqlite_pragmas)
@@ -68,12 +69,27 @@ class Database:
                 return work(transaction), transaction.spoke
 
         try:
-            result, spoke = await asyncio.get_running_loop().run_in_executor(self._thread, contextvars.copy_context().run, run)
+            result, spoke = await asyncio.get_running_loop().run_in_executor(
+                self._thread, contextvars.copy_context().run, run
+            )
         except OperationalError as error:
             raise Unavailable("database", f"the database does not take the change: {error.orig}") from error
         if spoke:
             self._waiting.set()
         return result
+
+    async def read(self, work: Callable[["Transaction"], R]) -> R:
+        """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
+
+        def run() -> R:
+            with self.engine.connect().execution_options(reading=True) as connection:
+                return work(Transaction(connection, self._outbox, ""))
+
+        try:
+            context = contextvars.copy_context()
+            return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
+        except OperationalError as error:
+            raise Unavailable("database", f"the database does not answer: {error.orig}") from error
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -101,6 +117,7 @@ class Database:
     def close(self) -> None:
         """Wait for the transaction in hand, then let go of the file."""
         self._thread.shutdown()
+        self._readers.shutdown()
         self.engine.dispose()
 
 
@@ -152,4 +169,5 @@ def _sqlite_pragmas(connection: Any, _record: object) -> None:
 
 def _begin_immediate(connection: sa.Connection) -> None:
     """Take the write lock at once: a transaction that reads and then writes must not lose a race in between."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

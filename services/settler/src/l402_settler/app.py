@@ -278,7 +278,7 @@ class Settler:
     async def _look_at_open_rungs(self) -> None:
         office = self._office
         grace_ms = office.config.never_sent_s * 1000
-        for line in await office.database.transact(books.open_rungs):
+        for line in await office.database.read(books.open_rungs):
             view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
             if view is not None:
                 await self._record_or_freeze(line.payment_hash, record_sight(office, view))
@@ -316,7 +316,7 @@ class Settler:
             books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 
     async def _guard(self, height: int) -> None:
-        for line in await self._office.database.transact(books.open_rungs):
+        for line in await self._office.database.read(books.open_rungs):
             left = line.expiry_height - height
             if line.expiry_height and left <= self._office.config.guardian_blocks:
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)

@@ -274,7 +274,7 @@ class Desk:
                 raise NotFound("round_unknown", "no such round was opened")
             return round_view(tx, row, self.room(tx, terms_of(row)))
 
-        return await self._office.database.transact(work)
+        return await self._office.database.read(work)
 
     async def read_submission(self, question: ReadSubmission) -> SubmissionView:
         """One submission."""

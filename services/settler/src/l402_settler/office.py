@@ -64,7 +64,7 @@ class Office:
                 raise NotFound("submission_unknown", "no submission of this commitment was opened")
             return submission_view(tx, row)
 
-        return await self.database.transact(read)
+        return await self.database.read(read)
 
     def changed(self, commitment: str) -> None:
         """Wake whoever waits for this submission."""

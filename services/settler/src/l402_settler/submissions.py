@@ -91,12 +91,18 @@ def _first_difference(*rows: tuple[str, object, object]) -> str:
     return next((f"{what} is {got}, expected {expected}" for what, got, expected in rows if got != expected), "")
 
 
-def fault_is_ours(state: Escrow, rungs: tuple[Rung, ...], *, accepted: bool) -> bool:
+PAYEE_REFUSED = "FAILURE_REASON_INCORRECT_PAYMENT_DETAILS"
+"""LND's name for a payment that its last hop, the payee's own node, turned away or cancelled."""
+
+
+def fault_is_ours(state: Escrow, rungs: tuple[Rung, ...], *, accepted: bool, lnd_failure: str = "") -> bool:
     """Whether a fee becomes a credit when an escrow in this state fails. Fault is read at our node.
 
-    No offer, or a rung that failed or was never sent: ours. All in flight but not accepted in time, or locked and never
-    uploaded: the peer's. Uploaded and never decided: ours.
+    No offer, or a rung that failed on the way or was never sent: ours. A rung that the payee's own node turned away, all
+    in flight but not accepted in time, or locked and never uploaded: the peer's. Uploaded and never decided: ours.
     """
+    if lnd_failure == PAYEE_REFUSED:
+        return False
     if state in (Escrow.OPENED, Escrow.UPLOADED):
         return True
     if state is Escrow.LOCKING:

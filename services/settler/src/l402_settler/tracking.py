@@ -74,13 +74,9 @@ def _join(
         return
     _end_rung(office, tx, row, line, paid=after is Rung.SETTLED, routing_msat=view.fee_msat if view else 0)
     if after is Rung.RETURNED and row.state == Escrow.LOCKING:
-        fail_escrow(
-            office,
-            tx,
-            row,
-            Trigger.LOCK_FAILED,
-            f"rung {line.rung} could not be locked: {view.failure if view else sight}",
-        )
+        why = view.failure if view else str(sight)
+        reason = f"rung {line.rung} could not be locked: {why}"
+        fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=why)
     end_escrow_if_over(office, tx, row.commitment)
 
 
@@ -104,10 +100,12 @@ def _end_rung(
     )  # fmt: skip
 
 
-def fail_escrow(office: Office, tx: Transaction, row: sa.Row[Any], trigger: Trigger, reason: str) -> None:
+def fail_escrow(
+    office: Office, tx: Transaction, row: sa.Row[Any], trigger: Trigger, reason: str, *, lnd_failure: str = ""
+) -> None:
     """The escrow will earn nothing. Whose fault it was decides about the fee."""
     states = tuple(Rung(line.state) for line in books.rungs_of(tx, row.commitment))
-    ours = fault_is_ours(Escrow(row.state), states, accepted=row.accepted is not None)
+    ours = fault_is_ours(Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure)
     if not move_escrow(tx, row.commitment, Escrow(row.state), trigger, failure=reason, credit_due=ours):
         return
     id_, at = office.stamp()
