@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from l402_peer_agent.adapters.journal import Journal
-from l402_peer_agent.app import Agent, Keys
+from l402_peer_agent.agent import Agent
+from l402_peer_agent.app import Keys, Parts
 from l402_peer_agent.config import Config
 from l402_peer_agent.fees import Fees
 from l402_peer_agent.outcome import Outcome
+from l402_peer_agent.patience import Patience
 from l402_peer_agent.policy import SpendingCaps
 from l402core.documents import Terms
 from l402core.lnd.grpc import GrpcNode, connect
@@ -89,9 +91,12 @@ class Stage:
         caps = SpendingCaps(round_msat=config.fee_cap_msat, total_msat=config.total_cap_msat)
         fees = Fees(node, gateway, journal, caps=caps, routing_fee_max_msat=1_000, look_s=5, now_ms=now_ms)
         info = await self.theirs.info()
-        agent = Agent(config, KEYS, gateway, node, fees, journal, StubWork(), payout_node=info.pubkey, now_ms=now_ms)
+        parts = Parts(
+            config=config, keys=KEYS, gateway=gateway, node=node, fees=fees, memory=journal, work=StubWork(),
+            patience=Patience(config.poll_s, now_ms), payout_node=info.pubkey, now_ms=now_ms,
+        )  # fmt: skip
         try:
-            await agent.run()
+            await Agent(parts).run()
         finally:
             journal.close()
         return next(count)

@@ -23,9 +23,11 @@ from l402core.signing import SigningKey
 from l402_peer_agent.adapters.gateway import Gateway
 from l402_peer_agent.adapters.journal import Journal
 from l402_peer_agent.adversaries import ALTER
-from l402_peer_agent.app import Agent, Keys, Work
+from l402_peer_agent.agent import Agent
+from l402_peer_agent.app import Keys, Parts, Work
 from l402_peer_agent.config import Config
 from l402_peer_agent.fees import Fees
+from l402_peer_agent.patience import Patience
 from l402_peer_agent.policy import SpendingCaps
 from l402_peer_agent.training import Trainer
 from l402_peer_agent.work import BorrowedWork, OwnWork
@@ -76,19 +78,20 @@ async def play(config: Config) -> None:
                 look_s=config.pay_timeout_s,
                 now_ms=_now_ms,
             )
-            agent = Agent(
-                config,
-                keys,
-                gateway,
-                node,
-                fees,
-                journal,
-                work_of(config, keys.identity.public),
+            parts = Parts(
+                config=config,
+                keys=keys,
+                gateway=gateway,
+                node=node,
+                fees=fees,
+                memory=journal,
+                work=work_of(config, keys.identity.public),
+                patience=Patience(config.poll_s, _now_ms),
                 payout_node=info.pubkey,
                 now_ms=_now_ms,
             )
             log.info("peer.ready", name=config.name, kind=config.kind, peer=keys.identity.public)
-            await run_until_asked(agent.run())
+            await run_until_asked(Agent(parts).run())
         finally:
             journal.close()
             await node.close()

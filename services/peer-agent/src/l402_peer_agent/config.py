@@ -34,7 +34,7 @@ class Config(ServiceConfig, LndConfig):
     total_cap_msat: int = Field(default=100_000_000, ge=0, description="Most that it pays in fees ever, in msat.")
     routing_fee_max_msat: int = Field(default=10_000, ge=0, description="Most that it pays to route one fee, in msat.")
     pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long one look at a fee payment may take.")
-    poll_s: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks when no hint comes.")
+    poll_s: float = Field(default=1.0, gt=0, le=60, description="Pause between two looks when no hint comes.")
     grace_s: float = Field(
         default=20.0, ge=0, le=600, description="How long after its deadline a decision is waited for."
     )

@@ -26,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reward_msat: int = 0
     """What was settled at our own node."""
     verdict: str = ""
-    """accepted, rejected, unscored, missed (a phase), or disputed (a receipt unlike the terms)."""
+    """accepted, rejected, unscored, missed (a phase), unread (nobody answered), disputed (a receipt unlike the terms)."""
     reasons: tuple[str, ...] = ()
 
     def with_(self, **changes: Any) -> Self:
