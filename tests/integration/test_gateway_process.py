@@ -67,8 +67,10 @@ async def test_it_ends_cleanly_with_a_listener_connected(tmp_path: Path) -> None
         async with gateway(tmp_path, nats_url=nats_url, redis_url=redis_url) as process:
             url = await address(tmp_path, process)
             async with httpx.AsyncClient(base_url=url) as http, http.stream("GET", "/v1/rounds/1/events") as stream:
-                await anext(stream.aiter_lines())
+                lines = stream.aiter_lines()
+                await anext(lines)
                 process.send_signal(signal.SIGTERM)
+                assert [line async for line in lines if line] == [], "the stream ends, it is not cut off"
                 async with asyncio.timeout(10):
                     assert await process.wait() == 0
         await bus.stop()
