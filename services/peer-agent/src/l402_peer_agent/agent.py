@@ -66,11 +66,6 @@ class Agent:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
-        self._parts.work.conclude(attempt.round, accepted=outcome.verdict == "accepted")
-        append_line(self._config.data_dir / "rounds.jsonl", outcome)
-        # What was not to be read is looked for again at the next start.
-        newest = self._memory.attempt(attempt.round) or attempt
-        self._memory.save(msgspec.structs.replace(newest, done=outcome.verdict != "unread"))
         log.info("round.finished", round=outcome.round, verdict=outcome.verdict, reward_msat=outcome.reward_msat)
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
@@ -79,12 +74,23 @@ class Agent:
             terms = self._read_terms(attempt.terms)
         except CallerError as refused:
             log.warning("terms.refused", round=attempt.round, code=refused.code, detail=refused.detail)
-            reasons = (f"{refused.code}: {refused.detail}",)
-            kind = self._config.kind
-            return Outcome(round=attempt.round, kind=kind, trace_id=trace_id, verdict="missed", reasons=reasons)
+            reasons, kind = (f"{refused.code}: {refused.detail}",), self._config.kind
+            return self._write_down(
+                Outcome(round=attempt.round, kind=kind, trace_id=trace_id, verdict="missed", reasons=reasons), attempt
+            )
         submission = Submission(self._parts, attempt, terms, trace_id=trace_id)
         await submission.play()
+        self._write_down(submission.outcome, attempt)
+        submission.tidy()
         return submission.outcome
+
+    def _write_down(self, outcome: Outcome, attempt: Attempt) -> Outcome:
+        """The training state, the line, and last that the round is over; what was not to be read is not over."""
+        self._parts.work.conclude(attempt.round, accepted=outcome.verdict == "accepted")
+        append_line(self._config.data_dir / "rounds.jsonl", outcome)
+        newest = self._memory.attempt(attempt.round) or attempt
+        self._memory.save(msgspec.structs.replace(newest, done=outcome.verdict != "unread"))
+        return outcome
 
     def _read_terms(self, signed: Signed) -> Terms:
         """Checked against the keys we were given, or those we saw first."""

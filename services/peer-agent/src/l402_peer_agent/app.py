@@ -149,6 +149,12 @@ class Submission:
             log.warning("submission.failed", round=self._terms.round, code=error.code, detail=error.detail)
             await self._give_up(error)
 
+    def tidy(self) -> None:
+        """Let go of the payload once the round is over and nobody disputes it."""
+        if self.outcome.verdict not in {"disputed", "unread"}:
+            for file in self._files():
+                file.unlink(missing_ok=True)
+
     async def _play(self) -> None:
         packed, sealed = await self._prepare()
         preimage = await self._pay()
@@ -161,20 +167,24 @@ class Submission:
 
     async def _prepare(self) -> tuple[bytes, bytes]:
         """Train, pack and seal; the sealed bytes and their commitment are on disk before anybody hears of them."""
-        terms, folder = self._terms, self._parts.config.data_dir / "payloads"
-        packed_file, sealed_file = folder / f"{terms.round}.packed", folder / f"{terms.round}.sealed"
+        terms, (packed_file, sealed_file) = self._terms, self._files()
         if not self._attempt.commitment:
             packed = await self._made()
             sealed = seal_payload(packed, terms.reading_key, secrets.token_bytes(32))
             if len(sealed) > min(terms.payload_max_bytes, self._parts.config.payload_max_bytes):
                 raise PeerError("payload_size", f"a payload of {len(sealed)} bytes is above the terms' limit")
-            folder.mkdir(parents=True, exist_ok=True)
+            packed_file.parent.mkdir(parents=True, exist_ok=True)
             _write(packed_file, packed)
             _write(sealed_file, sealed)
             self._commit(policy.sha256(sealed))
             log.info("gradient.made", round=terms.round, commitment=self._attempt.commitment, size=len(sealed))
         self.outcome = self.outcome.with_(commitment=self._attempt.commitment)
         return packed_file.read_bytes(), sealed_file.read_bytes()
+
+    def _files(self) -> tuple[Path, Path]:
+        """Where the packed and the sealed payload lie until the round is over."""
+        stem = self._parts.config.data_dir / "payloads" / str(self._terms.round)
+        return stem.with_suffix(".packed"), stem.with_suffix(".sealed")
 
     async def _made(self) -> bytes:
         """The packed payload, from the checkpoint that the terms name."""
