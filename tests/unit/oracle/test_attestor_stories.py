@@ -1,5 +1,6 @@
 """The attestor's histories: a round from offer to reveal, what ends it early, and what never happens."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,14 @@ from l402core.errors import Contradiction, NotFound, Unauthorized
 from l402core.events import (
     CheckpointPublished,
     GradientMeasure,
+    GradientMeasured,
     GradientScored,
+    GradientScreened,
     OfferMade,
     RoundAggregate,
     RoundAssessed,
 )
+from l402core.outbox import Transaction
 from l402core.secret import Secret
 from l402core.signing import open_signed
 from sqlalchemy.exc import IntegrityError
@@ -202,7 +206,7 @@ async def test_a_forged_lock_is_no_lock(stage: Stage) -> None:
     assert known.locked is None
 
 
-@pytest.mark.parametrize(("height", "expiry"), [(136, 160), (125, 1_000)])
+@pytest.mark.parametrize(("height", "expiry"), [(110, 134), (125, 1_000)])
 async def test_nothing_is_revealed_near_an_expiry_or_past_the_last_height(
     stage: Stage, height: int, expiry: int
 ) -> None:
@@ -480,3 +484,41 @@ async def test_the_url_tells_decisions_receipts_and_rounds(stage: Stage) -> None
     assert receipt.json()["signature"] == scored.receipt.signature
     assert (one.json()["state"], one.json()["assessed"]["measured"]) == ("decided", [sha("ann")])
     assert (none.status_code, none.json()["fault"], odd.status_code) == (404, "caller", 422)
+
+
+async def keep(stage: Stage, kind: str, *said: GradientScreened | GradientMeasured) -> None:
+    """Write events down as heard, without anybody acting on them yet."""
+
+    def write(tx: Transaction) -> None:
+        for event in said:
+            books.hear(tx, kind, event, "")
+
+    await stage.database.transact(write)
+
+
+async def test_handlers_that_race_take_each_step_once(stage: Stage) -> None:
+    """Many hands reach the same closed round at once: one assessment, one decision each, one aggregation."""
+    await stage.announce()
+    offers = await bring(stage, "ann", "bob")
+    await keep(stage, "screened", *(stage.screened(name) for name in offers))
+    await asyncio.gather(*(stage.attestor.judging.advance(1) for _ in range(5)))
+    await keep(stage, "measured", *(measured(name, 0.5) for name in offers))
+    await asyncio.gather(*(stage.attestor.judging.advance(1) for _ in range(5)))
+    await stage.publish()
+    assert len(stage.ears.all(RoundAssessed)) == 1
+    assert len(stage.ears.all(GradientMeasure)) == len(stage.ears.all(GradientScored)) == 2
+    assert [request.round for request in stage.ears.all(RoundAggregate)] == [0, 1]
+
+
+async def test_a_frozen_round_reveals_nothing_more(stage: Stage) -> None:
+    """Decided but not told, then contradicted: neither the bus nor the URL gives a preimage."""
+    await stage.announce()
+    await bring(stage, "ann")
+    stage.height.now = None
+    await judged(stage, ann=0.5)
+    with pytest.raises(Contradiction, match="twice"):
+        await stage.hear(round_closed("ann", uploaded=()))
+    stage.height.now = 101
+    await stage.tick()
+    assert stage.ears.all(GradientScored) == []
+    assert (await stage.attestor.delivery.decision(sha("ann"))).sealed_preimages == ()

@@ -34,11 +34,11 @@ class Delivery:
 
     async def decision(self, commitment: str) -> GradientScored:
         """The decision with what may be revealed now. Raises NotFound."""
-        scored, submission = await self._db.transact(
-            lambda tx: (books.read_decision(tx, commitment), books.read_submission(tx, commitment))
-        )
+        scored, submission, frozen = await self._db.transact(lambda tx: _read(tx, commitment))
         if scored is None or submission is None:
             raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
+        if frozen:
+            return scored
         try:
             return self._with_preimages(scored, submission)
         except Unavailable:
@@ -54,6 +54,10 @@ class Delivery:
             except Unavailable as reason:
                 waiting.append((row.commitment, reason.detail))
                 continue
+            if scored.mask and not scored.sealed_preimages:
+                log.warning(
+                    "reveal.refused", commitment=row.commitment, reason="near its expiry, or past the last height"
+                )
             if books.mark_said(tx, row.commitment):
                 tx.say(scored, parent=row.traceparent)
         return waiting
@@ -77,3 +81,10 @@ class Delivery:
             for index in mask_indices(scored.mask, len(offer.amounts_msat))
         )
         return msgspec.structs.replace(scored, sealed_preimages=sealed)
+
+
+def _read(tx: Transaction, commitment: str) -> tuple[GradientScored | None, Submission | None, bool]:
+    """A decision, what is known of its submission, and whether its round is frozen."""
+    scored = books.read_decision(tx, commitment)
+    row = books.read_round(tx, scored.round) if scored else None
+    return scored, books.read_submission(tx, commitment), row is not None and row.state == "frozen"
