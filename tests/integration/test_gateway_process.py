@@ -137,6 +137,10 @@ async def test_the_trace_goes_on_and_no_secret_is_written_down(tmp_path: Path) -
     mine = {span["name"] for span in spans if span["trace_id"] == TRACE}
     assert {"POST submission", "ask fee.mint.v1", "ask submission.open.v1"} <= mine
     assert {span["service"] for span in spans} == {"gateway"}
+    served = [span["attributes"] for span in spans if span["kind"] == "SERVER" and span["trace_id"] == TRACE]
+    route = "/v1/rounds/{round}/submissions/{commitment}"
+    assert {told["http.route"] for told in served} == {route}
+    assert {told["l402.commitment"] for told in served} == {draft.commitment}
     written = "".join(path.read_text() for path in (tmp_path / "traces.jsonl", tmp_path / "gateway.log"))
     assert "challenge.made" in written
     for secret in secrets:

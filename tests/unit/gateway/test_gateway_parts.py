@@ -50,10 +50,11 @@ class Source:
     def __init__(self) -> None:
         self.asked = 0
         self.failure: Exception | None = None
-        self.gate = asyncio.Event()
+        self.gate, self.begun = asyncio.Event(), asyncio.Event()
 
     async def load(self, key: int) -> str:
         self.asked += 1
+        self.begun.set()
         asked, gate = self.asked, self.gate
         await gate.wait()
         if self.failure is not None:
@@ -80,8 +81,7 @@ async def test_what_was_dropped_on_its_way_is_not_kept() -> None:
     source = Source()
     shared: Shared[int, str] = Shared(source.load, ttl_s=1, clock=lambda: 0.0)
     before = asyncio.create_task(shared.get(1))
-    while not source.asked:
-        await asyncio.sleep(0)
+    await source.begun.wait()
     slow, source.gate = source.gate, asyncio.Event()
     shared.drop(1)
     source.gate.set()

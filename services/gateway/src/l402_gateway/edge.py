@@ -6,7 +6,7 @@ import structlog
 from l402core import telemetry
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from l402_gateway import problems, routes
+from l402_gateway import manifest, problems, routes
 from l402_gateway.asgi import App, Body, Message, Receive, Scope, Send, problem_answer, reply
 from l402_gateway.paid import path_of
 
@@ -34,7 +34,8 @@ class Edge:
             for name, value in scope["headers"]
             if name in (b"traceparent", b"tracestate")
         }
-        with telemetry.span(_name(scope, path), parent=parent, kind=SpanKind.SERVER) as span:
+        attributes = _attributes(path)
+        with telemetry.span(_name(scope, path), parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
             await self._guarded(scope, receive, _Told(send, span))
             route = scope.get("route")
             if route is not None and not routes.is_paid(path):
@@ -86,6 +87,14 @@ def _pays(scope: Scope) -> bool:
     if not routes.is_paid(path):
         return False
     return scope["method"] not in ("GET", "HEAD") or path.rsplit("/", 1)[-1] in ("locks", "accepted", "gradient")
+
+
+def _attributes(path: str) -> dict[str, str]:
+    """Route and commitment, and nothing else of a request."""
+    if not routes.is_paid(path):
+        return {}
+    parts = path.split("/")
+    return {"http.route": "/".join([*manifest.BASE.split("/"), *parts[6:]]), "l402.commitment": parts[5][:64]}
 
 
 def _name(scope: Scope, path: str) -> str:
