@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 from l402train import report as reports
-from l402train.report import Report
+from l402train.report import AccountReport, Report
 from l402train.spans import FIVE
 
 from tests.support.runs import a_report, a_submission
@@ -33,6 +34,15 @@ def test_the_schema_refuses_half_a_report() -> None:
     del broken["ledger"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, reports.schema())
+
+
+def test_a_reward_that_is_booked_otherwise_than_earned_is_found() -> None:
+    """A rung that came back and was booked as paid leaves the peer's account uneven."""
+    good = a_report()
+    uneven = AccountReport(debits_msat=6_300_000, credits_msat=3_100_000)
+    books = msgspec.structs.replace(good.ledger, accounts={**good.ledger.accounts, f"peer:{'ab' * 32}": uneven})
+    (fault,) = faults(msgspec.structs.replace(good, ledger=books))
+    assert "earned 3100000 and was booked 6300000" in fault
 
 
 def test_a_good_run_has_no_faults() -> None:

@@ -102,6 +102,9 @@ def faults(report: Report, *, settled_msat: int, services: frozenset[str]) -> li
         found.append(f"the books do not balance: debits {ledger.debits_msat}, credits {ledger.credits_msat} msat")
     if ledger.open_escrows:
         found.append(f"{ledger.open_escrows} escrows are still open")
+    for name, account in ledger.accounts.items():
+        if name.startswith("peer:") and account.debits_msat != account.credits_msat:
+            found.append(f"{name[:21]}… earned {account.credits_msat} and was booked {account.debits_msat} msat")
     decided = sum(submission.reward_msat for submission in submissions)
     if decided != settled_msat:
         found.append(f"the oracle decided {decided} msat and {settled_msat} msat were settled")

@@ -33,7 +33,8 @@ def _silent(_: str) -> None:
 
 def _invitation(network: Network) -> str:
     joiners = network.plan.spare_nodes
-    join = [f"  l402-train peer --url {network.gateway_url} --lnd {network.folder.nodes}:{name}" for name in joiners]
+    nodes = network.folder.nodes
+    join = [f"  l402-train peer --url {network.gateway_url} --lnd {nodes}:{name} --dir {name}" for name in joiners]
     lines = [
         "",
         f"gateway   {network.gateway_url}",

@@ -1,0 +1,49 @@
+"""A stranger joins a network that is already running, with keys and a node of its own, and is paid."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from l402train import books
+
+from tests.support.demos import COMMAND, environment
+
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
+SHORT = {f"L402_SETTLER_{name}_S": seconds for name, seconds in
+         (("COMMIT", "45"), ("LOCK", "5"), ("UPLOAD", "5"), ("JUDGE", "60"))}  # fmt: skip
+
+
+def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> None:
+    """`up` says where, `peer` joins, and the books show the fee and the reward under the stranger's key."""
+    up = [*COMMAND, "up", "--dir", str(tmp_path / "net"), "--join", "1", "--json"]
+    with subprocess.Popen(up, stdout=subprocess.PIPE, text=True, env={**environment(), **SHORT}) as network:
+        try:
+            assert network.stdout is not None
+            told = json.loads(network.stdout.readline())
+            where = ["--url", told["gateway_url"], "--lnd", f"{told['nodes_file']}:{told['join'][0]}"]
+            mine = ["--dir", str(tmp_path / "mine"), "--rounds", "1"]
+            joined = subprocess.run(
+                [*COMMAND, "peer", *where, *mine],
+                capture_output=True, text=True, timeout=240, check=False, env=environment(),
+            )  # fmt: skip
+            status = [*COMMAND, "status", "--dir", str(tmp_path / "net"), "--json"]
+            seen = subprocess.run(status, capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            network.terminate()
+        assert network.wait(60) == 130
+    assert joined.returncode == 0, joined.stderr
+    finished = next(json.loads(line) for line in joined.stderr.splitlines() if "round.finished" in line)
+    assert finished["verdict"] == "accepted"
+    assert seen.returncode == 0
+    assert all(json.loads(seen.stdout)["running"].values())
+    ledger = books.ledger(tmp_path / "net" / "settler" / "books.sqlite3")
+    (stranger,) = [account for name, account in ledger.accounts.items() if name.startswith("peer:")]
+    assert stranger.debits_msat == stranger.credits_msat == finished["reward_msat"] > 0
+    assert ledger.debits_msat == ledger.credits_msat
+    assert stat_mode(tmp_path / "mine" / "peer.json") == 0o600
+
+
+def stat_mode(path: Path) -> int:
+    """A file's permissions."""
+    return path.stat().st_mode & 0o777
