@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from l402_peer_agent.policy import check_receipt
 from l402core.events import GradientScored
@@ -27,6 +27,8 @@ drops = st.lists(st.floats(-0.5, 3.0, allow_nan=False), min_size=3, max_size=3)
 
 @settings(max_examples=15, deadline=None)
 @given(drops, drops)
+@example([0.1] * 3, [2.0] * 3)
+@example([2.0] * 3, [0.1] * 3)
 def test_the_peer_agrees_with_every_receipt(first: list[float], second: list[float]) -> None:
     """Two rounds, so that the reference is also held against the last one's."""
     with tempfile.TemporaryDirectory() as folder:
