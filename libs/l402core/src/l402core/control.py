@@ -39,7 +39,9 @@ async def serving(app: FastAPI, host: str, port: int, *, address_file: Path | No
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=5
+        )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the service's own
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -48,10 +50,17 @@ async def serving(app: FastAPI, host: str, port: int, *, address_file: Path | No
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(0.01)
         if address_file is not None:
-            address_file.write_text(url)  # noqa: ASYNC240 - one short line
+            _write_whole(address_file, url)
         yield url
     finally:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await task
         listener.close()
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Readers see the whole text or none of it."""
+    part = file.with_suffix(".part")
+    part.write_text(text)
+    part.replace(file)

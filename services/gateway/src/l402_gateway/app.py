@@ -40,6 +40,8 @@ from l402_gateway.reads import Shared
 from l402_gateway.routes import Paid
 
 log = structlog.get_logger()
+LATE_FEE_S = 7 * 86_400
+"""A credential outlives its round: presented too late it opens nothing, and its fee becomes a credit."""
 A = TypeVar("A", bound=msgspec.Struct)
 D = TypeVar("D", bound=msgspec.Struct)
 
@@ -157,7 +159,7 @@ class Gateway:
             expires_at_ms=minted.expires_at_ms,
             fee_msat=terms.fee_msat,
             terms=terms.digest(),
-            valid_until_s=terms.judge_by_ms // 1_000,
+            valid_until_s=terms.judge_by_ms // 1_000 + LATE_FEE_S,
         )
 
     # --- verifying ---------------------------------------------------------------------------------------------------
