@@ -17,6 +17,8 @@ from l402_peer_agent.outcome import Outcome
 from l402_peer_agent.patience import Patience
 from l402_peer_agent.policy import SpendingCaps
 from l402core.documents import Terms
+from l402core.errors import Unavailable
+from l402core.events import SubmissionView
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.sealing import UnsealingKey, unseal_payload
@@ -36,8 +38,10 @@ class Killed(BaseException):
 class Mortal:
     """Passes calls on to `inner`; the process dies before or after the effect of call number `dies_at`."""
 
-    def __init__(self, inner: Any, count: "itertools.count[int]", dies_at: int | None, *, after: bool) -> None:
-        self._inner, self._count, self._dies_at, self._after = inner, count, dies_at, after
+    def __init__(
+        self, inner: Any, count: "itertools.count[int]", dies_at: int | None, *, after: bool, named: str = ""
+    ) -> None:
+        self._inner, self._count, self._dies_at, self._after, self._named = inner, count, dies_at, after, named
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
@@ -49,7 +53,7 @@ class Mortal:
             if dies and not self._after:
                 raise Killed
             answer = await method(*args, **kwargs)
-            if dies:
+            if dies or name == self._named:
                 raise Killed
             return answer
 
@@ -81,11 +85,13 @@ class Stage:
         self.theirs: GrpcNode = connect(simulation.endpoint(peer))
         self.coordinator = Coordinator(self.ours)
 
-    async def run(self, *, rounds: int = 1, dies_at: int | None = None, after: bool = False, **knobs: Any) -> int:
-        """Run the agent to its end or its death; how many calls it made."""
+    async def run(
+        self, *, rounds: int = 1, dies_at: int | None = None, after: bool = False, dies_after: str = "", **knobs: Any
+    ) -> None:
+        """Run the agent to its end, or to its death at a call of this number or after one of this name."""
         config = Config(data_dir=self.folder, rounds=rounds, **{"poll_s": 0.05, "grace_s": 1.0, **knobs})
         count = itertools.count()
-        gateway: Any = Mortal(self.coordinator, count, dies_at, after=after)
+        gateway: Any = Mortal(self.coordinator, count, dies_at, after=after, named=dies_after)
         node: Any = Mortal(self.theirs, count, dies_at, after=after)
         journal = Journal(self.folder / "journal.sqlite3")
         caps = SpendingCaps(round_msat=config.fee_cap_msat, total_msat=config.total_cap_msat)
@@ -99,7 +105,6 @@ class Stage:
             await Agent(parts).run()
         finally:
             journal.close()
-        return next(count)
 
     def outcomes(self) -> list[Outcome]:
         """What the peer wrote down."""
@@ -166,7 +171,7 @@ async def test_a_peer_killed_at_any_call_is_paid_once_and_pays_once(tmp_path: Pa
     """Killed at each call it makes, to its node or the coordinator, the next start ends the round as if nothing was."""
     async with await Simulation.start(tmp_path / "lnd") as simulation:
         await simulation.add_node("coordinator")
-        for dies_at in itertools.count():
+        for dies_at in range(1_000):
             folder = tmp_path / str(dies_at)
             folder.mkdir()
             await simulation.add_node(name := f"peer{dies_at}")
@@ -175,13 +180,39 @@ async def test_a_peer_killed_at_any_call_is_paid_once_and_pays_once(tmp_path: Pa
             stage.coordinator.open_round(1)
             try:
                 await stage.run(dies_at=dies_at, after=after)
-                break
             except Killed:
                 await stage.run()
                 await all_went_well(stage)
+            else:
+                assert dies_at > 3 * RUNGS
+                return
             finally:
                 await stage.close()
-        assert dies_at > 3 * RUNGS
+    pytest.fail("the agent never came to an end")
+
+
+class Recovering(Coordinator):
+    """Does not answer the first look after a restart, and takes no upload any more."""
+
+    silent = 0
+
+    async def submission(self, round_: int, commitment: str) -> SubmissionView:
+        self.silent -= 1
+        if self.silent >= 0:
+            raise Unavailable("gateway", "restarting")
+        return await super().submission(round_, commitment)
+
+
+async def test_a_payload_that_may_have_left_is_collected_on(stage: Stage) -> None:
+    """Killed right after the upload and back after its deadline, with nobody answering at first: the reward is taken."""
+    stage.coordinator = Recovering(stage.ours, seconds=1.0)
+    stage.coordinator.open_round(1)
+    with pytest.raises(Killed):
+        await stage.run(dies_after="upload")
+    await asyncio.sleep((stage.coordinator.rounds[1].upload_until_ms - now_ms()) / 1_000)
+    stage.coordinator.silent = 2
+    await stage.run()
+    await all_went_well(stage)
 
 
 async def test_a_rejected_gradient_returns_every_rung(stage: Stage) -> None:
