@@ -134,7 +134,7 @@ class Network:
             environment = peers.environment(peer, self.folder, wiring, self.gateway_url)
             self._keep(Process(peer.name, services.command("peer"), self.folder.log(peer.name), environment))
         if self.cast:
-            self._through(f"{len(self.cast)} peers")
+            self._through("the peers")
 
     def _describe(self, wiring: Wiring) -> None:
         self.folder.write_description(
