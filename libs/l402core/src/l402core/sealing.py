@@ -8,7 +8,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.secret import SecretBox
 
-from l402core.errors import PeerError
+from l402core.errors import Malformed, PeerError
 
 KEY_BOX_BYTES = 80
 """32 bytes of content key + 48 bytes of sealed-box overhead."""
@@ -35,8 +35,11 @@ class UnsealingKey:
 
 
 def seal(data: bytes, public: str) -> bytes:
-    """A sealed box for the holder of `public` (hex, X25519)."""
-    return SealedBox(PublicKey(bytes.fromhex(public))).encrypt(data)
+    """A sealed box for the holder of `public` (hex, X25519). Raises Malformed for what nothing can be sealed to."""
+    try:
+        return SealedBox(PublicKey(bytes.fromhex(public))).encrypt(data)
+    except (CryptoError, ValueError) as error:  # CryptoError: a point of low order, whose secret everybody knows
+        raise Malformed("sealing_key", "not an X25519 public key that anything can be sealed to") from error
 
 
 def seal_payload(data: bytes, public: str, content_key: bytes) -> bytes:

@@ -186,6 +186,12 @@ def mark_said(tx: Transaction, commitment: str) -> bool:
     return tx.execute(sa.update(decisions).where(where).values(said=True)) == 1
 
 
+def tell_again(tx: Transaction, *, newest: int) -> None:
+    """The decisions of the newest rounds count as not yet told."""
+    last = tx.scalar(sa.select(sa.func.max(decisions.c.round))) or 0
+    tx.execute(sa.update(decisions).where(decisions.c.round > last - newest).values(said=False))
+
+
 def read_terms(signed: Signed) -> Terms:
     """The document inside terms that were checked when they were kept."""
     return msgspec.json.decode(signed.body, type=Terms)

@@ -3,7 +3,7 @@
 import msgspec
 import structlog
 from l402core.documents import mask_indices
-from l402core.errors import NotFound, Unavailable
+from l402core.errors import Malformed, NotFound, Unavailable
 from l402core.events import GradientScored
 from l402core.outbox import Transaction
 from l402core.sealing import seal
@@ -76,10 +76,14 @@ class Delivery:
             )
             return scored
         key, core = self._parts.preimage_key(offer.key_id), msgspec.structs.replace(offer, reward_hashes=())
-        sealed = tuple(
-            seal(preimage(key, core, index), offer.seal_to).hex()
-            for index in mask_indices(scored.mask, len(offer.amounts_msat))
-        )
+        try:
+            sealed = tuple(
+                seal(preimage(key, core, index), offer.seal_to).hex()
+                for index in mask_indices(scored.mask, len(offer.amounts_msat))
+            )
+        except Malformed as error:  # the peer's own key, and its own loss: the decisions of others go on
+            log.warning("reveal.unsealable", commitment=scored.commitment, detail=error.detail)
+            return scored
         return msgspec.structs.replace(scored, sealed_preimages=sealed)
 
 

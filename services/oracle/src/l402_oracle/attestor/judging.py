@@ -32,6 +32,9 @@ from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
 log = structlog.get_logger()
 
+TOLD_AGAIN = 3
+"""Rounds whose decisions a restart tells again: a settler that lost one would void what the peer was promised."""
+
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """A closed round with everything heard of it."""
@@ -76,6 +79,7 @@ class Judging:
         """Say again what the bus may have lost. Whoever hears it twice does nothing twice."""
 
         def say_again(tx: Transaction) -> None:
+            books.tell_again(tx, newest=TOLD_AGAIN)
             for number, state in books.rounds_in(tx, books.OPEN_STATES):
                 row = books.read_round(tx, number)
                 if row and state == "announced" and row.announced and row.terms is None:
