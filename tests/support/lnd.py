@@ -66,7 +66,7 @@ class Lnd:
 
 def tools_bin() -> Path:
     """Where `make tools` puts its programs."""
-    return Path(os.environ.get("L402_TOOLS_DIR", ROOT / ".tools")) / "bin"
+    return Path(os.environ.get("L402_TOOLS_DIR") or ROOT / ".tools") / "bin"
 
 
 def lightning_is_built() -> bool:
