@@ -43,7 +43,8 @@ from l402core.signing import Signed, open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
-from l402_settler.desk import Desk, move_escrow, say_escrow_lock, say_offer_make
+from l402_settler.desk import Desk
+from l402_settler.escrows import move_escrow, say_escrow_lock, say_offer_make
 from l402_settler.office import Office
 from l402_settler.rounds import COMMIT, DONE, JUDGE, UPLOAD, commits_are_over, make_terms, missed, uploads_are_over
 from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_never_sent, record_sight

@@ -8,19 +8,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 import structlog
-from l402core import telemetry
-from l402core.documents import Accepted, Locked, Offer, Statement, Terms, UploadReceipt
-from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooEarly, TooLate, Unauthorized, Unavailable
-from l402core.escrow import Escrow, Rung, Trigger, move
+from l402core.documents import Accepted, Offer, Statement, UploadReceipt
+from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooEarly, TooLate, Unauthorized
+from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
     ClaimCredit,
-    CreditIssued,
-    CreditSpent,
     CreditView,
-    EscrowLock,
-    EscrowLocked,
     GradientUploaded,
-    OfferMake,
     ReadRound,
     ReadSubmission,
     RegisterAccepted,
@@ -28,7 +22,6 @@ from l402core.events import (
     RegisterUpload,
     RoundView,
     SubmissionOpen,
-    SubmissionOpened,
     SubmissionView,
 )
 from l402core.outbox import Transaction
@@ -36,9 +29,11 @@ from l402core.signing import Signed, open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
+from l402_settler.admission import admit, room_of
+from l402_settler.escrows import move_escrow, say_escrow_lock, try_lock
 from l402_settler.office import Office
 from l402_settler.rounds import COMMIT, UPLOAD
-from l402_settler.submissions import Room, check_ladder, may_open
+from l402_settler.submissions import check_ladder
 from l402_settler.views import round_view, submission_view, terms_of
 
 log = structlog.get_logger()
@@ -58,7 +53,7 @@ class Desk:
             known = books.submission(tx, question.commitment)
             if known is not None:
                 return _same_request(known.request_hash, known.token_id, question)
-            return self._open_new(tx, question)
+            return admit(office, tx, question)
 
         refusal = await office.database.transact(work)
         if refusal is not None:
@@ -68,97 +63,6 @@ class Desk:
             await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
             view = await office.view(question.commitment)
         return view
-
-    def _open_new(self, tx: Transaction, question: SubmissionOpen) -> L402Error | None:
-        spent = books.token(tx, question.token_id)
-        if spent is not None:
-            return Conflict("token_spent", f"this credential was already used ({spent.outcome})")
-        round_ = books.round_row(tx, question.round)
-        statement = open_signed(question.statement, Statement.tag, Statement, signer=question.peer)
-        if (statement.commitment, statement.peer, statement.token_id, statement.round) != (
-            question.commitment, question.peer, question.token_id, question.round,
-        ):  # fmt: skip
-            return Malformed(
-                "statement", "the statement names another commitment, peer, token or round than the request"
-            )
-        if round_ is None:
-            refusal: L402Error | None = NotFound("round_unknown", f"round {question.round} was never opened")
-        else:
-            peers = frozenset(
-                row.peer for row in books.submissions_of(tx, question.round) if row.state != Escrow.FAILED
-            )
-            refusal = may_open(
-                statement, terms_of(round_), phase=round_.phase, room=self.room(tx, terms_of(round_)), open_peers=peers,
-                now_ms=self._office.now_ms(),
-            )  # fmt: skip
-        if round_ is None or refusal is not None:
-            assert refusal is not None
-            return self._keep_fee_as_credit(tx, question, refusal)
-        return self._admit(tx, question, statement, terms_of(round_))
-
-    def _admit(self, tx: Transaction, question: SubmissionOpen, statement: Statement, terms: Terms) -> L402Error | None:
-        office, now_ms = self._office, self._office.now_ms()
-        fee_msat = terms.fee_msat
-        if question.credit:
-            known = books.credit(tx, question.payment_hash)
-            if known is None or known.peer != question.peer:
-                return Unauthorized("credit_foreign", "this credit was issued to another peer, or never")
-            if not books.spend_credit(tx, question.payment_hash, question.token_id, question.commitment):
-                return Conflict("token_spent", "this credit was already used")
-            fee_msat = known.amount_msat
-            books.post(
-                tx, ledger.credit_spent(question.token_id, question.peer, question.commitment, fee_msat), now_ms=now_ms
-            )
-            id_, at = office.stamp()
-            tx.say(
-                CreditSpent(
-                    id=id_, occurred_at_ms=at, payment_hash=question.payment_hash, peer=question.peer,
-                    commitment=question.commitment,
-                )
-            )  # fmt: skip
-        else:
-            books.post(tx, ledger.fee_earned(question.token_id, question.commitment, fee_msat), now_ms=now_ms)
-        books.spend_token(
-            tx, token_id=question.token_id, payment_hash=question.payment_hash, commitment=question.commitment,
-            peer=question.peer, outcome="opened a submission",
-        )  # fmt: skip
-        seq = books.next_seq(tx, question.round)
-        books.add_submission(
-            tx, commitment=question.commitment, round=question.round, seq=seq, peer=question.peer, state=Escrow.OPENED,
-            token_id=question.token_id, payment_hash=question.payment_hash, fee_msat=fee_msat,
-            reserved_msat=terms.ladder_msat(), request_hash=question.request_hash,
-            statement=books.to_json(question.statement), traceparent=telemetry.traceparent(), opened_at_ms=now_ms,
-        )  # fmt: skip
-        id_, at = office.stamp()
-        tx.say(
-            SubmissionOpened(
-                id=id_, occurred_at_ms=at, round=question.round, commitment=question.commitment, peer=question.peer,
-                seq=seq, fee_msat=fee_msat,
-            )
-        )  # fmt: skip
-        round_ = books.round_row(tx, question.round)
-        assert round_ is not None
-        say_offer_make(office, tx, question.round, question.commitment, statement, seq, round_.terms)
-        log.info("submission.opened", commitment=question.commitment, round=question.round, seq=seq)
-        return None
-
-    def _keep_fee_as_credit(self, tx: Transaction, question: SubmissionOpen, refusal: L402Error) -> L402Error:
-        """A paid submission that cannot be served keeps its fee: an unspent credit, or a new one."""
-        if question.credit:
-            return refusal
-        fee, round_ = books.fee(tx, question.payment_hash), books.round_row(tx, question.round)
-        if fee is None and round_ is None:
-            return Unavailable("fee_not_seen", "the fee has not been seen at our node yet; send the same request again")
-        fee_msat = fee.amount_msat if fee is not None else terms_of(round_).fee_msat if round_ is not None else 0
-        books.spend_token(
-            tx, token_id=question.token_id, payment_hash=question.payment_hash, commitment=question.commitment,
-            peer=question.peer, outcome=f"refused: {refusal.code}",
-        )  # fmt: skip
-        issue_credit(
-            self._office, tx, payment_hash=question.payment_hash, token_id=question.token_id, peer=question.peer,
-            commitment=question.commitment, fee_msat=fee_msat, reason=refusal.detail, was_earned=False,
-        )  # fmt: skip
-        return type(refusal)(refusal.code, f"{refusal.detail}; the fee of {fee_msat} msat is kept for you as a credit")
 
     async def register_locks(self, question: RegisterLocks) -> SubmissionView:
         """Check the peer's invoices, record the intent to lock each, ask the invoicer to pay."""
@@ -272,7 +176,7 @@ class Desk:
             row = books.round_row(tx, question.round) if question.round else books.current_round(tx)
             if row is None:
                 raise NotFound("round_unknown", "no such round was opened")
-            return round_view(tx, row, self.room(tx, terms_of(row)))
+            return round_view(tx, row, room_of(self._office, tx, terms_of(row)))
 
         return await self._office.database.read(work)
 
@@ -297,109 +201,6 @@ class Desk:
             )
 
         return await self._office.database.transact(work)
-
-    def room(self, tx: Transaction, terms: Terms) -> Room:
-        """What is left to sell now: the terms' limits less what is reserved."""
-        office, sight = self._office, self._office.sight
-        held = [row for row in books.unended(tx) if row.round == terms.round]
-        reserved = sum(row.reserved_msat for row in books.submissions_of(tx, terms.round) if row.state != Escrow.ENDED)
-        waiting = sum(row.state in (Escrow.OPENED, Escrow.OFFERED, Escrow.LOCKING) for row in held)
-        taken = sum(row.state != Escrow.FAILED for row in books.submissions_of(tx, terms.round))
-        return Room(
-            places=terms.places - taken,
-            budget_msat=terms.budget_msat - reserved,
-            day_msat=office.config.day_cap_msat - books.locked_since(tx, office.now_ms() - books.DAY_MS),
-            liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat(),
-            slots=sight.slots - waiting * len(terms.rungs),
-            node_trouble=sight.trouble,
-        )
-
-
-def say_offer_make(
-    office: Office, tx: Transaction, round_: int, commitment: str, statement: Statement, seq: int, terms: str
-) -> None:
-    """Ask the oracle for its offer."""
-    id_, at = office.stamp()
-    tx.say(
-        OfferMake(
-            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, peer=statement.peer,
-            seal_to=statement.seal_to, seq=seq, terms=msgspec.json.decode(terms, type=Signed), attempt=1,
-        )
-    )  # fmt: skip
-
-
-def say_escrow_lock(
-    office: Office, tx: Transaction, round_: int, commitment: str, offer: Signed, bolt11s: tuple[str, ...], payee: str,
-    terms: Terms,
-) -> None:  # fmt: skip
-    """Ask the invoicer to pay the ladder."""
-    id_, at = office.stamp()
-    tx.say(
-        EscrowLock(
-            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, offer=offer, bolt11s=bolt11s, payee=payee,
-            not_after_ms=terms.lock_by_ms, fee_limit_msat=office.config.fee_limit_msat,
-            cltv_limit=terms.cltv_max + office.config.cltv_route_slack,
-        )
-    )  # fmt: skip
-
-
-def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
-    """Sign `Locked` once the peer says accepted and every rung is in flight at our node."""
-    row = books.submission(tx, commitment)
-    assert row is not None
-    lines = books.rungs_of(tx, commitment)
-    if row.state != Escrow.LOCKING or row.accepted is None or any(line.state != Rung.IN_FLIGHT for line in lines):
-        return
-    claim = msgspec.json.decode(msgspec.json.decode(row.accepted, type=Signed).body, type=Accepted)
-    heights = [*claim.expiry_heights, *(line.expiry_height for line in lines if line.expiry_height)]
-    locked = office.key.sign(
-        Locked.tag,
-        Locked(
-            commitment=commitment, round=row.round, peer=row.peer,
-            payment_hashes=tuple(line.payment_hash for line in lines), expiry_height=min(heights),
-            locked_at_ms=office.now_ms(),
-        ),
-    )  # fmt: skip
-    move_escrow(tx, commitment, Escrow.LOCKING, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
-    id_, at = office.stamp()
-    tx.say(
-        EscrowLocked(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, locked=locked),
-        parent=row.traceparent,
-    )
-    log.info("escrow.locked", commitment=commitment)
-    office.changed(commitment)
-
-
-def issue_credit(
-    office: Office, tx: Transaction, *, payment_hash: str, token_id: str, peer: str, commitment: str, fee_msat: int,
-    reason: str, was_earned: bool,
-) -> None:  # fmt: skip
-    """Turn a fee that could not be served into a credit, once per token."""
-    line = ledger.fee_credited(token_id, peer, commitment, fee_msat, was_earned=was_earned)
-    if not books.post(tx, line, now_ms=office.now_ms()):
-        return
-    if books.credit(tx, payment_hash) is None:
-        books.add_credit(tx, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat, reason=reason)
-    else:
-        books.reopen_credit(tx, payment_hash, reason)
-    id_, at = office.stamp()
-    revision = int(token_id[-8:], 16)  # a credit may be issued again for the same hash: another occurrence
-    tx.say(
-        CreditIssued(
-            id=id_, occurred_at_ms=at, revision=revision, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat,
-            reason=reason,
-        )
-    )  # fmt: skip
-    log.info("credit.issued", commitment=commitment, amount_msat=fee_msat, reason=reason)
-
-
-def move_escrow(tx: Transaction, commitment: str, state: Escrow, trigger: Trigger, **values: object) -> bool:
-    """Follow the escrow's table; False where the trigger is to be ignored. Raises Contradiction."""
-    target = move(state, trigger)
-    if target is None:
-        return False
-    books.move_submission(tx, commitment, state, target, **values)
-    return True
 
 
 def _own(row: sa.Row[Any] | None, peer: str) -> sa.Row[Any]:

@@ -77,7 +77,7 @@ def make_terms(
 
 
 def commits_are_over(terms: Terms, *, peers: frozenset[str], now_ms: int) -> bool:
-    """The deadline has come, or everybody whom the terms expect has opened, or no place is left."""
+    """The deadline has come, or everybody whom the terms expect has opened."""
     everybody = bool(terms.expected_peers) and frozenset(terms.expected_peers) <= peers
     return now_ms >= terms.commit_until_ms or everybody
 
@@ -89,6 +89,14 @@ def uploads_are_over(terms: Terms, *, states: tuple[Escrow, ...], now_ms: int) -
     """
     through = {Escrow.UPLOADED, Escrow.SCORED, Escrow.FAILED, Escrow.ENDED}
     return now_ms >= terms.upload_until_ms or (bool(states) and all(state in through for state in states))
+
+
+def locks_until_ms(terms: Terms) -> int:
+    """Invoices come before this: the last fifth of the time to lock is for paying them.
+
+    Later ones could not be sent any more, and "never sent" would look like our fault.
+    """
+    return terms.lock_by_ms - (terms.lock_by_ms - terms.commit_until_ms) // 5
 
 
 def missed(terms: Terms, state: Escrow, *, phase: str, now_ms: int) -> str:

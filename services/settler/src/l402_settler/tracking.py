@@ -19,7 +19,7 @@ from l402core.outbox import Transaction
 
 from l402_settler import ledger
 from l402_settler.adapters import books
-from l402_settler.desk import issue_credit, move_escrow, try_lock
+from l402_settler.escrows import issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
 from l402_settler.submissions import fault_is_ours
 

@@ -1,0 +1,105 @@
+"""Steps of one escrow, inside the transaction at hand: its row moves, the books follow, and the event is said.
+
+It asks nobody and waits for nothing: what LND or the oracle think arrives as an argument.
+"""
+
+import msgspec
+import structlog
+from l402core.documents import Accepted, Locked, Statement, Terms
+from l402core.escrow import Escrow, Rung, Trigger, move
+from l402core.events import CreditIssued, EscrowLock, EscrowLocked, OfferMake
+from l402core.outbox import Transaction
+from l402core.signing import Signed
+
+from l402_settler import ledger
+from l402_settler.adapters import books
+from l402_settler.office import Office
+
+log = structlog.get_logger()
+
+
+def say_offer_make(
+    office: Office, tx: Transaction, round_: int, commitment: str, statement: Statement, seq: int, terms: str
+) -> None:
+    """Ask the oracle for its offer."""
+    id_, at = office.stamp()
+    tx.say(
+        OfferMake(
+            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, peer=statement.peer,
+            seal_to=statement.seal_to, seq=seq, terms=msgspec.json.decode(terms, type=Signed), attempt=1,
+        )
+    )  # fmt: skip
+
+
+def say_escrow_lock(
+    office: Office, tx: Transaction, round_: int, commitment: str, offer: Signed, bolt11s: tuple[str, ...], payee: str,
+    terms: Terms,
+) -> None:  # fmt: skip
+    """Ask the invoicer to pay the ladder."""
+    id_, at = office.stamp()
+    tx.say(
+        EscrowLock(
+            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, offer=offer, bolt11s=bolt11s, payee=payee,
+            not_after_ms=terms.lock_by_ms, fee_limit_msat=office.config.fee_limit_msat,
+            cltv_limit=terms.cltv_max + office.config.cltv_route_slack,
+        )
+    )  # fmt: skip
+
+
+def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
+    """Sign `Locked` once the peer says accepted and every rung is in flight at our node."""
+    row = books.submission(tx, commitment)
+    assert row is not None
+    lines = books.rungs_of(tx, commitment)
+    if row.state != Escrow.LOCKING or row.accepted is None or any(line.state != Rung.IN_FLIGHT for line in lines):
+        return
+    claim = msgspec.json.decode(msgspec.json.decode(row.accepted, type=Signed).body, type=Accepted)
+    heights = [*claim.expiry_heights, *(line.expiry_height for line in lines if line.expiry_height)]
+    locked = office.key.sign(
+        Locked.tag,
+        Locked(
+            commitment=commitment, round=row.round, peer=row.peer,
+            payment_hashes=tuple(line.payment_hash for line in lines), expiry_height=min(heights),
+            locked_at_ms=office.now_ms(),
+        ),
+    )  # fmt: skip
+    move_escrow(tx, commitment, Escrow.LOCKING, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
+    id_, at = office.stamp()
+    tx.say(
+        EscrowLocked(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, locked=locked),
+        parent=row.traceparent,
+    )
+    log.info("escrow.locked", commitment=commitment)
+    office.changed(commitment)
+
+
+def issue_credit(
+    office: Office, tx: Transaction, *, payment_hash: str, token_id: str, peer: str, commitment: str, fee_msat: int,
+    reason: str, was_earned: bool,
+) -> None:  # fmt: skip
+    """Turn a fee that could not be served into a credit, once per token."""
+    line = ledger.fee_credited(token_id, peer, commitment, fee_msat, was_earned=was_earned)
+    if not books.post(tx, line, now_ms=office.now_ms()):
+        return
+    if books.credit(tx, payment_hash) is None:
+        books.add_credit(tx, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat, reason=reason)
+    else:
+        books.reopen_credit(tx, payment_hash, reason)
+    id_, at = office.stamp()
+    revision = int(token_id[-8:], 16)  # a credit may be issued again for the same hash: another occurrence
+    tx.say(
+        CreditIssued(
+            id=id_, occurred_at_ms=at, revision=revision, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat,
+            reason=reason,
+        )
+    )  # fmt: skip
+    log.info("credit.issued", commitment=commitment, amount_msat=fee_msat, reason=reason)
+
+
+def move_escrow(tx: Transaction, commitment: str, state: Escrow, trigger: Trigger, **values: object) -> bool:
+    """Follow the escrow's table; False where the trigger is to be ignored. Raises Contradiction."""
+    target = move(state, trigger)
+    if target is None:
+        return False
+    books.move_submission(tx, commitment, state, target, **values)
+    return True
