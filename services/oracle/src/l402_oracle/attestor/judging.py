@@ -23,8 +23,9 @@ from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.decisions import Round
+from l402_oracle.attestor.case import Case, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
-from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of, root_trouble
+from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.copies import Work, find_copies
 from l402_oracle.derive import drawn_shards, seed_commitment
@@ -34,17 +35,6 @@ log = structlog.get_logger()
 
 TOLD_AGAIN = 3
 """Rounds whose decisions a restart tells again: a settler that lost one would void what the peer was promised."""
-
-
-class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed round with everything heard of it."""
-
-    row: Round
-    terms: Terms
-    root: RoundRoot
-    offered: tuple[str, ...]
-    uploaded: tuple[Submission, ...]
-    """In the root's order."""
 
 
 class Judging:
@@ -108,9 +98,9 @@ class Judging:
     # --- assess -----------------------------------------------------------------------------------------------------
 
     async def _assess(self, case: Case) -> bool:
-        if trouble := self._trouble(case):
+        if trouble := trouble_of(case, now_ms=self._parts.now_ms()):
             await self.freeze(case.row.number, trouble)
-        if not self._may_assess(case):
+        if not may_assess(case, now_ms=self._parts.now_ms()):
             return False
         assessed = await self._assessment(case)
 
@@ -127,26 +117,6 @@ class Judging:
                 "round.assessed", round=assessed.round, measured=len(assessed.measured), rejected=len(assessed.rejected)
             )
         return True
-
-    def _trouble(self, case: Case) -> str:
-        row = case.row
-        if row.commits is not None and row.closed is not None and row.commits.body != row.closed.root.body:
-            return "the root at closing is not the one under which uploads began"
-        if trouble := root_trouble(case.root, case.offered):
-            return trouble
-        if len(case.offered) < len(case.root.commitments) and self._parts.now_ms() >= case.terms.judge_by_ms:
-            return "the root names commitments for which no offer was ever asked"
-        return ""
-
-    def _may_assess(self, case: Case) -> bool:
-        """All is there; or half of the judging time is over and something is; or all of it is over."""
-        now_ms, closing = self._parts.now_ms(), case.row.closed
-        assert closing is not None
-        if len(case.offered) < len(case.root.commitments):
-            return False
-        ready = sum(s.is_ready for s in case.uploaded)
-        half_ms = (case.row.closed_at_ms + case.terms.judge_by_ms) // 2
-        return ready == len(closing.uploaded) or now_ms >= case.terms.judge_by_ms or (ready > 0 and now_ms >= half_ms)
 
     async def _assessment(self, case: Case) -> RoundAssessed:
         number, root = case.row.number, case.root.root()
@@ -268,7 +238,7 @@ class Judging:
         events: list[GradientScored] = []
         previous = ""
         for submission, verdict in verdicts:
-            receipt = _receipt(case, assessed, submission, verdict, reference, previous)
+            receipt = receipt_of(case, assessed, submission, verdict, reference, previous)
             signed: Signed = self._parts.keys.signing.sign(Receipt.tag, receipt)
             previous = signed.digest()
             events.append(
@@ -280,25 +250,6 @@ class Judging:
                 )
             )  # fmt: skip
         return events
-
-
-def _receipt(
-    case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str
-) -> Receipt:
-    screened, measured, uploaded = submission.screened, submission.measured, submission.uploaded
-    counted = measured if verdict.verdict != "unscored" and submission.commitment in assessed.measured else None
-    assert case.row.announced is not None
-    return Receipt(
-        commitment=submission.commitment, round=case.row.number, peer=submission.offer.peer, verdict=verdict.verdict,
-        reasons=verdict.reasons, checks=verdict.checks, checkpoint=case.terms.checkpoint.sha256,
-        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=screened.content_key if screened else "",
-        terms=case.terms.digest(), seed=assessed.seed, root=assessed.root, shards=assessed.shards,
-        eval_tokens=counted.tokens if counted else 0, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
-        drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
-        quality_ppm=verdict.quality_ppm, units=verdict.units, mask=verdict.mask,
-        reward_msat=verdict.units * case.terms.unit_msat, model_id=case.row.announced.model_id,
-        hardware=counted.hardware if counted else "", losses=counted.losses if counted else None, previous=previous,
-    )  # fmt: skip
 
 
 def _load(tx: Transaction, number: int) -> Case | None:

@@ -1,0 +1,65 @@
+"""A closed round as one value, what can be decided from it alone, and what is certified about it.
+
+Pure: the time is an argument. It asks no database, holds no key and says nothing.
+"""
+
+import msgspec
+from l402core.documents import Receipt, RoundRoot, Terms
+from l402core.events import RoundAssessed
+
+from l402_oracle.adapters.decisions import Round
+from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A closed round with everything heard of it."""
+
+    row: Round
+    terms: Terms
+    root: RoundRoot
+    offered: tuple[str, ...]
+    uploaded: tuple[Submission, ...]
+    """In the root's order."""
+
+
+def trouble_of(case: Case, *, now_ms: int) -> str:
+    """Why the settler's closing of this round cannot be true; '' where it can. Such a round is frozen."""
+    row = case.row
+    if row.commits is not None and row.closed is not None and row.commits.body != row.closed.root.body:
+        return "the root at closing is not the one under which uploads began"
+    if trouble := root_trouble(case.root, case.offered):
+        return trouble
+    if len(case.offered) < len(case.root.commitments) and now_ms >= case.terms.judge_by_ms:
+        return "the root names commitments for which no offer was ever asked"
+    return ""
+
+
+def may_assess(case: Case, *, now_ms: int) -> bool:
+    """All is there; or half of the judging time is over and something is; or all of it is over."""
+    closing = case.row.closed
+    assert closing is not None
+    if len(case.offered) < len(case.root.commitments):
+        return False
+    ready = sum(s.is_ready for s in case.uploaded)
+    half_ms = (case.row.closed_at_ms + case.terms.judge_by_ms) // 2
+    return ready == len(closing.uploaded) or now_ms >= case.terms.judge_by_ms or (ready > 0 and now_ms >= half_ms)
+
+
+def receipt_of(
+    case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str
+) -> Receipt:
+    """What is signed about one submission. `reference` in nano-nats; `previous`: the digest of the receipt before it."""
+    screened, measured, uploaded = submission.screened, submission.measured, submission.uploaded
+    counted = measured if verdict.verdict != "unscored" and submission.commitment in assessed.measured else None
+    assert case.row.announced is not None
+    return Receipt(
+        commitment=submission.commitment, round=case.row.number, peer=submission.offer.peer, verdict=verdict.verdict,
+        reasons=verdict.reasons, checks=verdict.checks, checkpoint=case.terms.checkpoint.sha256,
+        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=screened.content_key if screened else "",
+        terms=case.terms.digest(), seed=assessed.seed, root=assessed.root, shards=assessed.shards,
+        eval_tokens=counted.tokens if counted else 0, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
+        drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
+        quality_ppm=verdict.quality_ppm, units=verdict.units, mask=verdict.mask,
+        reward_msat=verdict.units * case.terms.unit_msat, model_id=case.row.announced.model_id,
+        hardware=counted.hardware if counted else "", losses=counted.losses if counted else None, previous=previous,
+    )  # fmt: skip
