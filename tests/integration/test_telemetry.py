@@ -1,0 +1,91 @@
+"""Where spans go: to a collector where one is named, else to a file; and what they never carry."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from l402core import telemetry
+
+provider = telemetry.setup("tester", trace_file=Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+with telemetry.span("outer"):
+    parent = telemetry.traceparent()
+try:
+    with telemetry.span("inner", parent=parent, attributes={"commitment": "c"}):
+        raise ValueError("a preimage that an error's text might carry")
+except ValueError:
+    pass
+provider.shutdown()
+"""
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes OTLP over HTTP, as a real collector does."""
+
+    received: list[tuple[str, bytes]] = []  # noqa: RUF012 - one list per test process, emptied by the fixture
+
+    def do_POST(self) -> None:
+        """Keep what comes."""
+        self.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def collector() -> Iterator[str]:
+    """A collector's URL."""
+    Collector.received.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_without_a_collector_spans_go_to_the_file(tmp_path: Path) -> None:
+    """One JSON object a line; the child names its parent, also across a process's border."""
+    run(tmp_path / "spans.jsonl")
+    outer, inner = (json.loads(line) for line in (tmp_path / "spans.jsonl").read_text().splitlines())
+    assert (outer["name"], inner["name"], inner["service"]) == ("outer", "inner", "tester")
+    assert (inner["trace_id"], inner["parent_id"]) == (outer["trace_id"], outer["span_id"])
+    assert inner["attributes"] == {"commitment": "c"}
+    assert inner["status"] == "ERROR"
+
+
+def test_with_a_collector_spans_go_there_and_not_to_the_file(tmp_path: Path, collector: str) -> None:
+    """OTEL_EXPORTER_OTLP_ENDPOINT, as everywhere."""
+    run(tmp_path / "spans.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector)
+    paths, bodies = zip(*Collector.received, strict=True)
+    assert set(paths) == {"/v1/traces"}
+    assert b"inner" in b"".join(bodies)
+    assert b"tester" in b"".join(bodies)
+    assert not (tmp_path / "spans.jsonl").exists()
+
+
+def test_the_text_of_an_error_never_reaches_a_span(tmp_path: Path, collector: str) -> None:
+    """An error's class tells enough; its text might carry what must stay secret."""
+    run(tmp_path / "spans.jsonl")
+    assert "preimage" not in (tmp_path / "spans.jsonl").read_text()
+    run(tmp_path / "other.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector)
+    assert b"preimage" not in b"".join(body for _, body in Collector.received)
+
+
+def run(trace_file: Path, **environment: str) -> None:
+    """A process that makes two spans and ends."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(trace_file)], env={**clean, **environment}, check=True, timeout=60
+    )
