@@ -13,13 +13,14 @@ from l402core.errors import Conflict, L402Error, Malformed, NotFound, Unauthoriz
 from l402core.escrow import Escrow
 from l402core.events import CreditSpent, SubmissionOpen, SubmissionOpened
 from l402core.outbox import Transaction
+from l402core.sealing import seal
 from l402core.signing import open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.escrows import issue_credit, say_offer_make
 from l402_settler.office import Office
-from l402_settler.submissions import Room, may_open
+from l402_settler.submissions import Room, check_statement, holds_place, may_open
 from l402_settler.views import terms_of
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Error | None:
     """Open the submission, or say why not. A refusal after the fee was paid leaves the peer a credit.
 
-    Raises Unauthorized where the statement is not signed by the peer.
+    Raises Unauthorized where the statement is not signed by the peer, Malformed where nobody could be paid by it.
     """
     spent = books.token(tx, question.token_id)
     if spent is not None:
@@ -38,15 +39,21 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
         question.commitment, question.peer, question.token_id, question.round,
     ):  # fmt: skip
         return Malformed("statement", "the statement names another commitment, peer, token or round than the request")
+    check_statement(statement)
+    seal(b"", statement.seal_to)  # raises for a key of low order, to which the attestor could reveal nothing
     round_ = books.round_row(tx, question.round)
     if round_ is None:
         unknown = NotFound("round_unknown", f"round {question.round} was never opened")
         return _keep_fee_as_credit(office, tx, question, unknown, terms=None)
     terms = terms_of(round_)
-    peers = frozenset(row.peer for row in books.submissions_of(tx, question.round) if row.state != Escrow.FAILED)
+    rows = books.submissions_of(tx, question.round)
     refusal = may_open(
-        statement, terms, phase=round_.phase, room=room_of(office, tx, terms), open_peers=peers, now_ms=office.now_ms()
-    )
+        statement, terms, phase=round_.phase, room=room_of(office, tx, terms), now_ms=office.now_ms(),
+        open_peers=frozenset(row.peer for row in rows if _holds_place(row)),
+        attempts=sum(row.peer == question.peer for row in rows),
+    )  # fmt: skip
+    if books.submission(tx, question.commitment) is not None:
+        refusal = Conflict("other_request", "this commitment was opened by another request")
     if refusal is not None:
         return _keep_fee_as_credit(office, tx, question, refusal, terms=terms)
     fee_msat = _use_credit(office, tx, question) if question.credit else _earn_fee(office, tx, question, terms)
@@ -61,7 +68,7 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     sight, rows = office.sight, books.submissions_of(tx, terms.round)
     reserved_msat = sum(row.reserved_msat for row in rows if row.state != Escrow.ENDED)
     waiting = sum(row.state in (Escrow.OPENED, Escrow.OFFERED, Escrow.LOCKING) for row in rows)
-    taken = sum(row.state != Escrow.FAILED for row in rows)
+    taken = sum(_holds_place(row) for row in rows)
     return Room(
         places=terms.places - taken,
         budget_msat=terms.budget_msat - reserved_msat,
@@ -70,6 +77,10 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
         slots=sight.slots - waiting * len(terms.rungs),
         node_trouble=sight.trouble,
     )
+
+
+def _holds_place(row: sa.Row[Any]) -> bool:
+    return holds_place(row.state, is_scored=row.scored is not None)
 
 
 def _earn_fee(office: Office, tx: Transaction, question: SubmissionOpen, terms: Terms) -> int:

@@ -7,19 +7,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
 from l402core.bus import Bus, Consumer
-from l402core.documents import Offer, Receipt, RoundRoot, Statement, Terms
-from l402core.errors import Contradiction, NotFound, Unavailable
+from l402core.documents import Offer, Receipt, RoundRoot, Terms
+from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
 from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
     CancelRequested,
     CheckpointPublished,
     ClaimCredit,
-    CommitsClosed,
     EscrowDispatched,
     EscrowRefused,
     Event,
@@ -32,21 +30,36 @@ from l402core.events import (
     RegisterLocks,
     RegisterUpload,
     RewardRevealed,
-    RoundClosed,
-    RoundOpened,
     SubmissionExpired,
     SubmissionOpen,
 )
 from l402core.lnd.port import LightningNode
 from l402core.outbox import Transaction
-from l402core.signing import Signed, open_signed
+from l402core.signing import open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.desk import Desk
-from l402_settler.escrows import move_escrow, say_escrow_lock, say_offer_make
+from l402_settler.escrows import move_escrow
 from l402_settler.office import Office
-from l402_settler.rounds import COMMIT, DONE, JUDGE, UPLOAD, commits_are_over, make_terms, missed, uploads_are_over
+from l402_settler.recovery import (
+    say_commits_closed,
+    say_escrow_again,
+    say_round_again,
+    say_round_closed,
+    say_round_opened,
+)
+from l402_settler.rounds import (
+    COMMIT,
+    DONE,
+    JUDGE,
+    UPLOAD,
+    commits_are_over,
+    locks_until_ms,
+    make_terms,
+    missed,
+    uploads_are_over,
+)
 from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_never_sent, record_sight
 from l402_settler.views import terms_of, to_cancel
 
@@ -120,8 +133,7 @@ class Settler:
             books.add_round(
                 tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
             )
-            id_, at = office.stamp()
-            tx.say(RoundOpened(id=id_, occurred_at_ms=at, round=event.round, terms=signed))
+            say_round_opened(office, tx, event.round, signed)
             log.info("round.opened", round=event.round)
 
         await office.database.transact(work)
@@ -129,7 +141,10 @@ class Settler:
     async def turn_rounds(self) -> None:
         """Close phases when their time has come or everybody is through; fail what missed its deadline."""
         while True:
-            await self._office.database.transact(self._turn)
+            try:
+                await self._office.database.transact(self._turn)
+            except L402Error as error:
+                log.exception("rounds.stand_still", code=error.code, fault=error.fault)
             await asyncio.sleep(TICK_S)
 
     def _turn(self, tx: Transaction) -> None:
@@ -147,8 +162,7 @@ class Settler:
         root = RoundRoot(round=round_, commitments=tuple(row.commitment for row in rows))
         signed = self._office.key.sign(RoundRoot.tag, root)
         if books.move_round(tx, round_, COMMIT, UPLOAD, root=books.to_json(signed)):
-            id_, at = self._office.stamp()
-            tx.say(CommitsClosed(id=id_, occurred_at_ms=at, round=round_, root=signed))
+            say_commits_closed(self._office, tx, round_, signed)
             log.info("commits.closed", round=round_, submissions=len(rows))
 
     def _close_round(self, tx: Transaction, round_: int, rows: list[Row]) -> None:
@@ -156,11 +170,8 @@ class Settler:
         assert row is not None
         if not books.move_round(tx, round_, UPLOAD, JUDGE):
             return
-        id_, at = self._office.stamp()
-        uploaded = tuple(one.commitment for one in rows if one.upload is not None)
-        root = msgspec.json.decode(row.root, type=Signed)
-        tx.say(RoundClosed(id=id_, occurred_at_ms=at, round=round_, root=root, uploaded=uploaded))
-        log.info("round.closed", round=round_, uploaded=len(uploaded))
+        say_round_closed(self._office, tx, row, rows)
+        log.info("round.closed", round=round_, uploaded=sum(one.upload is not None for one in rows))
 
     def _fail_the_late(self, tx: Transaction, terms: Terms, round_: int) -> None:
         phase_row = books.round_row(tx, round_)
@@ -193,6 +204,9 @@ class Settler:
                 row.commitment, row.peer, terms.digest(), terms.rung_msat(),
             ):  # fmt: skip
                 raise Contradiction("offer_wrong", "the oracle's offer is not what the terms say")
+            if row.state == Escrow.OPENED and office.now_ms() >= locks_until_ms(terms):
+                log.warning("offer.late", commitment=row.commitment)  # it fails as unoffered, which is our fault
+                return
             if move_escrow(tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer)):
                 log.info("escrow.offered", commitment=row.commitment)
 
@@ -223,7 +237,9 @@ class Settler:
     async def on_scored(self, event: GradientScored) -> None:
         """The one decision: book what is owed, let the peer have its sealed preimages, ask for the rest back."""
         office = self._office
-        open_signed(event.receipt, Receipt.tag, Receipt, signer=office.config.attestor_public)
+        receipt = open_signed(event.receipt, Receipt.tag, Receipt, signer=office.config.attestor_public)
+        if _said(event) != _said(receipt):
+            raise Contradiction("decision_unsigned", f"the decision on {event.commitment[:16]}… is not its receipt's")
 
         def work(tx: Transaction) -> None:
             if not record_decision(office, tx, event):
@@ -298,18 +314,21 @@ class Settler:
         office = self._office
         while True:
             try:
-                info, channels = await self._node.info(), await self._node.channels()
-            except Unavailable as error:
-                office.sight.trouble = f"the coordinator's node does not answer: {error.detail}"
-            else:
-                active = [channel for channel in channels if channel.active]
-                office.sight.height = info.block_height
-                office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
-                office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
-                office.sight.trouble = "" if info.synced else "the coordinator's node is not synced to the chain"
-                await office.database.transact(self._book_opening)
-                await self._guard(info.block_height)
+                await self._look_at_node()
+            except L402Error as error:
+                office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
             await asyncio.sleep(SIGHT_EVERY_S)
+
+    async def _look_at_node(self) -> None:
+        office = self._office
+        info, channels = await self._node.info(), await self._node.channels()
+        active = [channel for channel in channels if channel.active]
+        office.sight.height = info.block_height
+        office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
+        office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
+        office.sight.trouble = "" if info.synced else "the coordinator's node is not synced to the chain"
+        await office.database.transact(self._book_opening)
+        await self._guard(info.block_height)
 
     def _book_opening(self, tx: Transaction) -> None:
         amount = self._office.sight.liquidity_msat
@@ -329,25 +348,24 @@ class Settler:
         office = self._office
 
         def work(tx: Transaction) -> int:
+            for round_ in books.live_rounds(tx):
+                say_round_again(office, tx, round_)
             rows = books.unended(tx)
             for row in rows:
                 round_ = _known(books.round_row(tx, row.round))
                 with telemetry.span("recover", parent=row.traceparent):
-                    _say_again(office, tx, row, round_)
+                    say_escrow_again(office, tx, row, round_)
                     end_escrow_if_over(office, tx, row.commitment)
             return len(rows)
 
         log.info("settler.recovered", open_escrows=await office.database.transact(work))
 
 
-def _say_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
-    statement = msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
-    if row.state == Escrow.OPENED:
-        say_offer_make(office, tx, row.round, row.commitment, statement, row.seq, round_.terms)
-    if row.state == Escrow.LOCKING:
-        bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
-        offer = msgspec.json.decode(row.offer, type=Signed)
-        say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, statement.payout_node, terms_of(round_))
+def _said(decision: GradientScored | Receipt) -> tuple[object, ...]:
+    """What a decision and its receipt must agree on."""
+    return (
+        decision.commitment, decision.round, decision.peer, decision.mask, decision.reward_msat, decision.verdict,
+    )  # fmt: skip
 
 
 def _known(row: T | None) -> T:

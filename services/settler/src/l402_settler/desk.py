@@ -14,7 +14,6 @@ from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
     ClaimCredit,
     CreditView,
-    GradientUploaded,
     ReadRound,
     ReadSubmission,
     RegisterAccepted,
@@ -30,13 +29,15 @@ from l402core.signing import Signed, open_signed
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.admission import admit, room_of
-from l402_settler.escrows import move_escrow, say_escrow_lock, try_lock
+from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, try_lock
 from l402_settler.office import Office
-from l402_settler.rounds import COMMIT, UPLOAD
+from l402_settler.rounds import COMMIT, UPLOAD, locks_until_ms
 from l402_settler.submissions import check_ladder
 from l402_settler.views import round_view, submission_view, terms_of
 
 log = structlog.get_logger()
+HEIGHT_END = 500_000_000
+"""From here on Bitcoin reads a lock time as seconds."""
 
 
 class Desk:
@@ -51,8 +52,8 @@ class Desk:
 
         def work(tx: Transaction) -> L402Error | None:
             known = books.submission(tx, question.commitment)
-            if known is not None:
-                return _same_request(known.request_hash, known.token_id, question)
+            if known is not None and known.token_id == question.token_id:
+                return _same_request(known.request_hash, question)
             return admit(office, tx, question)
 
         refusal = await office.database.transact(work)
@@ -80,7 +81,7 @@ class Desk:
             terms, now_ms = terms_of(round_), office.now_ms()
             if row.state == Escrow.OPENED:
                 raise TooEarly("offer_pending", "the oracle's offer is not there yet")
-            if row.state != Escrow.OFFERED or now_ms >= terms.lock_by_ms:
+            if row.state != Escrow.OFFERED or now_ms >= locks_until_ms(terms):
                 raise TooLate("lock_closed", f"no ladder can be locked any more: the submission is {row.state}")
             signed = msgspec.json.decode(row.offer, type=Signed)
             offer = msgspec.json.decode(signed.body, type=Offer)
@@ -119,6 +120,8 @@ class Desk:
                 raise Malformed("accepted", "the signed claim names another submission or other payment hashes")
             if len(claim.expiry_heights) != len(hashes):
                 raise Malformed("accepted", f"{len(claim.expiry_heights)} expiry heights, expected {len(hashes)}")
+            if not all(0 < height < HEIGHT_END for height in claim.expiry_heights):
+                raise Malformed("accepted", f"an expiry height is between 1 and {HEIGHT_END - 1}")
             if row.accepted is None:
                 books.note(tx, row.commitment, accepted=books.to_json(question.accepted))
                 try_lock(office, tx, row.commitment)
@@ -157,13 +160,7 @@ class Desk:
                 tx, row.commitment, Escrow.LOCKED, Trigger.UPLOADED, payload=books.to_json(question.payload),
                 upload=books.to_json(office.key.sign(UploadReceipt.tag, receipt)),
             )  # fmt: skip
-            id_, at = office.stamp()
-            tx.say(
-                GradientUploaded(
-                    id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, peer=row.peer,
-                    checkpoint=terms.checkpoint.sha256, model_id=terms.model_id, payload=question.payload,
-                )
-            )  # fmt: skip
+            say_uploaded(office, tx, row, terms, question.payload)
             log.info("gradient.uploaded", commitment=row.commitment, size=question.payload.size)
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
@@ -212,7 +209,7 @@ def _own(row: sa.Row[Any] | None, peer: str) -> sa.Row[Any]:
     return row
 
 
-def _same_request(request_hash: str, token_id: str, question: SubmissionOpen) -> L402Error | None:
-    if request_hash != question.request_hash or token_id != question.token_id:
+def _same_request(request_hash: str, question: SubmissionOpen) -> L402Error | None:
+    if request_hash != question.request_hash:
         return Conflict("other_request", "this commitment was opened by another request")
     return None

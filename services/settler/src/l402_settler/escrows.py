@@ -3,11 +3,14 @@
 It asks nobody and waits for nothing: what LND or the oracle think arrives as an argument.
 """
 
+from typing import Any
+
 import msgspec
+import sqlalchemy as sa
 import structlog
-from l402core.documents import Accepted, Locked, Statement, Terms
+from l402core.documents import Accepted, Locked, ObjectRef, Statement, Terms
 from l402core.escrow import Escrow, Rung, Trigger, move
-from l402core.events import CreditIssued, EscrowLock, EscrowLocked, OfferMake
+from l402core.events import CreditIssued, EscrowLock, EscrowLocked, GradientUploaded, OfferMake
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
@@ -46,6 +49,26 @@ def say_escrow_lock(
     )  # fmt: skip
 
 
+def say_locked(office: Office, tx: Transaction, row: sa.Row[Any], locked: Signed) -> None:
+    """Tell the attestor that both ends are locked."""
+    id_, at = office.stamp()
+    tx.say(
+        EscrowLocked(id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, locked=locked),
+        parent=row.traceparent,
+    )
+
+
+def say_uploaded(office: Office, tx: Transaction, row: sa.Row[Any], terms: Terms, payload: ObjectRef) -> None:
+    """Tell workers and attestor where the payload lies."""
+    id_, at = office.stamp()
+    tx.say(
+        GradientUploaded(
+            id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, peer=row.peer,
+            checkpoint=terms.checkpoint.sha256, model_id=terms.model_id, payload=payload,
+        )
+    )  # fmt: skip
+
+
 def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
     """Sign `Locked` once the peer says accepted and every rung is in flight at our node."""
     row = books.submission(tx, commitment)
@@ -64,11 +87,7 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
         ),
     )  # fmt: skip
     move_escrow(tx, commitment, Escrow.LOCKING, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
-    id_, at = office.stamp()
-    tx.say(
-        EscrowLocked(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, locked=locked),
-        parent=row.traceparent,
-    )
+    say_locked(office, tx, row, locked)
     log.info("escrow.locked", commitment=commitment)
     office.changed(commitment)
 

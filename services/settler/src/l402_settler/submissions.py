@@ -1,5 +1,7 @@
 """What may open, what may be locked, and whose fault a failure is. Pure: every fact is an argument."""
 
+import re
+
 import msgspec
 from l402core.bolt11 import InvalidInvoice, Invoice, decode
 from l402core.documents import Offer, Statement, Terms
@@ -7,6 +9,11 @@ from l402core.errors import Conflict, Exhausted, L402Error, Malformed, TooLate
 from l402core.escrow import Escrow, Rung
 
 from l402_settler.rounds import COMMIT
+
+ATTEMPTS = 3
+"""Submissions of one peer in one round, failed ones included: a credit that fails must not turn for ever."""
+_NODE = re.compile("0[23][0-9a-f]{64}", re.ASCII)
+_KEY = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +46,23 @@ def no_room(room: Room, terms: Terms) -> L402Error | None:
     return None
 
 
+def check_statement(statement: Statement) -> None:
+    """What the reward needs later is in its form. Raises Malformed; the fee is not touched."""
+    if not _KEY.fullmatch(statement.seal_to):
+        raise Malformed("statement", "seal_to is an X25519 public key, 64 lower-case hex digits")
+    if not _NODE.fullmatch(statement.payout_node):
+        raise Malformed("statement", "payout_node is a node's public key, 66 lower-case hex digits")
+
+
+def holds_place(state: str, *, is_scored: bool) -> bool:
+    """Whether a submission counts against the round's places: all but those that failed."""
+    return state != Escrow.FAILED and (state != Escrow.ENDED or is_scored)
+
+
 def may_open(
-    statement: Statement, terms: Terms, *, phase: str, room: Room, open_peers: frozenset[str], now_ms: int
-) -> L402Error | None:
+    statement: Statement, terms: Terms, *, phase: str, room: Room, open_peers: frozenset[str], attempts: int,
+    now_ms: int,
+) -> L402Error | None:  # fmt: skip
     """Why a paid submission cannot open, if so. Its fee then becomes a credit."""
     if phase != COMMIT or now_ms >= terms.commit_until_ms:
         return TooLate("round_closed", f"round {terms.round} takes no more commitments")
@@ -49,6 +70,8 @@ def may_open(
         return Conflict("other_terms", "the statement names other terms or another checkpoint than the round's")
     if statement.peer in open_peers:
         return Conflict("peer_has_place", f"this peer already has a submission in round {terms.round}")
+    if attempts >= ATTEMPTS:
+        return Conflict("peer_attempts", f"{attempts} submissions of this peer failed in round {terms.round}")
     return no_room(room, terms)
 
 

@@ -34,6 +34,8 @@ SIGHTS = {
 async def record_sight(office: Office, view: PaymentView) -> None:
     """Join one payment's view into the books. Payments that are no rung of ours, and UNKNOWN, change nothing."""
     sight = SIGHTS.get(view.status)
+    if sight is Sight.IN_FLIGHT and not view.htlc_expiry_heights:
+        return  # LND calls a payment in flight before any HTLC is out: nothing is locked yet
     if sight is not None:
         await _record(office, view.payment_hash.hex(), sight, view)
 
@@ -64,9 +66,11 @@ def _join(
 ) -> None:
     before = Rung(line.state)
     after = see(before, sight)
-    if after is None:
-        return
     height = max(view.htlc_expiry_heights, default=0) if view else 0
+    if after is None:
+        if before is Rung.IN_FLIGHT and height and height != line.expiry_height:
+            books.note_height(tx, line.payment_hash, height)  # LND tried another route
+        return
     books.move_rung(tx, line.payment_hash, before, after, expiry_height=height)
     log.info("rung.seen", commitment=row.commitment, index=line.rung, state=str(after))
     if after is Rung.IN_FLIGHT:

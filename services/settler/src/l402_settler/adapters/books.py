@@ -186,6 +186,12 @@ def move_rung(tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, 
         raise Contradiction("lost_update", f"rung {payment_hash[:16]}… is no longer {before}")
 
 
+def note_height(tx: Transaction, payment_hash: str, expiry_height: int) -> None:
+    """The HTLC that is out now expires at another height."""
+    where = rungs.c.payment_hash == payment_hash
+    tx.execute(sa.update(rungs).where(where).values(expiry_height=expiry_height))
+
+
 def freeze(tx: Transaction, payment_hash: str) -> None:
     """Mark the escrow of this rung for a person to look at."""
     owner = sa.select(rungs.c.commitment).where(rungs.c.payment_hash == payment_hash).scalar_subquery()

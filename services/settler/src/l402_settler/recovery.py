@@ -1,0 +1,70 @@
+"""What a restarted settler says again from its books: any stream may have vanished. It decides and moves nothing.
+
+Whoever hears it twice does nothing twice. The escrow table's RECOVER column says what is due in each state.
+"""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from l402core import telemetry
+from l402core.documents import ObjectRef, Statement
+from l402core.escrow import Escrow
+from l402core.events import CommitsClosed, RoundClosed, RoundOpened
+from l402core.outbox import Transaction
+from l402core.signing import Signed
+
+from l402_settler.adapters import books
+from l402_settler.escrows import say_escrow_lock, say_locked, say_offer_make, say_uploaded
+from l402_settler.office import Office
+from l402_settler.rounds import DONE, JUDGE
+from l402_settler.views import terms_of
+
+Row = sa.Row[Any]
+
+
+def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
+    """What others need to hear of an escrow in its state."""
+    statement = msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
+    if row.state == Escrow.OPENED:
+        say_offer_make(office, tx, row.round, row.commitment, statement, row.seq, round_.terms)
+    if row.state == Escrow.LOCKING:
+        bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
+        offer = msgspec.json.decode(row.offer, type=Signed)
+        say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, statement.payout_node, terms_of(round_))
+    if row.state in (Escrow.LOCKED, Escrow.UPLOADED):
+        say_locked(office, tx, row, msgspec.json.decode(row.locked, type=Signed))
+    if row.state == Escrow.UPLOADED:
+        say_uploaded(office, tx, row, terms_of(round_), msgspec.json.decode(row.payload, type=ObjectRef))
+
+
+def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
+    """A round's terms, root and closing, as far as it has come; a round that is done needs nothing."""
+    if round_.phase == DONE:
+        return
+    with telemetry.span("recover", parent=round_.traceparent):
+        say_round_opened(office, tx, round_.round, msgspec.json.decode(round_.terms, type=Signed))
+        if round_.root is not None:
+            say_commits_closed(office, tx, round_.round, msgspec.json.decode(round_.root, type=Signed))
+        if round_.phase == JUDGE:
+            say_round_closed(office, tx, round_, books.submissions_of(tx, round_.round))
+
+
+def say_round_opened(office: Office, tx: Transaction, round_: int, terms: Signed) -> None:
+    """The round is open under these terms."""
+    id_, at = office.stamp()
+    tx.say(RoundOpened(id=id_, occurred_at_ms=at, round=round_, terms=terms))
+
+
+def say_commits_closed(office: Office, tx: Transaction, round_: int, root: Signed) -> None:
+    """No further submission opens."""
+    id_, at = office.stamp()
+    tx.say(CommitsClosed(id=id_, occurred_at_ms=at, round=round_, root=root))
+
+
+def say_round_closed(office: Office, tx: Transaction, round_: Row, rows: list[Row]) -> None:
+    """No further upload counts; `rows` are the round's submissions."""
+    id_, at = office.stamp()
+    uploaded = tuple(row.commitment for row in rows if row.upload is not None)
+    root = msgspec.json.decode(round_.root, type=Signed)
+    tx.say(RoundClosed(id=id_, occurred_at_ms=at, round=round_.round, root=root, uploaded=uploaded))

@@ -1,0 +1,223 @@
+"""A peer that wants money for nothing, somebody else's place, or the settler to stop; and what an empty bus may cost."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from l402_settler.tracking import record_sight
+from l402core.documents import Accepted, Locked, Statement
+from l402core.errors import Conflict, Contradiction, Malformed, TooLate
+from l402core.events import (
+    ClaimCredit,
+    CommitsClosed,
+    CreditIssued,
+    EscrowLocked,
+    GradientUploaded,
+    OfferMake,
+    ReadRound,
+    RoundClosed,
+    RoundOpened,
+    SubmissionOpen,
+    SubmissionOpened,
+)
+from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.signing import SigningKey
+
+from tests.support.settler import PEER, Stage, sha
+
+NO_ROUTE = "FAILURE_REASON_NO_ROUTE"
+
+
+def stating(question: SubmissionOpen, peer: SigningKey = PEER, **changes: Any) -> SubmissionOpen:
+    """The same request with another statement, signed as it should be."""
+    statement = msgspec.json.decode(question.statement.body, type=Statement)
+    return msgspec.structs.replace(
+        question, statement=peer.sign(Statement.tag, msgspec.structs.replace(statement, **changes))
+    )
+
+
+async def unroutable(stage: Stage, name: str, **opening: Any) -> None:
+    """A submission whose ladder finds no way to the peer's node, to its end."""
+    await stage.desk.open(stage.opening(name, **opening))
+    await stage.settler.on_offer(stage.offer(name))
+    await stage.desk.register_locks(stage.locks(name))
+    for index in range(6):
+        await stage.seen(name, index, PaymentStatus.FAILED, NO_ROUTE)
+    assert (await stage.office.view(sha(name))).state == "ended"
+
+
+async def credit_of(stage: Stage, fee: str, token: str) -> dict[str, Any]:
+    """What a peer opens with, once it has claimed the credit over this fee."""
+    await stage.desk.claim_credit(ClaimCredit(peer=PEER.public, payment_hash=sha(f"fee {fee}"), token_id=sha(token)))
+    return {"credit": True, "payment_hash": sha(f"fee {fee}")}
+
+
+async def test_a_thousand_identical_opens_at_once_have_one_effect(stage: Stage) -> None:
+    """One token, one number, one offer asked for, one fee earned, and one answer for all."""
+    question = stage.opening("a")
+    answers = await asyncio.gather(*(stage.desk.open(question) for _ in range(1_000)))
+    assert all(answer == answers[0] for answer in answers)
+    assert (len(stage.said(SubmissionOpened)), len(stage.said(OfferMake))) == (1, 1)
+    assert (await stage.ledger())["fees:earned"] == 500_000
+    assert (await stage.desk.read_round(ReadRound())).places_left == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seal_to": "zz"},
+        {"seal_to": "00" * 32},
+        {"seal_to": "cd" * 31},
+        {"seal_to": "CD" * 32},
+        {"payout_node": "02"},
+        {"payout_node": "04" * 33},
+    ],
+)
+async def test_a_statement_that_cannot_be_paid_by_opens_nothing(stage: Stage, change: dict[str, str]) -> None:
+    """Preimages are sealed to one key and invoices made by one node: neither may be nonsense, and no fee is spent."""
+    with pytest.raises(Malformed) as caught:
+        await stage.desk.open(stating(stage.opening("a"), PEER, **change))
+    assert caught.value.code in ("statement", "sealing_key")
+    assert (await stage.desk.open(stage.opening("a"))).state == "opened"
+
+
+async def test_a_second_fee_for_an_open_commitment_is_kept_as_a_credit(stage: Stage) -> None:
+    """Paid twice for one submission: the second fee bought nothing, so it is not lost."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.fee("again")
+    second = stating(
+        stage.opening("a", token_id=sha("second"), payment_hash=sha("fee again"), request_hash=sha("second")),
+        token_id=sha("second"),
+    )
+    with pytest.raises(Conflict, match="kept for you as a credit"):
+        await stage.desk.open(second)
+    assert [event.payment_hash for event in stage.said(CreditIssued)] == [sha("fee again")]
+    assert (await stage.office.view(sha("a"))).state == "opened"
+
+
+async def test_a_place_that_failed_and_ended_is_free_again(stage: Stage) -> None:
+    """A peer that our node cannot reach must not take a place from others for the rest of the round."""
+    await unroutable(stage, "a")
+    assert (await stage.desk.read_round(ReadRound())).places_left == 2
+
+
+async def test_one_credit_does_not_turn_for_ever_in_one_round(stage: Stage) -> None:
+    """After a few failures in a round the peer waits for the next one, with its credit."""
+    await unroutable(stage, "a")
+    for name in ("b", "c"):
+        await unroutable(stage, name, **await credit_of(stage, "a", f"token {name}"))
+    with pytest.raises(Conflict) as caught:
+        await stage.desk.open(stage.opening("d", **await credit_of(stage, "a", "token d")))
+    assert caught.value.code == "peer_attempts"
+    await stage.open_round(2)
+    assert (await stage.desk.open(stage.opening("d", round_=2, credit=True, payment_hash=sha("fee a")))).round == 2
+
+
+async def test_invoices_too_late_to_be_paid_are_the_peers_own_delay(stage: Stage) -> None:
+    """Handed in at the last millisecond, no rung can be sent: that place was used, and its fee is kept."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    stage.now_ms = stage.terms().lock_by_ms - 1
+    with pytest.raises(TooLate) as caught:
+        await stage.desk.register_locks(stage.locks("a"))
+    assert caught.value.code == "lock_closed"
+    await stage.turn(now_ms=stage.terms().lock_by_ms)
+    assert not (await stage.office.view(sha("a"))).credit_available
+
+
+async def test_an_offer_too_late_to_be_used_is_our_delay(stage: Stage) -> None:
+    """The oracle answers when no invoice can be paid any more: the fee becomes a credit."""
+    await stage.desk.open(stage.opening("a"))
+    stage.now_ms = stage.terms().lock_by_ms - 1
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.turn(now_ms=stage.terms().lock_by_ms)
+    assert (await stage.office.view(sha("a"))).credit_available
+
+
+@pytest.mark.parametrize("height", [0, -1, 1 << 31, 10**30])
+async def test_an_absurd_expiry_height_is_no_word_at_all(stage: Stage, height: int) -> None:
+    """A claimed height outside a block chain's range is refused before it is kept."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    claim = Accepted(
+        commitment=sha("a"), round=1, peer=PEER.public,
+        payment_hashes=tuple(sha(f"rung a {index}") for index in range(6)), expiry_heights=(180,) * 5 + (height,),
+    )  # fmt: skip
+    with pytest.raises(Malformed, match="expiry height"):
+        await stage.desk.register_accepted(
+            msgspec.structs.replace(stage.accepted("a"), accepted=PEER.sign(Accepted.tag, claim))
+        )
+
+
+async def test_locked_is_never_said_on_the_peers_word_alone(stage: Stage) -> None:
+    """A payment without an HTLC out is not in flight, whatever LND calls it; and the height signed is ours, too."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    claim = msgspec.json.decode(stage.accepted("a").accepted.body, type=Accepted)
+    claim = msgspec.structs.replace(claim, expiry_heights=(400_000_000,) * 6)
+    await stage.desk.register_accepted(
+        msgspec.structs.replace(stage.accepted("a"), accepted=PEER.sign(Accepted.tag, claim))
+    )
+    for index in range(6):
+        hash_ = bytes.fromhex(sha(f"rung a {index}"))
+        bare = PaymentView(payment_hash=hash_, status=PaymentStatus.IN_FLIGHT, amount_msat=0)
+        await record_sight(stage.office, bare)
+    assert stage.said(EscrowLocked) == []
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.IN_FLIGHT)
+    locked = msgspec.json.decode(stage.said(EscrowLocked)[0].locked.body, type=Locked)
+    assert locked.expiry_height == 190
+
+
+async def test_a_decision_must_say_what_its_receipt_says(stage: Stage) -> None:
+    """Only the receipt is signed: an event that adds to it is nobody's word."""
+    await stage.uploaded()
+    small, large = stage.decision("a", 0b1), stage.decision("a", 0b111111)
+    for forged in (
+        msgspec.structs.replace(large, receipt=small.receipt),
+        msgspec.structs.replace(small, verdict="unscored"),
+        msgspec.structs.replace(small, receipt=stage.decision("b", 0b1).receipt),
+    ):
+        with pytest.raises(Contradiction) as caught:
+            await stage.settler.on_scored(forged)
+        assert caught.value.code == "decision_unsigned"
+    assert (await stage.office.view(sha("a"))).state == "uploaded"
+
+
+async def test_a_restart_says_again_what_an_empty_bus_forgot(stage: Stage) -> None:
+    """Terms, root, locks, uploads and the closing are all in the books: a round goes on after its streams vanished."""
+    await stage.uploaded()
+    await stage.turn(now_ms=stage.terms().upload_until_ms)
+    kinds = (RoundOpened, CommitsClosed, EscrowLocked, GradientUploaded, RoundClosed)
+    first = {kind: stage.said(kind) for kind in kinds}
+    await stage.settler.recover()
+    for kind in kinds:
+        assert len(stage.said(kind)) == 2
+        again = msgspec.structs.replace(
+            stage.said(kind)[1], id=first[kind][0].id, occurred_at_ms=first[kind][0].occurred_at_ms
+        )
+        assert again == first[kind][0]
+
+
+async def test_the_round_turns_on_after_a_failure_of_the_disk(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a contradiction in one turn is said, and the next turn comes."""
+    stage = make_stage()
+    await stage.open_round()
+    troubles: list[Exception] = [Contradiction("x", "y"), Malformed("x", "y")]
+    turned = asyncio.Event()
+
+    def turn(tx: object) -> None:
+        if troubles:
+            raise troubles.pop()
+        turned.set()
+
+    monkeypatch.setattr(stage.settler, "_turn", turn)
+    task = asyncio.create_task(stage.settler.turn_rounds())
+    await asyncio.wait_for(turned.wait(), 10)
+    task.cancel()
