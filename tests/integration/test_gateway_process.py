@@ -18,7 +18,8 @@ from l402core.l402 import keys as root_keys
 from l402core.l402.identifier import decode as decode_identifier
 from l402core.secret import Secret
 
-from tests.support.gateway import Coordinator, Draft, nats, redis
+from tests.support.gateway import Coordinator, Draft, servers
+from tests.support.nats import running_nats
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -61,7 +62,7 @@ async def address(folder: Path, process: asyncio.subprocess.Process) -> str:
 async def test_it_ends_cleanly_with_a_listener_connected(tmp_path: Path) -> None:
     """SIGTERM: exit 0, the address is gone, and a listener to hints does not hold it up."""
     root_keys.save(root_keys.create(os.urandom), tmp_path / "gateway.json")
-    async with nats(tmp_path / "nats") as nats_url, redis() as (redis_url, _):
+    async with servers(tmp_path) as (nats_url, redis_url, _):
         bus = Bus(nats_url, "settler")
         await Coordinator().start(bus)
         async with gateway(tmp_path, nats_url=nats_url, redis_url=redis_url) as process:
@@ -84,8 +85,9 @@ async def test_a_port_in_use_is_one_clear_line_and_exit_code_2(tmp_path: Path) -
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        async with nats(tmp_path / "nats") as nats_url, gateway(tmp_path, nats_url=nats_url, http_port=str(port)) as it:
-            assert await it.wait() == 2
+        with running_nats(tmp_path / "nats") as nats_url:
+            async with gateway(tmp_path, nats_url=nats_url, http_port=str(port)) as process:
+                assert await process.wait() == 2
     assert (tmp_path / "gateway.log").read_text().strip().endswith(f"127.0.0.1:{port}: Address already in use")
     assert "Traceback" not in (tmp_path / "gateway.log").read_text()
 
@@ -108,7 +110,7 @@ async def test_the_trace_goes_on_and_no_secret_is_written_down(tmp_path: Path) -
     coordinator = Coordinator()
     draft = Draft(coordinator.terms)
     secrets: list[str] = [key.reveal().hex() for key in keys.keys.values()]
-    async with nats(tmp_path / "nats") as nats_url, redis() as (redis_url, _):
+    async with servers(tmp_path) as (nats_url, redis_url, _):
         bus = Bus(nats_url, "settler")
         await coordinator.start(bus)
         changes = {"nats_url": nats_url, "redis_url": redis_url, "log_level": "DEBUG"}

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,18 +24,13 @@ from l402core.objects import FileStore
 from l402core.peerauth import sign_request
 from l402core.signing import Signed, SigningKey
 
+from tests.support.nats import free_port, running_nats
+
 BIN = Path(sys.executable).parent
 SETTLER, ATTESTOR, PEER, OTHER = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3, 4))
 NODE_KEY = b"\x05" * 32
 CHECKPOINT = b"the weights"
 EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
@@ -60,20 +54,13 @@ async def program(name: str, *arguments: str, port: int) -> AsyncIterator[asynci
 
 
 @contextlib.asynccontextmanager
-async def nats(folder: Path) -> AsyncIterator[str]:
-    """A real nats-server."""
-    port = free_port()
-    async with program("nats-server", "-js", "-sd", str(folder), "-a", "127.0.0.1", "-p", str(port), port=port):
-        yield f"nats://127.0.0.1:{port}"
-
-
-@contextlib.asynccontextmanager
-async def redis() -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """A real redis-server that keeps nothing on disk."""
+async def servers(folder: Path) -> AsyncIterator[tuple[str, str, asyncio.subprocess.Process]]:
+    """A real nats-server, and a real redis-server that keeps nothing on disk: both URLs, and the latter's process."""
     port = free_port()
     arguments = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-    async with program("redis-server", *arguments, port=port) as process:
-        yield f"redis://127.0.0.1:{port}/0", process
+    with running_nats(folder / "nats") as nats_url:
+        async with program("redis-server", *arguments, port=port) as redis:
+            yield nats_url, f"redis://127.0.0.1:{port}/0", redis
 
 
 def terms(round_: int = 1, **changes: Any) -> Terms:
@@ -284,7 +271,7 @@ async def edge(folder: Path, **changes: Any) -> AsyncIterator[Edge]:
     """Everything real but the settler and the invoicer."""
     root_keys.save(root_keys.create(os.urandom), folder / "gateway.json")
     coordinator = Coordinator()
-    async with nats(folder / "nats") as nats_url, redis() as (redis_url, redis_process):
+    async with servers(folder) as (nats_url, redis_url, redis):
         config = Config(
             nats_url=nats_url, redis_url=redis_url, data_dir=folder, key_file=folder / "gateway.json",
             objects_url=f"file://{folder}/objects", **changes,
@@ -295,7 +282,7 @@ async def edge(folder: Path, **changes: Any) -> AsyncIterator[Edge]:
             async with running(config) as url:
                 store = FileStore(folder / "objects")
                 await store.put(CHECKPOINT)
-                yield Edge(url, coordinator, bus, store, config, redis_process, folder / "objects")
+                yield Edge(url, coordinator, bus, store, config, redis, folder / "objects")
         finally:
             await bus.stop()
 
