@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from l402train.exits import MEANINGS, Exit
 from l402train.folder import Folder
+from l402train.lightning.command import app as lightning_app
 from l402train.running import run
 
 # Each command imports its story when it is called, so that `--help` and `status` answer at once.
@@ -31,6 +32,7 @@ app = App(
     help_epilogue=EPILOGUE,
     version_flags=["--version"],
 )
+app.command(lightning_app)
 
 
 @app.command

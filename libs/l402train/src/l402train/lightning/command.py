@@ -1,0 +1,56 @@
+"""`l402-train lightning ...`: what can be asked of real nodes, and in which words. It decides nothing."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from l402train.running import run
+
+# Each command imports its story when it is called, so that `--help` answers at once.
+# ruff: noqa: PLC0415
+
+app = App(name="lightning", help="Real lnd nodes on a simnet of their own.")
+LndDir = Annotated[
+    Path | None, Parameter(help="Folder with lnd and btcd; by default what `make tools` built, or the PATH.")
+]
+
+
+@app.command
+def up(
+    *,
+    nodes: Annotated[int, Parameter(help="How many lnds.", validator=Number(gte=1, lte=32))] = 2,
+    topology: Annotated[
+        Literal["star", "line"], Parameter(help="star: all channels from the first node; line: each to the next.")
+    ] = "star",
+    folder: Annotated[
+        Path | None, Parameter(name="--dir", help="Empty folder for everything; by default a new temporary one.")
+    ] = None,
+    lnd_dir: LndDir = None,
+    capacity_sat: Annotated[
+        int, Parameter(help="Of every channel; half of it is pushed to the other side.")
+    ] = 10_000_000,
+    block_seconds: Annotated[
+        float, Parameter(help="Mine a block that often; 0: never.", validator=Number(gte=0))
+    ] = 0.0,
+    as_json: Annotated[
+        bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")
+    ] = False,
+) -> int:
+    """Start btcd and lnds with funded, balanced channels, say how to reach each, and run until Ctrl-C."""
+    from l402train.lightning.plan import Plan, joined, named
+    from l402train.lightning.serve import up as story
+
+    names = named(nodes)
+    plan = Plan(
+        dir=(folder or Path(tempfile.mkdtemp(prefix="l402-lightning-"))).absolute(),
+        nodes=names,
+        channels=joined(names, topology),
+        capacity_sat=capacity_sat,
+        push_sat=capacity_sat // 2,
+        block_seconds=block_seconds,
+        lnd_dir=lnd_dir,
+    )
+    return run(story(plan, as_json=as_json), as_json=as_json)
