@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,14 @@ COMMITMENT, PEER = "c0" * 32, "02" + "ab" * 32
 
 def a_request(**said: object) -> Request:
     """A PUT of one gradient in round 3 at second 1,000, but for what is said."""
-    usual = {"method": "PUT", "path": "/v1/rounds/3/submissions/c/gradient", "now_unix": 1_000, "round": 3}
+    usual: dict[str, Any] = {
+        "method": "PUT",
+        "path": "/v1/rounds/3/submissions/c/gradient",
+        "now_unix": 1_000,
+        "round": 3,
+    }
     usual |= {"commitment": COMMITMENT, "peer": PEER, "service": "train", "capability": "submit"}
-    return Request(**{**usual, **said})  # type: ignore[arg-type]
+    return Request(**{**usual, **said})
 
 
 def refusal(listed: list[str], request: Request | None = None, **options: frozenset[str]) -> str:

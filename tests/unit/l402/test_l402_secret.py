@@ -24,7 +24,7 @@ def test_no_way_of_printing_shows_it() -> None:
     class Holder:
         secret: Secret
 
-    shown = [repr(HIDDEN), str(HIDDEN), f"{HIDDEN}", f"{HIDDEN!r:>40}", f"{HIDDEN:s}", "%s %r" % (HIDDEN, HIDDEN)]  # noqa: UP031
+    shown = [repr(HIDDEN), str(HIDDEN), f"{HIDDEN}", f"{HIDDEN!r:>40}", f"{HIDDEN:s}", "%s %r" % (HIDDEN, HIDDEN)]  # noqa: UP031 - % is one of the ways to print
     shown += [repr([HIDDEN]), repr({"key": HIDDEN}), repr(Holder(HIDDEN)), repr(asdict(Holder(HIDDEN)))]
     assert not any("hunter" in text for text in shown)
 
@@ -36,7 +36,7 @@ def test_nothing_serializes_it() -> None:
         lambda: json.dumps({"key": HIDDEN}),
         lambda: msgspec.json.encode(HIDDEN),
         lambda: msgspec.msgpack.encode([HIDDEN]),
-        lambda: bytes(HIDDEN),  # type: ignore[call-overload]
+        lambda: bytes(HIDDEN),  # type: ignore[call-overload]  # wrong on purpose
         lambda: hash(HIDDEN),
         lambda: vars(HIDDEN),
     ):
@@ -57,4 +57,4 @@ def test_it_is_made_of_bytes() -> None:
     """Text would hide an encoding, a bytearray could be changed afterwards."""
     for wrong in ("text", bytearray(b"x"), None):
         with pytest.raises(TypeError, match="bytes"):
-            Secret(wrong)  # type: ignore[arg-type]
+            Secret(wrong)  # type: ignore[arg-type]  # wrong on purpose

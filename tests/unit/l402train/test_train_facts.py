@@ -1,18 +1,20 @@
 """Joining facts: whatever the order they come in, the same run is told."""
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from l402core.events import Event
 from l402train.facts import Facts
-from l402train.peers import cast
+from l402train.peers import Peer, cast
 
 from tests.support.runs import TRACE, a_story, checkpoint, wire
 
 PEER = "dd" * 32
 
 
-def told(events: list, cast_of: tuple = ()) -> Facts:  # type: ignore[type-arg]
+def told(events: Sequence[Event], cast_of: tuple[Peer, ...] = ()) -> Facts:
     """Facts that have taken these events."""
     facts = Facts(cast_of or cast((PEER,)), clock=lambda: 12.5)
     for event in events:

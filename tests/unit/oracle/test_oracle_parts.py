@@ -76,7 +76,7 @@ async def test_a_node_that_is_not_synced_tells_no_height() -> None:
         raise Unavailable("lnd", "cut")
         yield 0
 
-    node.watch_blocks = silence  # type: ignore[method-assign]
+    node.watch_blocks = silence  # type: ignore[method-assign]  # this one node falls silent
     heights = NodeHeights(node, max_age_s=10, poll_s=0.01, monotonic=lambda: 0.0)
     await turns(heights)
     assert heights.recent() is None

@@ -129,7 +129,7 @@ class Bus:
                     return _refusal(error)
                 except msgspec.MsgspecError as error:
                     return _refusal(errors.Malformed("question", f"not a {question.__name__}: {error}"))
-                except Exception:
+                except Exception:  # the edge of the process: whoever asked gets an answer, whatever broke
                     log.exception("question.failed", question=question.name)
                     return _refusal(errors.Unavailable("internal", f"{question.name} failed; see the service's log"))
 
@@ -219,7 +219,7 @@ async def _deliver(
             with contextlib.suppress(NatsError):
                 await message.nack()
             raise
-        except Exception:
+        except Exception:  # the edge of the process: the message comes again, and the queue moves on
             log.exception("event.failed", event_name=consumer.event.name, attempt=attempt)
             await message.nack(delay=_delay(attempt))
         finally:

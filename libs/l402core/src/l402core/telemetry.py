@@ -117,7 +117,7 @@ def span(
         ) as current:
             try:
                 yield current
-            except BaseException as error:
+            except BaseException as error:  # a cancelled step is no success either; passed on
                 current.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
     finally:

@@ -52,7 +52,7 @@ class Edge:
         app = self._paid if _pays(scope) else self._control
         try:
             await app(scope, receive, watched)
-        except Exception:
+        except Exception:  # the edge of the process: the client gets a 500 of ours, the log the reason
             log.exception("request.broke", method=scope["method"])
             if not started:
                 answer = problem_answer(problems.unexpected(), {"Cache-Control": "no-store"})

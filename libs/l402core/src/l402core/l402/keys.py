@@ -124,6 +124,6 @@ def save(ring: RootKeys, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # half a key file is left behind by nobody, not even on Ctrl-C; passed on
         Path(temporary).unlink(missing_ok=True)
         raise
