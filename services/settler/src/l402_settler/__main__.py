@@ -20,6 +20,7 @@ from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
 from l402_settler.config import Config
 from l402_settler.office import Office
+from l402_settler.watch import Watch
 
 
 async def serve(config: Config) -> None:
@@ -32,6 +33,7 @@ async def serve(config: Config) -> None:
     bus = Bus(config.nats_url, "settler")
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     settler = Settler(office, bus, node)
+    watch = Watch(office, node)
     settler.register()
     await bus.start()
     await settler.recover()
@@ -44,9 +46,9 @@ async def serve(config: Config) -> None:
         async with serving(control_app("settler", ready), config.http_host, config.http_port, address_file=url_file):
             await run_until_asked(
                 settler.turn_rounds(),
-                settler.track_payments(),
-                settler.look_again(),
-                settler.watch_node(),
+                watch.payments(),
+                watch.open_rungs(),
+                watch.node(),
                 database.publish_forever(bus),
             )
     finally:

@@ -1,19 +1,20 @@
 """The settler's story: it opens and closes rounds, answers the gateway, joins what both ends saw, and keeps the books.
 
-It ends obligations and begins none: its only calls on LND are reads. Sponsors' invoices aside, it never moves money.
+It ends obligations and begins none: its only calls on LND are reads, and it moves no money.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.bus import Bus, Consumer
+from l402core.bus import Consumer
 from l402core.documents import Offer, Receipt, RoundRoot, Terms
 from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
-from l402core.escrow import Escrow, Rung, Trigger
+from l402core.escrow import Escrow, Trigger
 from l402core.events import (
     CancelRequested,
     CheckpointPublished,
@@ -24,6 +25,7 @@ from l402core.events import (
     FeeSettled,
     GradientScored,
     OfferMade,
+    Question,
     ReadRound,
     ReadSubmission,
     RegisterAccepted,
@@ -33,7 +35,7 @@ from l402core.events import (
     SubmissionExpired,
     SubmissionOpen,
 )
-from l402core.lnd.port import LightningNode
+from l402core.lnd.port import PaymentView
 from l402core.outbox import Transaction
 from l402core.signing import open_signed
 
@@ -60,16 +62,14 @@ from l402_settler.rounds import (
     missed,
     uploads_are_over,
 )
-from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_never_sent, record_sight
+from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_sight
 from l402_settler.views import terms_of, to_cancel
 
 log = structlog.get_logger()
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Question)
 Row = sa.Row[Any]
 TICK_S = 0.2
-SIGHT_EVERY_S = 2.0
-LOOK_AGAIN_EVERY_S = 15.0
-RECONNECT_S = 1.0
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", CheckpointPublished),
@@ -81,10 +81,24 @@ CONSUMERS: tuple[Consumer, ...] = (
 )
 
 
-class Settler:
-    """One settler process: handlers, and the loops that turn without messages."""
+class Wire(Protocol):
+    """What is needed of the bus: facts are heard, questions answered."""
 
-    def __init__(self, office: Office, bus: Bus, node: LightningNode) -> None:
+    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None: ...
+
+    def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None: ...
+
+
+class Node(Protocol):
+    """What the handlers need of our node; the loops in `watch` need more reads."""
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None: ...
+
+
+class Settler:
+    """One settler process: its handlers, and the clock of its rounds."""
+
+    def __init__(self, office: Office, bus: Wire, node: Node) -> None:
         self._office = office
         self._bus = bus
         self._node = node
@@ -269,77 +283,6 @@ class Settler:
 
         await office.database.transact(work)
         office.changed(event.commitment)
-
-    # --- our node -----------------------------------------------------------------------------------------------------
-
-    async def track_payments(self) -> None:
-        """Every update of every payment of ours, for ever; a cut stream is taken up again after looking at open rungs."""
-        while True:
-            try:
-                await self._look_at_open_rungs()
-                async for view in self._node.watch_payments():
-                    await self._record_or_freeze(view.payment_hash.hex(), record_sight(self._office, view))
-            except Unavailable as error:
-                log.warning("node.stream_cut", detail=error.detail)
-            await asyncio.sleep(RECONNECT_S)
-
-    async def look_again(self) -> None:
-        """The stream's backstop: ask about each open rung now and then."""
-        while True:
-            await asyncio.sleep(LOOK_AGAIN_EVERY_S)
-            try:
-                await self._look_at_open_rungs()
-            except Unavailable as error:
-                log.warning("node.unavailable", detail=error.detail)
-
-    async def _look_at_open_rungs(self) -> None:
-        office = self._office
-        grace_ms = office.config.never_sent_s * 1000
-        for line in await office.database.read(books.open_rungs):
-            view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
-            if view is not None:
-                await self._record_or_freeze(line.payment_hash, record_sight(office, view))
-            elif line.state == Rung.REGISTERED and office.now_ms() >= line.not_after_ms + grace_ms:
-                await self._record_or_freeze(line.payment_hash, record_never_sent(office, line.payment_hash))
-
-    async def _record_or_freeze(self, payment_hash: str, recording: Awaitable[None]) -> None:
-        try:
-            await recording
-        except Contradiction as error:
-            log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
-            await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
-
-    async def watch_node(self) -> None:
-        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
-        office = self._office
-        while True:
-            try:
-                await self._look_at_node()
-            except L402Error as error:
-                office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
-            await asyncio.sleep(SIGHT_EVERY_S)
-
-    async def _look_at_node(self) -> None:
-        office = self._office
-        info, channels = await self._node.info(), await self._node.channels()
-        active = [channel for channel in channels if channel.active]
-        office.sight.height = info.block_height
-        office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
-        office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
-        office.sight.trouble = "" if info.synced else "the coordinator's node is not synced to the chain"
-        await office.database.transact(self._book_opening)
-        await self._guard(info.block_height)
-
-    def _book_opening(self, tx: Transaction) -> None:
-        amount = self._office.sight.liquidity_msat
-        if amount and not books.has_opening(tx):
-            books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
-
-    async def _guard(self, height: int) -> None:
-        for line in await self._office.database.read(books.open_rungs):
-            left = line.expiry_height - height
-            if line.expiry_height and left <= self._office.config.guardian_blocks:
-                log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
 
     # --- restart ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""The settler's eyes on its own node: payments, liquidity, height. It only looks; what was seen is joined in `tracking`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol
+
+import structlog
+from l402core.errors import Contradiction, L402Error, Unavailable
+from l402core.escrow import Rung
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
+from l402core.outbox import Transaction
+
+from l402_settler import ledger
+from l402_settler.adapters import books
+from l402_settler.office import Office
+from l402_settler.tracking import record_never_sent, record_sight
+
+log = structlog.get_logger()
+SIGHT_EVERY_S = 2.0
+LOOK_AGAIN_EVERY_S = 15.0
+RECONNECT_S = 1.0
+
+
+class Node(Protocol):
+    """What is needed of our node: reads alone."""
+
+    async def info(self) -> NodeInfo: ...
+
+    async def channels(self) -> list[ChannelView]: ...
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None: ...
+
+    def watch_payments(self) -> AsyncIterator[PaymentView]: ...
+
+
+class Watch:
+    """Three loops without end, each of which outlives a node that is silent for a while."""
+
+    def __init__(self, office: Office, node: Node) -> None:
+        self._office = office
+        self._node = node
+
+    async def payments(self) -> None:
+        """Every update of every payment of ours, for ever; a cut stream is taken up again after looking at open rungs."""
+        while True:
+            try:
+                await self._look_at_open_rungs()
+                async for view in self._node.watch_payments():
+                    await self._record_or_freeze(view.payment_hash.hex(), record_sight(self._office, view))
+            except Unavailable as error:
+                log.warning("node.stream_cut", detail=error.detail)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def open_rungs(self) -> None:
+        """The stream's backstop: ask about each open rung now and then."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_EVERY_S)
+            try:
+                await self._look_at_open_rungs()
+            except Unavailable as error:
+                log.warning("node.unavailable", detail=error.detail)
+
+    async def _look_at_open_rungs(self) -> None:
+        office = self._office
+        grace_ms = office.config.never_sent_s * 1000
+        for line in await office.database.read(books.open_rungs):
+            view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
+            if view is not None:
+                await self._record_or_freeze(line.payment_hash, record_sight(office, view))
+            elif line.state == Rung.REGISTERED and office.now_ms() >= line.not_after_ms + grace_ms:
+                await self._record_or_freeze(line.payment_hash, record_never_sent(office, line.payment_hash))
+
+    async def _record_or_freeze(self, payment_hash: str, recording: Awaitable[None]) -> None:
+        try:
+            await recording
+        except Contradiction as error:
+            log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
+            await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
+
+    async def node(self) -> None:
+        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
+        while True:
+            try:
+                await self._look_at_node()
+            except L402Error as error:
+                self._office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
+            await asyncio.sleep(SIGHT_EVERY_S)
+
+    async def _look_at_node(self) -> None:
+        office = self._office
+        info, channels = await self._node.info(), await self._node.channels()
+        active = [channel for channel in channels if channel.active]
+        office.sight.height = info.block_height
+        office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
+        office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
+        office.sight.trouble = _trouble(info, network=office.config.lnd_network)
+        await office.database.transact(self._book_opening)
+        await self._guard(info.block_height)
+
+    def _book_opening(self, tx: Transaction) -> None:
+        amount = self._office.sight.liquidity_msat
+        if amount and not books.has_opening(tx):
+            books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
+
+    async def _guard(self, height: int) -> None:
+        for line in await self._office.database.read(books.open_rungs):
+            left = line.expiry_height - height
+            if line.expiry_height and left <= self._office.config.guardian_blocks:
+                log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
+
+
+def _trouble(info: NodeInfo, *, network: str) -> str:
+    """Why nothing can be locked at this node now; '' where it can."""
+    if info.network != network:
+        return f"the coordinator's node is on {info.network}, configured is {network}"
+    return "" if info.synced else "the coordinator's node is not synced to the chain"
