@@ -3,6 +3,7 @@
 It reads no clock and remembers nothing: replay is caught by the time window and by idempotent handlers behind it.
 """
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,7 @@ PEER_HEADER = "L402-Peer"
 TIME_HEADER = "L402-Time"
 SIGNATURE_HEADER = "L402-Signature"
 MAX_SKEW_MS = 60_000
+_KEY = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 class _Covered(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +43,8 @@ def read_peer(headers: Mapping[str, str], *, method: str, path: str, body_sha256
     signature = headers.get(SIGNATURE_HEADER.lower(), "")
     if not (peer and time and signature):
         raise Unauthorized("peer_unsigned", f"{PEER_HEADER}, {TIME_HEADER} and {SIGNATURE_HEADER} are all required")
+    if not _KEY.fullmatch(peer):
+        raise Unauthorized("peer_key", f"{PEER_HEADER} is 64 lower-case hex digits: one key has one spelling")
     if not (time.isascii() and time.isdecimal() and len(time) <= 15):
         raise Unauthorized("peer_time", f"{TIME_HEADER} is unix milliseconds in decimal digits")
     if abs(int(time) - now_ms) > MAX_SKEW_MS:

@@ -3,8 +3,10 @@
 It verifies without asking anybody, and decides nothing about money: the settler does, and its refusals pass through.
 """
 
+import contextlib
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -51,6 +53,8 @@ CONSUMERS: tuple[Consumer, ...] = ()
 REQUIRED = frozenset({"round", "commitment"})
 """Caveats without which no token opens anything."""
 MAX_INVOICES = 64
+UPLOADS_EACH = 2
+"""At once: a connection that broke unseen, and the one that tries again."""
 
 
 class Asks(Protocol):
@@ -111,7 +115,7 @@ class Gateway:
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
-        self._uploads = 0
+        self._receiving: Counter[str] = Counter()
 
     # --- selling -----------------------------------------------------------------------------------------------------
 
@@ -226,16 +230,26 @@ class Gateway:
             return known
         terms = terms_of(await self.rounds.get(paid.round))
         may_upload(known, terms, claimed, paid, now_ms=self.now_ms())
-        if self._uploads >= self.config.uploads_at_once:
-            raise Exhausted("uploads_busy", f"{self._uploads} uploads are being received; send it again in a moment")
         limit = min(terms.payload_max_bytes, self.config.payload_max_bytes)
-        self._uploads += 1
-        try:
+        with self._slot(paid.commitment):
             payload = await self._store.put_stream(_hashed(chunks, claimed.payload_hash), max_bytes=limit)
-        finally:
-            self._uploads -= 1
         question = RegisterUpload(round=paid.round, commitment=paid.commitment, peer=proof.peer, payload=payload)
         return await self._step(paid, question)
+
+    @contextlib.contextmanager
+    def _slot(self, commitment: str) -> Iterator[None]:
+        """Room for one upload. One submission has few, or its slow uploads would keep all others out."""
+        going = self._receiving.total()
+        if going >= self.config.uploads_at_once:
+            raise Exhausted("uploads_busy", f"{going} uploads are being received; send it again in a moment")
+        if self._receiving[commitment] >= UPLOADS_EACH:
+            raise Exhausted("upload_twice", "this submission is already being uploaded; send it again in a moment")
+        self._receiving[commitment] += 1
+        try:
+            yield
+        finally:
+            self._receiving[commitment] -= 1
+            self._receiving += Counter()  # drops those at zero
 
     async def claim_credit(self, peer: str, payment_hash: str) -> tuple[Macaroon, CreditView]:
         """The credit that stands for a fee of this peer, as a token. Raises NotFound where none is open."""

@@ -1,6 +1,7 @@
 """The paid path as a raw ASGI app: credential, signature, step, answer. It refuses to know what a step means."""
 
 import hashlib
+import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -55,7 +56,7 @@ class PaidPath:
         paid = routes.read(path_of(scope))
         if method not in ("POST", "PUT"):
             raise WrongMethod("method", f"this path takes {paid.method} only")
-        client = str((scope.get("client") or ("unknown", 0))[0])[:64]
+        client = client_of(scope)
         credential = read_credential(headers)
         if credential is None:
             peer = await self._optional_peer(headers, paid, method, body)
@@ -124,6 +125,20 @@ def path_of(scope: Scope) -> str:
     """The path as it was sent, without its query: percent-encoding and the like stay visible."""
     raw = scope.get("raw_path") or scope["path"].encode()
     return str(raw.partition(b"?")[0].decode("latin-1"))
+
+
+def client_of(scope: Scope) -> str:
+    """Whom the limits count: an IPv4 address, or the /64 that one IPv6 customer has to itself."""
+    host = str((scope.get("client") or ("unknown", 0))[0])[:64]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def read_credential(headers: Headers) -> Credential | None:
