@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 from l402core import telemetry
 from l402core.bus import Consumer
-from l402core.documents import Offer, Receipt, RoundRoot, Terms
+from l402core.documents import Offer, Receipt, Terms
 from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
 from l402core.escrow import Escrow, Trigger
 from l402core.events import (
@@ -32,7 +32,6 @@ from l402core.events import (
     RegisterLocks,
     RegisterUpload,
     RewardRevealed,
-    SubmissionExpired,
     SubmissionOpen,
 )
 from l402core.lnd.port import PaymentView
@@ -45,24 +44,19 @@ from l402_settler.desk import Desk
 from l402_settler.escrows import move_escrow
 from l402_settler.office import Office
 from l402_settler.recovery import (
-    say_commits_closed,
     say_escrow_again,
     say_round_again,
-    say_round_closed,
     say_round_opened,
 )
 from l402_settler.rounds import (
     COMMIT,
     DONE,
     JUDGE,
-    UPLOAD,
-    commits_are_over,
     locks_until_ms,
     make_terms,
-    missed,
-    uploads_are_over,
 )
-from l402_settler.tracking import end_escrow_if_over, fail_escrow, record_decision, record_sight
+from l402_settler.tracking import end_escrow_if_over, record_decision, record_sight
+from l402_settler.turning import turn
 from l402_settler.views import terms_of, to_cancel
 
 log = structlog.get_logger()
@@ -162,45 +156,7 @@ class Settler:
             await asyncio.sleep(TICK_S)
 
     def _turn(self, tx: Transaction) -> None:
-        for round_ in books.live_rounds(tx):
-            terms, rows, now_ms = terms_of(round_), books.submissions_of(tx, round_.round), self._office.now_ms()
-            peers = frozenset(row.peer for row in rows)
-            states = tuple(Escrow(row.state) for row in rows)
-            if round_.phase == COMMIT and commits_are_over(terms, peers=peers, now_ms=now_ms):
-                self._close_commits(tx, round_.round, rows)
-            elif round_.phase == UPLOAD and uploads_are_over(terms, states=states, now_ms=now_ms):
-                self._close_round(tx, round_.round, rows)
-            self._fail_the_late(tx, terms, round_.round)
-
-    def _close_commits(self, tx: Transaction, round_: int, rows: list[Row]) -> None:
-        root = RoundRoot(round=round_, commitments=tuple(row.commitment for row in rows))
-        signed = self._office.key.sign(RoundRoot.tag, root)
-        if books.move_round(tx, round_, COMMIT, UPLOAD, root=books.to_json(signed)):
-            say_commits_closed(self._office, tx, round_, signed)
-            log.info("commits.closed", round=round_, submissions=len(rows))
-
-    def _close_round(self, tx: Transaction, round_: int, rows: list[Row]) -> None:
-        row = books.round_row(tx, round_)
-        assert row is not None
-        if not books.move_round(tx, round_, UPLOAD, JUDGE):
-            return
-        say_round_closed(self._office, tx, row, rows)
-        log.info("round.closed", round=round_, uploaded=sum(one.upload is not None for one in rows))
-
-    def _fail_the_late(self, tx: Transaction, terms: Terms, round_: int) -> None:
-        phase_row = books.round_row(tx, round_)
-        assert phase_row is not None
-        for row in books.submissions_of(tx, round_):
-            reason = missed(terms, Escrow(row.state), phase=phase_row.phase, now_ms=self._office.now_ms())
-            if not reason:
-                continue
-            fail_escrow(self._office, tx, row, Trigger.DEADLINE, reason)
-            id_, at = self._office.stamp()
-            tx.say(
-                SubmissionExpired(id=id_, occurred_at_ms=at, round=round_, commitment=row.commitment, reason=reason),
-                parent=row.traceparent,
-            )
-            end_escrow_if_over(self._office, tx, row.commitment)
+        turn(self._office, tx)
 
     # --- submissions --------------------------------------------------------------------------------------------------
 

@@ -78,13 +78,17 @@ class Watch:
             await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
 
     async def node(self) -> None:
-        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
+        """Look at our node, for ever."""
         while True:
-            try:
-                await self._look_at_node()
-            except L402Error as error:
-                self._office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
+            await self.look()
             await asyncio.sleep(SIGHT_EVERY_S)
+
+    async def look(self) -> None:
+        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
+        try:
+            await self._look_at_node()
+        except L402Error as error:
+            self._office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
 
     async def _look_at_node(self) -> None:
         office = self._office

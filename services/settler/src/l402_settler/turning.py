@@ -1,0 +1,69 @@
+"""How rounds turn: commits close, uploads close, and what missed its deadline fails. When, `rounds` decides.
+
+One transaction a turn: the phase, the signed root and the event that tells of it change together.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from l402core.documents import RoundRoot, Terms
+from l402core.escrow import Escrow, Trigger
+from l402core.events import SubmissionExpired
+from l402core.outbox import Transaction
+
+from l402_settler.adapters import books
+from l402_settler.office import Office
+from l402_settler.recovery import say_commits_closed, say_round_closed
+from l402_settler.rounds import COMMIT, JUDGE, UPLOAD, commits_are_over, missed, uploads_are_over
+from l402_settler.tracking import end_escrow_if_over, fail_escrow
+from l402_settler.views import terms_of
+
+log = structlog.get_logger()
+Row = sa.Row[Any]
+
+
+def turn(office: Office, tx: Transaction) -> None:
+    """Take every step that is due now, in every round that is not over."""
+    for round_ in books.live_rounds(tx):
+        terms, rows, now_ms = terms_of(round_), books.submissions_of(tx, round_.round), office.now_ms()
+        peers = frozenset(row.peer for row in rows)
+        states = tuple(Escrow(row.state) for row in rows)
+        if round_.phase == COMMIT and commits_are_over(terms, peers=peers, now_ms=now_ms):
+            _close_commits(office, tx, round_.round, rows)
+        elif round_.phase == UPLOAD and uploads_are_over(terms, states=states, now_ms=now_ms):
+            _close_round(office, tx, round_.round, rows)
+        _fail_the_late(office, tx, terms, round_.round)
+
+
+def _close_commits(office: Office, tx: Transaction, round_: int, rows: list[Row]) -> None:
+    root = RoundRoot(round=round_, commitments=tuple(row.commitment for row in rows))
+    signed = office.key.sign(RoundRoot.tag, root)
+    if books.move_round(tx, round_, COMMIT, UPLOAD, root=books.to_json(signed)):
+        say_commits_closed(office, tx, round_, signed)
+        log.info("commits.closed", round=round_, submissions=len(rows))
+
+
+def _close_round(office: Office, tx: Transaction, round_: int, rows: list[Row]) -> None:
+    row = books.round_row(tx, round_)
+    assert row is not None
+    if not books.move_round(tx, round_, UPLOAD, JUDGE):
+        return
+    say_round_closed(office, tx, row, rows)
+    log.info("round.closed", round=round_, uploaded=sum(one.upload is not None for one in rows))
+
+
+def _fail_the_late(office: Office, tx: Transaction, terms: Terms, round_: int) -> None:
+    phase_row = books.round_row(tx, round_)
+    assert phase_row is not None
+    for row in books.submissions_of(tx, round_):
+        reason = missed(terms, Escrow(row.state), phase=phase_row.phase, now_ms=office.now_ms())
+        if not reason:
+            continue
+        fail_escrow(office, tx, row, Trigger.DEADLINE, reason)
+        id_, at = office.stamp()
+        tx.say(
+            SubmissionExpired(id=id_, occurred_at_ms=at, round=round_, commitment=row.commitment, reason=reason),
+            parent=row.traceparent,
+        )
+        end_escrow_if_over(office, tx, row.commitment)

@@ -1,0 +1,65 @@
+"""What the settler sees of its own node, and when that stops it from selling a place."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from l402_settler.watch import Watch
+from l402core.errors import Unavailable
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
+
+from tests.support.settler import Stage
+
+
+class OneNode:
+    """A node that says what a test wants to hear."""
+
+    def __init__(self, *, network: str = "simnet", synced: bool = True, silent: bool = False) -> None:
+        self._info = NodeInfo(
+            pubkey="02" * 33, alias="one", version="0", network=network, block_height=321, synced=synced
+        )
+        self._silent = silent
+
+    async def info(self) -> NodeInfo:
+        """Itself, or nothing."""
+        if self._silent:
+            raise Unavailable("lnd", "asleep")
+        return self._info
+
+    async def channels(self) -> list[ChannelView]:
+        """None."""
+        return []
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
+        """Never heard of it."""
+        return None
+
+    async def watch_payments(self) -> AsyncIterator[PaymentView]:
+        """Nothing happens."""
+        return
+        yield
+
+
+async def seen_by(stage: Stage, node: OneNode) -> str:
+    """The trouble after one look; empty: there is none."""
+    await Watch(stage.office, node).look()
+    return stage.office.sight.trouble
+
+
+async def test_a_node_that_is_well_is_no_trouble(stage: Stage) -> None:
+    """Its height is what the next terms count from."""
+    assert await seen_by(stage, OneNode()) == ""
+    assert stage.office.sight.height == 321
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (OneNode(network="regtest"), "is on regtest, configured is simnet"),
+        (OneNode(synced=False), "not synced"),
+        (OneNode(silent=True), "asleep"),
+    ],
+    ids=["another network", "behind", "silent"],
+)
+async def test_a_node_that_cannot_lock_is_trouble(stage: Stage, node: OneNode, words: str) -> None:
+    """No place is sold on a node of another network, behind the chain, or silent."""
+    assert words in await seen_by(stage, node)
