@@ -23,6 +23,7 @@ SETTLER, ATTESTOR, PEER, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2,
 SEALING = UnsealingKey(b"\x05" * 32)
 PREIMAGES = tuple(bytes([index]) * 32 for index in range(6))
 HASHES = tuple(hashlib.sha256(preimage).hexdigest() for preimage in PREIMAGES)
+HEIGHTS = (180,) * len(HASHES)
 SEED = b"\x06" * 32
 NOW_S = 1_800_000_000
 PPM = 1_000_000
@@ -203,13 +204,13 @@ def test_an_offer_that_the_attestor_did_not_sign_is_refused() -> None:
 def test_the_settlers_words_are_about_our_own_rungs_and_bytes() -> None:
     """Locked and upload receipts for something else, or by somebody else, are worth nothing."""
     locked = Locked(
-        commitment=COMMITMENT, round=7, peer=PEER.public, payment_hashes=HASHES, expiry_height=1, locked_at_ms=1
+        commitment=COMMITMENT, round=7, peer=PEER.public, payment_hashes=HASHES, expiry_height=180, locked_at_ms=1
     )
-    assert policy.check_locked(SETTLER.sign(Locked.tag, locked), TERMS, an_offer()) == locked
+    assert policy.check_locked(SETTLER.sign(Locked.tag, locked), TERMS, an_offer(), HEIGHTS) == locked
     with pytest.raises(Unauthorized):
-        policy.check_locked(ATTESTOR.sign(Locked.tag, locked), TERMS, an_offer())
+        policy.check_locked(ATTESTOR.sign(Locked.tag, locked), TERMS, an_offer(), HEIGHTS)
     with pytest.raises(Conflict):
-        policy.check_locked(SETTLER.sign(Locked.tag, locked), TERMS, an_offer(reward_hashes=HASHES[::-1]))
+        policy.check_locked(SETTLER.sign(Locked.tag, locked), TERMS, an_offer(reward_hashes=HASHES[::-1]), HEIGHTS)
     upload = UploadReceipt(
         commitment=COMMITMENT, round=7, peer=PEER.public, payload_hash=PAYLOAD_HASH, size=1, uploaded_at_ms=1
     )
@@ -252,6 +253,22 @@ def test_a_receipt_that_contradicts_itself_is_disputed(changes: dict[str, Any], 
     with pytest.raises(Conflict) as refused:
         check_receipt(a_receipt(**changes))
     assert refused.value.code == code
+
+
+def test_a_lock_that_is_said_to_expire_too_soon_keeps_the_gradient_at_home() -> None:
+    """The attestor reveals nothing near the expiry that the settler signs: lower than our own HTLCs' it is a trick."""
+    for expiry, holds in ((180, True), (250, True), (179, False), (0, False)):
+        locked = Locked(
+            commitment=an_offer().commitment, round=TERMS.round, peer=an_offer().peer,
+            payment_hashes=an_offer().reward_hashes, expiry_height=expiry, locked_at_ms=1,
+        )  # fmt: skip
+        signed = SETTLER.sign(Locked.tag, locked)
+        if holds:
+            assert policy.check_locked(signed, TERMS, an_offer(), HEIGHTS) == locked
+        else:
+            with pytest.raises(Conflict) as caught:
+                policy.check_locked(signed, TERMS, an_offer(), HEIGHTS)
+            assert caught.value.code == "locked_expiry"
 
 
 def test_a_reference_that_leaps_is_disputed() -> None:

@@ -254,11 +254,12 @@ class Submission:
             bolt11s = await self._until(until_ms, lambda: ladder.make(self._node, offer, terms, name=name))
             await self._until(until_ms, lambda: self._gateway.locks(round_, commitment, token, preimage, bolt11s))
             seconds = (until_ms - self._parts.now_ms()) / 1_000
-            accepted = self._accepted(offer, await ladder.all_accepted(self._node, offer, seconds=seconds))
+            heights = await ladder.all_accepted(self._node, offer, seconds=seconds)
+            accepted = self._accepted(offer, heights)
             await self._until(until_ms, lambda: self._gateway.accepted(round_, commitment, token, preimage, accepted))
             view = await self._view(terms.upload_until_ms, lambda view: view.locked is not None)
             assert view.locked is not None
-            locked = policy.check_locked(view.locked, terms, offer)
+            locked = policy.check_locked(view.locked, terms, offer, heights)
             self._keep(locked=True)
             log.info("escrow.locked", commitment=commitment, expiry_height=locked.expiry_height)
         self.outcome = self.outcome.with_(locked_msat=sum(offer.amounts_msat))

@@ -89,11 +89,17 @@ def check_offer(signed: Signed, terms: Terms, *, commitment: str, peer: str, sea
     return offer
 
 
-def check_locked(signed: Signed, terms: Terms, offer: Offer) -> Locked:
-    """The settler's word that all of this offer's rungs are in flight. Raises Unauthorized, Conflict."""
+def check_locked(signed: Signed, terms: Terms, offer: Offer, heights: Sequence[int]) -> Locked:
+    """The settler's word that all of this offer's rungs are in flight. `heights` are those of our HTLCs.
+
+    The attestor reveals nothing near the expiry that is signed here, so a lower one than ours would cost us the reward.
+    Raises Unauthorized, Conflict.
+    """
     locked = open_signed(signed, Locked.tag, Locked, signer=terms.settler)
     if (locked.commitment, locked.payment_hashes) != (offer.commitment, offer.reward_hashes):
         raise Conflict("locked_other", "the settler's word is about other rungs")
+    if locked.expiry_height < min(heights):
+        raise Conflict("locked_expiry", f"signed to expire at {locked.expiry_height}, and ours at {min(heights)}")
     return locked
 
 
