@@ -9,6 +9,7 @@ PYTHON := python3.11
 BIN := .venv/bin
 PYTHON_TREES := $(wildcard libs/*/src services/*/src) tests $(if $(wildcard benchmarks/*.py),benchmarks)
 ARGS ?=
+LIGHTNING ?= lndsim
 
 # The project's own uv in .uv/, its own interpreter, its own environment: nothing of the caller's is used or changed.
 export UV_PYTHON_DOWNLOADS := never
@@ -29,8 +30,8 @@ setup: .uv/bin/uv-$(UV_VERSION) ## make .venv with everything in it; quick when 
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { echo "setup: uv $(UV_VERSION) could not be installed; is the package index reachable?" >&2; exit 1; }
 	@touch $@
 
-demo: setup ## the whole network on this machine, real training, paid for: make demo ARGS="--rounds 3"
-	@$(BIN)/l402-train demo $(ARGS)
+demo: setup ## the whole network on this machine, real training, paid for: make demo ARGS="--rounds 3"; LIGHTNING=lnd: on real lnd
+	@$(BIN)/l402-train demo --lightning $(LIGHTNING) $(ARGS)
 
 test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

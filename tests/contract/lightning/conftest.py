@@ -9,8 +9,8 @@ from l402core.lnd.wire import Wire
 from lndsim import Simulation
 
 from tests.contract.lightning.backends import Backend, SimBackend
-from tests.contract.lightning.real_network import RealBackend, running_network
-from tests.support.lnd import lightning_is_built
+from tests.contract.lightning.real_network import RealBackend, running_contract
+from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
 
 REAL = pytest.param("lnd", marks=[pytest.mark.real, pytest.mark.xdist_group("lnd-network")])
@@ -19,8 +19,8 @@ REAL = pytest.param("lnd", marks=[pytest.mark.real, pytest.mark.xdist_group("lnd
 @pytest.fixture(scope="session")
 def real_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBackend]:
     """Four real lnds, started once for all tests that ask."""
-    require_real(lightning_is_built(), "lnd and btcd (run `make tools`)")
-    with running_network(tmp_path_factory.mktemp("network")) as network:
+    require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
+    with running_contract(tmp_path_factory.mktemp("network")) as network:
         yield network
 
 

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
-from l402train.exits import MEANINGS, Exit
+from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
+from l402train.lightning.command import LndDir
 from l402train.lightning.command import app as lightning_app
-from l402train.running import run
+from l402train.running import run, tell
 
 # Each command imports its story when it is called, so that `--help` and `status` answer at once.
 # ruff: noqa: PLC0415
@@ -22,14 +23,20 @@ Count = Number(gte=0, lte=64)
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
 Rounds = Annotated[int, Parameter(help="Rounds; 0: no limit.", validator=Number(gte=0, lte=100_000))]
+Lightning = Annotated[
+    Literal["lndsim", "lnd"], Parameter(help="The Lightning network: simulated, or real lnds on a simnet.")
+]
 DEMO_FOLDER = Path("demo-report")
+BLOCK_SECONDS = 20.0
+"""A demo on real lnd mines that often: blocks come while money is locked, and no deadline in blocks comes near."""
 
-EPILOGUE = "Exit codes: " + "; ".join(f"{code.value} {sentence}" for code, sentence in MEANINGS.items()) + "."
+EPILOGUE = "\n".join(["Exit codes:", *(f"  {code.value:>3}  {sentence}" for code, sentence in MEANINGS.items())])
 
 app = App(
     name="l402-train",
     help="A training network in which every gradient is paid for, both ways, over Lightning.",
     help_epilogue=EPILOGUE,
+    help_format="plaintext",
     version_flags=["--version"],
 )
 app.command(lightning_app)
@@ -51,15 +58,27 @@ def demo(
     keep: Annotated[
         Path | None, Parameter(help="Empty folder for everything; by default demo-report, which is replaced.")
     ] = None,
-    lightning: Annotated[Literal["lndsim"], Parameter(help="The Lightning network.")] = "lndsim",
+    lightning: Lightning = "lndsim",
+    topology: Annotated[
+        Literal["star", "line"],
+        Parameter(help="star: each peer has a channel with the coordinator; line: each with the one before it."),
+    ] = "star",
+    lnd_dir: LndDir = None,
     color: Annotated[bool, Parameter(help="Colors.")] = True,
 ) -> int:
     """The whole network on this machine: a model gets better, and who made it better is paid."""
     from l402train.demo import demo as story
     from l402train.stack import Plan
 
-    del lightning  # one choice so far
-    plan = Plan(peers=peers, rounds=rounds, seed=seed)
+    plan = Plan(
+        peers=peers,
+        rounds=rounds,
+        seed=seed,
+        lightning=lightning,
+        topology=topology,
+        lnd_dir=lnd_dir,
+        block_seconds=BLOCK_SECONDS if lightning == "lnd" else 0.0,
+    )
     folder = Folder(keep or DEMO_FOLDER)
     return run(story(folder, plan, replace=keep is None, json_file=json_file, color=color))
 
@@ -153,17 +172,22 @@ def status(
 
 @app.command
 def trace(
-    trace_id: Annotated[str, Parameter(help="A trace id, the beginning of one, or `latest`.")] = "latest",
+    trace_id: Annotated[
+        str, Parameter(help="A trace id, the beginning of one, or `latest`: the last submission that was paid.")
+    ] = "latest",
     /,
     *,
     folder: Dir = DEMO_FOLDER,
+    every_span: Annotated[bool, Parameter(name="--all", negative="", help="Every span, plumbing included.")] = False,
     as_json: Json = False,
 ) -> int:
-    """One payment's whole life as a waterfall."""
+    """One payment's whole life, step by step."""
     from l402train import looking, screen
 
     async def story() -> Exit:
-        return looking.trace(screen.console(), folder=Folder(folder), wanted=trace_id, as_json=as_json)
+        return looking.trace(
+            screen.console(), folder=Folder(folder), wanted=trace_id, every_span=every_span, as_json=as_json
+        )
 
     return run(story(), as_json=as_json)
 
@@ -215,8 +239,11 @@ def migrate(
 
 def main() -> None:
     """The entry point."""
+    words = sys.argv[1:]
     try:
-        answer = app(sys.argv[1:], exit_on_error=False)
-    except CycloptsError:
-        sys.exit(int(Exit.USAGE))  # cyclopts has printed what is wrong
+        answer = app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        named = f" {words[0]}" if words and not words[0].startswith("-") and words[0] in app else ""
+        stop = Stop(Exit.USAGE, f"{' '.join(str(error).split())} See: l402-train{named} --help")
+        sys.exit(tell(stop, as_json="--json" in words))
     sys.exit(answer if isinstance(answer, int) else int(Exit.FINE))

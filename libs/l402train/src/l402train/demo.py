@@ -27,6 +27,7 @@ TO_STDOUT = Path("-")
 
 async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | None, color: bool) -> Exit:
     """Run, tell, check. Raises Stop."""
+    plan.checked()
     out = screen.console(color=color, to_stderr=json_file == TO_STDOUT)
     folder.create(replace=replace)
     out.print(f"l402-train demo: {plan.peers} peers, {plan.rounds} rounds, everything in {folder.root}", style="bold")
@@ -81,7 +82,7 @@ def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
     rounds = tuple(facts.report(number) for number in range(1, plan.rounds + 1))
     wanted = frozenset(one.trace_id for round_ in rounds for one in round_.submissions)
     return Report(
-        parts=PartsReport(**stack.part_versions()),
+        parts=PartsReport(**stack.part_versions(plan)),
         rounds=rounds,
         ledger=books.ledger(folder.settler / "books.sqlite3"),
         traces=spans.summaries(spans.read(folder.traces), wanted),

@@ -108,13 +108,13 @@ def answers(port: int) -> bool | None:
 
 
 def start_lightning(
-    folder: Folder, peers: tuple[str, ...], block_seconds: float, environment: dict[str, str]
+    folder: Folder, peers: tuple[str, ...], block_seconds: float, environment: dict[str, str], *, topology: str = "star"
 ) -> Process:
-    """The coordinator's node with a channel to every peer's, and the observer."""
+    """The coordinator's node, one per peer, and the observer, simulated. The observer is last: nobody's way leads there."""
     options = {
         "--dir": str(folder.lnd),
-        "--nodes": ",".join((COORDINATOR, OBSERVER, *peers)),
-        "--topology": "star",
+        "--nodes": ",".join((COORDINATOR, *peers, OBSERVER)),
+        "--topology": topology,
         "--hub": COORDINATOR,
         "--capacity-sat": str(CAPACITY_SAT),
         "--block-seconds": str(block_seconds),

@@ -10,6 +10,8 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 from l402core.errors import L402Error
@@ -17,12 +19,20 @@ from l402core.errors import L402Error
 from l402train import credentials, keys, migration, parts, peers, services
 from l402train.exits import Exit, Stop, stop_for
 from l402train.folder import Description, Folder
+from l402train.lightning import backend, programs
+from l402train.lightning.plan import Topology
 from l402train.peers import Peer
 from l402train.process import Process
 from l402train.services import READY_S, Wiring
 
 END_S = 10.0
+BASE_END_S = 30.0
+"""Real lnds end on their own time."""
 Note = Callable[[str], None]
+
+
+Lightning = Literal["lndsim", "lnd"]
+LINE_PEERS_MAX = 3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +51,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     block_seconds: float = 0.0
     wait_for_all: bool = True
     """Phases end once all peers that run here are through."""
+    lightning: Lightning = "lndsim"
+    topology: Topology = "star"
+    """Whether every peer has a channel with the coordinator, or only the first, and each other with the one before it."""
+    lnd_dir: Path | None = None
+    """Where lnd is, if not where `make tools` puts it."""
+
+    def checked(self) -> "Plan":
+        """Itself. Raises Stop for what could never work, and where real lnd is asked for and not there."""
+        if self.topology == "line" and self.peers + len(self.spare_nodes) > LINE_PEERS_MAX:
+            raise Stop(
+                Exit.USAGE,
+                f"a line has at most {LINE_PEERS_MAX} peers: each hop adds 80 blocks to a payment, and the settler "
+                "allows 200 (L402_SETTLER_CLTV_ROUTE_SLACK)",
+            )
+        if self.lightning == "lnd":
+            programs.find(self.lnd_dir)
+        return self
 
 
 class Network:
@@ -91,12 +118,26 @@ class Network:
         port = parts.free_port()
         nats = self._keep(parts.start_nats(folder, base))
         redis = self._keep(parts.start_redis(folder, port, base))
-        lightning = self._keep(parts.start_lightning(folder, everyone, self.plan.block_seconds, base))
+        lightning = self._keep(self._start_lightning(everyone, base))
         self.nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
         await redis.until(lambda: parts.answers(port), deadline_s=parts.START_S)
-        nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=parts.START_S)
+        patience_s = parts.START_S if self.plan.lightning == "lndsim" else backend.START_S
+        nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=patience_s)
         self._through("bus, cache and Lightning nodes")
         return nodes, port
+
+    def _start_lightning(self, everyone: tuple[str, ...], base: dict[str, str]) -> Process:
+        plan = self.plan
+        if plan.lightning == "lndsim":
+            return parts.start_lightning(self.folder, everyone, plan.block_seconds, base, topology=plan.topology)
+        return backend.start(
+            self.folder,
+            everyone,
+            topology=plan.topology,
+            block_seconds=plan.block_seconds,
+            lnd_dir=plan.lnd_dir,
+            environment=base,
+        )
 
     async def _prepare(self, nodes: dict[str, object], everyone: tuple[str, ...]) -> None:
         try:
@@ -146,7 +187,7 @@ class Network:
                 nats_url=self.nats_url,
                 redis_url=wiring.redis_url,
                 nodes_file=str(self.folder.nodes),
-                parts=part_versions(),
+                parts=part_versions(self.plan),
                 pids={name: process.pid for name, process in self._processes.items()},
             )
         )
@@ -187,15 +228,17 @@ class Network:
             ending = [self._processes[name] for name in reversed(tier) if name in self._processes]
             for process in ending:
                 process.ask_to_end()
-            await asyncio.gather(*(process.ended(within_s=END_S) for process in ending))
+            within_s = BASE_END_S if tier == list(base) else END_S
+            await asyncio.gather(*(process.ended(within_s=within_s) for process in ending))
 
 
-def part_versions() -> dict[str, str]:
+def part_versions(plan: Plan) -> dict[str, str]:
     """The real parts by name and version, as the report names them."""
+    simulated = "lndsim (LND's gRPC, simulated)"
     return {
         "nats": f"nats-server {parts.version_of(parts.nats_program())}",
         "redis": f"redis-server {parts.version_of(parts.redis_program())}",
-        "lightning": "lndsim (LND's gRPC, simulated)",
+        "lightning": simulated if plan.lightning == "lndsim" else backend.described(plan.lnd_dir),
         "database": f"SQLite {sqlite3.sqlite_version} (WAL)",
     }
 
