@@ -1,12 +1,17 @@
 """What a peer can put into its own documents to hurt others at the attestor, and what an empty bus may cost."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from l402_oracle.attestor.wiring import round_sight
 from l402core.documents import Offer
+from l402core.errors import NotFound
 from l402core.events import GradientScored, OfferMade
+from l402core.outbox import Transaction
 
 from tests.support.oracle import (
     UPLOAD_UNTIL_MS,
@@ -67,3 +72,24 @@ async def test_a_decision_that_the_bus_lost_is_told_again_after_a_restart(stage:
     await stage.attestor.begin()
     await stage.tick()
     assert [event.commitment for event in stage.ears.all(GradientScored)] == [sha("ann")]
+
+
+async def test_readers_at_the_url_wait_for_no_writer(stage: Stage) -> None:
+    """Strangers may read as much as they like: the one writer decides on, and they are answered beside it."""
+    await stage.announce()
+    busy, go_on = threading.Event(), threading.Event()
+
+    def writing(tx: Transaction) -> None:
+        busy.set()
+        go_on.wait(10)
+
+    writer = asyncio.create_task(stage.database.transact(writing))
+    await asyncio.to_thread(busy.wait)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(NotFound):
+                await stage.attestor.delivery.decision(sha("ann"))
+            assert await round_sight(stage.database)(1) is not None
+    finally:
+        go_on.set()
+        await writer

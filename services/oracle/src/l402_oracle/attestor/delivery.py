@@ -34,7 +34,7 @@ class Delivery:
 
     async def decision(self, commitment: str) -> GradientScored:
         """The decision with what may be revealed now. Raises NotFound."""
-        scored, submission, frozen = await self._db.transact(lambda tx: _read(tx, commitment))
+        scored, submission, frozen = await self._db.read(lambda tx: _read(tx, commitment))
         if scored is None or submission is None:
             raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
         if frozen:
