@@ -23,8 +23,11 @@ class ReadOnlyNode(Protocol):
 class NodeHeights:
     """The last height seen, and when. Silence makes it unknown, never old."""
 
-    def __init__(self, node: ReadOnlyNode, *, max_age_s: float, poll_s: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, node: ReadOnlyNode, *, network: str, max_age_s: float, poll_s: float, monotonic: Callable[[], float]
+    ) -> None:
         self._node = node
+        self._network = network
         self._max_age_s = max_age_s
         self._poll_s = poll_s
         self._monotonic = monotonic
@@ -37,7 +40,10 @@ class NodeHeights:
         return self._seen[0]
 
     async def follow(self) -> None:
-        """Poll and listen until cancelled. Listening makes it fresh, polling keeps it so while no block comes."""
+        """Poll and listen until cancelled. Listening makes it fresh, polling keeps it so while no block comes.
+
+        A node that catches up with the chain, or is on another network, is never believed.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
             group.create_task(self._listen())
@@ -46,9 +52,7 @@ class NodeHeights:
         answered = True
         while True:
             try:
-                info = await self._node.info()
-                if info.synced:
-                    self._see(info.block_height)
+                await self._look()
                 answered = True
             except L402Error as error:
                 if answered:
@@ -59,11 +63,14 @@ class NodeHeights:
     async def _listen(self) -> None:
         while True:
             with contextlib.suppress(L402Error):  # polling says so already
-                async for height in self._node.watch_blocks():
-                    self._see(height)
+                async for _ in self._node.watch_blocks():
+                    await self._look()
             await asyncio.sleep(self._poll_s)
 
-    def _see(self, height: int) -> None:
+    async def _look(self) -> None:
+        info = await self._node.info()
+        if not info.synced or info.network != self._network:
+            return
         # The highest stands: a reorganisation may only make us more careful.
-        best = max(height, self._seen[0]) if self._seen else height
+        best = max(info.block_height, self._seen[0]) if self._seen else info.block_height
         self._seen = (best, self._monotonic())

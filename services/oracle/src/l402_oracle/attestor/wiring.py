@@ -48,7 +48,11 @@ async def _serve(config: AttestorConfig) -> None:
     bus = Bus(config.nats_url, "attestor")
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     heights = NodeHeights(
-        node, max_age_s=config.height_max_age_s, poll_s=config.height_poll_s, monotonic=time.monotonic
+        node,
+        network=config.lnd_network,
+        max_age_s=config.height_max_age_s,
+        poll_s=config.height_poll_s,
+        monotonic=time.monotonic,
     )
     parts = Parts(
         database=database, objects=open_store(config.objects_url), heights=heights, keys=keys, corpus=load_corpus(),
@@ -96,7 +100,7 @@ def round_sight(database: Database) -> Callable[[int], Awaitable[RoundSight | No
     """How the URL reads a round."""
 
     async def sight(number: int) -> RoundSight | None:
-        row = await database.transact(lambda tx: books.read_round(tx, number))
+        row = await database.read(lambda tx: books.read_round(tx, number))
         if row is None:
             return None
         announced = row.announced
