@@ -7,13 +7,16 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from l402_requests import AsyncL402Client
 from l402_requests.wallets import WalletBase
 from l402core.bolt11 import decode
+from l402core.documents import Terms
 from l402core.l402 import parse_challenge
+from l402core.signing import Signed, open_signed
 
-from tests.support.gateway import Draft, Edge, edge
+from tests.support.gateway import SETTLER, Draft, Edge, edge
 from tests.support.real import require_real
 
 
@@ -50,7 +53,7 @@ async def test_a_stock_client_pays_the_challenge_and_its_credential_is_accepted(
 
 
 async def test_a_bare_curl_put_gets_one_challenge_line(it: Edge) -> None:
-    """402, one WWW-Authenticate line, not to be stored, and a body that says what to pay."""
+    """402, one WWW-Authenticate line, not to be stored, and a body with the round's signed terms."""
     require_real(shutil.which("curl") is not None, "curl")
     draft = Draft(it.coordinator.terms)
     gradient = it.objects.parent / "gradient"
@@ -68,7 +71,8 @@ async def test_a_bare_curl_put_gets_one_challenge_line(it: Edge) -> None:
         == challenge.invoice.payment_hash
     )
     assert "cache-control: no-store" in head.lower()
-    assert '"fee_msat":' in body
+    told_terms = msgspec.convert(msgspec.json.decode(body)["signed_terms"], Signed)
+    assert open_signed(told_terms, Terms.tag, Terms, signer=SETTLER.public) == it.coordinator.terms
 
 
 async def _run(command: list[str]) -> str:

@@ -5,6 +5,7 @@ from l402core.documents import Terms
 from l402core.errors import Exhausted, TooLate
 from l402core.events import RoundView
 from l402core.l402 import Macaroon, RootKeys, challenge, mint_token
+from l402core.signing import Signed
 
 from l402_gateway.problems import TYPE_PREFIX, Problem
 from l402_gateway.routes import Paid
@@ -79,8 +80,8 @@ def header(macaroon: Macaroon, unpaid: Unpaid) -> str:
     return challenge(macaroon, unpaid.bolt11)
 
 
-def problem(unpaid: Unpaid, paid: Paid) -> Problem:
-    """The body that comes with a challenge to somebody who has not paid yet."""
+def problem(unpaid: Unpaid, paid: Paid, terms: Signed) -> Problem:
+    """The body that comes with a challenge to somebody who has not paid yet, the round's signed terms in it."""
     return Problem(
         type=TYPE_PREFIX + "payment_required",
         title="Payment required",
@@ -89,6 +90,7 @@ def problem(unpaid: Unpaid, paid: Paid) -> Problem:
         code="payment_required",
         fault="caller",
         terms=unpaid.terms,
+        signed_terms=terms,
         fee_msat=unpaid.fee_msat,
         payment_hash=unpaid.payment_hash,
         round=paid.round,

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from l402core.config import ServiceConfig
+from l402core.config import BusConfig, HttpConfig, ObjectsConfig, ServiceConfig
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 
-class Config(ServiceConfig):
+class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     """Read from the environment, prefix `L402_GATEWAY_`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="L402_GATEWAY_")

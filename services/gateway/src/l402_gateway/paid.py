@@ -62,7 +62,8 @@ class PaidPath:
             peer = await self._optional_peer(headers, paid, method, body)
             macaroon, unpaid = await self._gateway.sell(paid, peer, client)
             told = {"WWW-Authenticate": challenge.header(macaroon, unpaid), "Cache-Control": "no-store"}
-            return problem_answer(challenge.problem(unpaid, paid), told)
+            terms = (await self._gateway.rounds.get(paid.round)).terms
+            return problem_answer(challenge.problem(unpaid, paid, terms), told)
         try:
             return await self._paid(headers, paid, method, credential, body)
         except Unauthorized as error:

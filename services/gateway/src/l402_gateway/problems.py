@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from l402core import errors
 from l402core.errors import L402Error
+from l402core.signing import Signed
 
 TYPE_PREFIX = "https://l402-train.dev/problems/"
 MEDIA_TYPE = "application/problem+json"
@@ -59,7 +60,7 @@ RETRY_AFTER_S: tuple[tuple[type[L402Error], int], ...] = (
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every refusal. The last five belong to a challenge."""
+    """The body of every refusal. The last six belong to a challenge."""
 
     type: str
     title: str
@@ -68,6 +69,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     fault: str
     terms: str = ""
+    """sha256 of the signed terms' body."""
+    signed_terms: Signed | None = None
     fee_msat: int = 0
     payment_hash: str = ""
     round: int = 0
