@@ -1,4 +1,4 @@
-"""What every service's configuration shares: one frozen class each, read from the environment, every field described.
+"""What the services' configurations share, a part for each need: read from the environment, every field described.
 
 It refuses values outside their bounds before anything starts.
 """
@@ -14,18 +14,38 @@ class ServiceConfig(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS server with JetStream.")
-    nats_replicas: int = Field(default=1, ge=1, le=5, description="Replicas of each stream; 3 in production.")
     data_dir: Path = Field(default=Path(".l402-train"), description="Folder for this service's own files.")
-    objects_url: str = Field(
-        default="file://.l402-train/objects", description="Object store for payloads and checkpoints."
-    )
     trace_file: Path | None = Field(
         default=None, description="File for spans when OTEL_EXPORTER_OTLP_ENDPOINT is not set; none: spans are dropped."
     )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
     )
+
+
+class BusConfig(BaseSettings):
+    """Where a service hears and says events."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS server with JetStream.")
+
+
+class ObjectsConfig(BaseSettings):
+    """Where a service finds what is too large for a message."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    objects_url: str = Field(
+        default="file://.l402-train/objects", description="Object store for payloads and checkpoints."
+    )
+
+
+class HttpConfig(BaseSettings):
+    """Where a service listens."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
     http_host: str = Field(default="127.0.0.1", description="Address that the service's HTTP listens on.")
     http_port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP (health, API); 0: any free one.")
 

@@ -1,11 +1,11 @@
 """The invoicer's knobs: its node, its caps on money, and whose offers it pays. It refuses values outside their bounds."""
 
-from l402core.config import LndConfig, ServiceConfig
+from l402core.config import BusConfig, HttpConfig, LndConfig, ServiceConfig
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 
-class Config(ServiceConfig, LndConfig):
+class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     """Read from the environment, prefix `L402_INVOICER_`. Amounts are msat."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="L402_INVOICER_")

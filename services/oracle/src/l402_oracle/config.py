@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from l402core.config import LndConfig, ServiceConfig
+from l402core.config import BusConfig, HttpConfig, LndConfig, ObjectsConfig, ServiceConfig
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 HEX32 = "^[0-9a-f]{64}$"
 
 
-class AttestorConfig(ServiceConfig, LndConfig):
+class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndConfig):
     """The deciding role: its own table, keys, URL and a read-only node that tells block heights."""
 
     model_config = SettingsConfigDict(env_prefix="L402_ATTESTOR_", frozen=True, extra="ignore")
@@ -38,7 +38,7 @@ class AttestorConfig(ServiceConfig, LndConfig):
     tick_s: float = Field(default=0.5, ge=0.05, le=60, description="Seconds between two looks at the deadlines.")
 
 
-class WorkerConfig(ServiceConfig):
+class WorkerConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     """The measuring role: it holds the reading key and the model, and nothing that pays."""
 
     model_config = SettingsConfigDict(env_prefix="L402_WORKER_", frozen=True, extra="ignore")

@@ -1,15 +1,16 @@
 """The settler's knobs. Prefix `L402_SETTLER_`."""
 
 from pathlib import Path
+from typing import Self
 
-from l402core.config import LndConfig, ServiceConfig
-from pydantic import Field, field_validator
+from l402core.config import BusConfig, HttpConfig, LndConfig, ServiceConfig
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 HEX32 = "^[0-9a-f]{64}$"
 
 
-class Config(ServiceConfig, LndConfig):
+class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     """Books, rounds, money, deadlines and Lightning policy of one coordinator."""
 
     model_config = SettingsConfigDict(env_prefix="L402_SETTLER_", frozen=True, extra="ignore")
@@ -56,7 +57,7 @@ class Config(ServiceConfig, LndConfig):
         default=24, ge=6, le=1_000, description="Blocks from opening within which a reveal may happen."
     )
     cltv_min: int = Field(default=60, ge=24, le=2_000, description="Lowest final CLTV of a reward invoice.")
-    cltv_max: int = Field(default=200, ge=24, le=2_016, description="Highest final CLTV of a reward invoice.")
+    cltv_max: int = Field(default=200, ge=60, le=2_016, description="Highest final CLTV of a reward invoice.")
     cltv_route_slack: int = Field(
         default=200, ge=0, le=2_016, description="Blocks the route may add to a payment's CLTV."
     )
@@ -75,9 +76,8 @@ class Config(ServiceConfig, LndConfig):
     outer_rate_ppm: int = Field(default=1_000_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
     chunk_k: int = Field(default=64, ge=1, le=4_096, description="Entries kept per chunk of 4096.")
 
-    @field_validator("cltv_max")
-    @classmethod
-    def _wide_enough(cls, value: int) -> int:
-        if value < 60:
-            raise ValueError("cltv_max leaves no room for the hold window and its margins")
-        return value
+    @model_validator(mode="after")
+    def _cltv_has_room(self) -> Self:
+        if self.cltv_max < self.cltv_min:
+            raise ValueError(f"cltv_max {self.cltv_max} is below cltv_min {self.cltv_min}")
+        return self
