@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from coincurve import PrivateKey
 from l402_settler.tracking import record_sight
 from l402core.documents import Accepted, Locked, Statement
-from l402core.errors import Conflict, Contradiction, Malformed, TooLate
+from l402core.errors import Conflict, Contradiction, Malformed, NotFound, TooLate, Unavailable
 from l402core.events import (
     ClaimCredit,
     CommitsClosed,
@@ -24,6 +25,7 @@ from l402core.events import (
 )
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.signing import SigningKey
+from sqlalchemy import event
 
 from tests.support.settler import PEER, Stage, sha
 
@@ -93,7 +95,7 @@ async def test_a_second_fee_for_an_open_commitment_is_kept_as_a_credit(stage: St
     )
     with pytest.raises(Conflict, match="kept for you as a credit"):
         await stage.desk.open(second)
-    assert [event.payment_hash for event in stage.said(CreditIssued)] == [sha("fee again")]
+    assert [said.payment_hash for said in stage.said(CreditIssued)] == [sha("fee again")]
     assert (await stage.office.view(sha("a"))).state == "opened"
 
 
@@ -221,3 +223,49 @@ async def test_the_round_turns_on_after_a_failure_of_the_disk(
     task = asyncio.create_task(stage.settler.turn_rounds())
     await asyncio.wait_for(turned.wait(), 10)
     task.cancel()
+
+
+async def test_an_offer_that_nobody_was_asked_for_is_asked_for_after_a_restart(stage: Stage) -> None:
+    """The attestor stops a round whose root names a commitment without an offer, also where it failed long ago."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.turn(now_ms=stage.terms().lock_by_ms)
+    await stage.turn()
+    assert (await stage.office.view(sha("a"))).state == "ended"
+    await stage.settler.recover()
+    assert [said.commitment for said in stage.said(OfferMake)] == [sha("a"), sha("a")]
+
+
+async def test_a_fee_for_a_closed_or_unknown_round_becomes_a_credit(stage: Stage) -> None:
+    """Paid in good faith and presented too late, or in a round that our books lost: the fee is kept for the peer."""
+    late = stage.opening("late")
+    lost = stating(msgspec.structs.replace(stage.opening("lost"), round=9), PEER, round=9)
+    with pytest.raises(Unavailable) as unseen:
+        await stage.desk.open(lost)
+    assert unseen.value.code == "fee_not_seen"
+    await stage.fee("lost")
+    with pytest.raises(NotFound, match="kept for you as a credit"):
+        await stage.desk.open(lost)
+    stage.now_ms = stage.terms().commit_until_ms
+    with pytest.raises(TooLate, match="kept for you as a credit"):
+        await stage.desk.open(late)
+    assert [said.payment_hash for said in stage.said(CreditIssued)] == [sha("fee lost"), sha("fee late")]
+
+
+async def test_an_invoice_of_another_node_is_refused(stage: Stage) -> None:
+    """The payee is the node that the statement names, which nobody can change afterwards."""
+    other = PrivateKey(b"\x0a" * 32).public_key.format().hex()
+    await stage.desk.open(stating(stage.opening("a"), PEER, payout_node=other))
+    await stage.settler.on_offer(stage.offer("a"))
+    with pytest.raises(Malformed, match="payee") as caught:
+        await stage.desk.register_locks(stage.locks("a"))
+    assert caught.value.code == "invoice_wrong"
+
+
+async def test_without_its_disk_the_desk_answers_unavailable(stage: Stage) -> None:
+    """A database that takes no change is the world's fault: 503 at the gateway, and nothing half done."""
+    question = stage.opening("a")
+    stage.database.engine.dispose()
+    event.listen(stage.database.engine, "connect", lambda raw, _: raw.execute("PRAGMA query_only=ON"))
+    with pytest.raises(Unavailable) as caught:
+        await stage.desk.open(question)
+    assert caught.value.code == "database"

@@ -25,10 +25,8 @@ Row = sa.Row[Any]
 
 def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
     """What others need to hear of an escrow in its state."""
-    statement = msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
-    if row.state == Escrow.OPENED:
-        say_offer_make(office, tx, row.round, row.commitment, statement, row.seq, round_.terms)
     if row.state == Escrow.LOCKING:
+        statement = _statement(row)
         bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
         offer = msgspec.json.decode(row.offer, type=Signed)
         say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, statement.payout_node, terms_of(round_))
@@ -39,15 +37,28 @@ def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> 
 
 
 def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
-    """A round's terms, root and closing, as far as it has come; a round that is done needs nothing."""
+    """A round's terms, root and closing, as far as it has come; a round that is done needs nothing.
+
+    Offers that never came are asked for again, also for what failed meanwhile: a root that names a commitment for which
+    no offer was ever asked looks like a trick, and stops the round.
+    """
     if round_.phase == DONE:
         return
+    rows = books.submissions_of(tx, round_.round)
     with telemetry.span("recover", parent=round_.traceparent):
         say_round_opened(office, tx, round_.round, msgspec.json.decode(round_.terms, type=Signed))
         if round_.root is not None:
             say_commits_closed(office, tx, round_.round, msgspec.json.decode(round_.root, type=Signed))
         if round_.phase == JUDGE:
-            say_round_closed(office, tx, round_, books.submissions_of(tx, round_.round))
+            say_round_closed(office, tx, round_, rows)
+    for row in rows:
+        if row.offer is None:
+            with telemetry.span("recover", parent=row.traceparent):
+                say_offer_make(office, tx, row.round, row.commitment, _statement(row), row.seq, round_.terms)
+
+
+def _statement(row: Row) -> Statement:
+    return msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
 
 
 def say_round_opened(office: Office, tx: Transaction, round_: int, terms: Signed) -> None:
