@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from l402train import cli, page, parts, picture, screen, spans
+from l402train import cli, lives, page, parts, picture, screen
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.knobs import knobs
 from l402train.peers import cast
@@ -102,7 +102,7 @@ def test_the_page_needs_nothing_else() -> None:
     """No script, and the only thing with an address is the picture inside it; it adapts to dark and to phones."""
     report = a_report(a_submission(), a_submission(peer="<b>", kind="noise", reward_msat=0))
     drawn = picture.draw(report.rounds)
-    html = page.render(report, drawn, spans.waterfall([a_span("one")], most=9), faults=["a <fault>"])
+    html = page.render(report, drawn, lives.life([a_span("one", name="PUT gradient")]), faults=["a <fault>"])
     reader = _Resources()
     reader.feed(html)
     assert drawn.startswith(b"\x89PNG")

@@ -54,7 +54,9 @@ def demo(
         ),
     ] = 6,
     seed: Annotated[int, Parameter(help="Everybody's keys and the first checkpoint.", validator=Number(gte=0))] = 0,
-    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the JSON report there; -: stdout.")] = None,
+    json_file: Annotated[
+        Path | None, Parameter(name="--json", allow_leading_hyphen=True, help="Write the JSON report there; -: stdout.")
+    ] = None,
     keep: Annotated[
         Path | None, Parameter(help="Empty folder for everything; by default demo-report, which is replaced.")
     ] = None,
@@ -245,5 +247,5 @@ def main() -> None:
     except CycloptsError as error:
         named = f" {words[0]}" if words and not words[0].startswith("-") and words[0] in app else ""
         stop = Stop(Exit.USAGE, f"{' '.join(str(error).split())} See: l402-train{named} --help")
-        sys.exit(tell(stop, as_json="--json" in words))
+        sys.exit(tell(stop, as_json="--json" in words and "demo" not in words))
     sys.exit(answer if isinstance(answer, int) else int(Exit.FINE))

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, page, picture, screen, spans, stack
+from l402train import books, lives, page, picture, screen, spans, stack
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
 from l402train.folder import Folder
+from l402train.lives import Life
 from l402train.report import PartsReport, Report
 from l402train.screen import Progress
-from l402train.spans import FIVE, Waterfall
+from l402train.spans import FIVE
 from l402train.stack import Network, Plan
 from l402train.watch import watching
 
 ROUND_LIMIT_S = 240
 """All deadlines of a round add up to less; a run that takes longer is stuck, and says so."""
 SETTLE_LIMIT_S = 30.0
-WATERFALL_ROWS = 48
 TO_STDOUT = Path("-")
 
 
@@ -89,18 +89,18 @@ def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
     )
 
 
-def _paid_trace(folder: Folder, report: Report) -> Waterfall | None:
+def _paid_trace(folder: Folder, report: Report) -> Life | None:
     """The life of the best paid submission of the last round that paid any."""
     for round_ in reversed(report.rounds):
         paid = [one for one in round_.submissions if one.reward_msat and one.trace_id in report.traces]
         if paid:
             best = max(paid, key=lambda one: one.reward_msat)
             mine = [span for span in spans.read(folder.traces) if span.trace_id == best.trace_id]
-            return spans.waterfall(mine, most=WATERFALL_ROWS) if mine else None
+            return lives.life(mine) if mine else None
     return None
 
 
-def _write(folder: Folder, report: Report, trace: Waterfall | None, found: list[str], json_file: Path | None) -> None:
+def _write(folder: Folder, report: Report, trace: Life | None, found: list[str], json_file: Path | None) -> None:
     drawn = picture.draw(report.rounds)
     encoded = reports.encode(report)
     try:
@@ -117,10 +117,10 @@ def _write(folder: Folder, report: Report, trace: Waterfall | None, found: list[
         sys.stdout.flush()
 
 
-def _tell(out: Console, report: Report, trace: Waterfall | None) -> None:
+def _tell(out: Console, report: Report, trace: Life | None) -> None:
     out.print(screen.totals_table(report.rounds))
     if trace is not None:
-        out.print(screen.waterfall_table(trace))
+        out.print(screen.life_table(trace, width=out.width))
     out.print(screen.ledger_table(report.ledger))
 
 

@@ -21,7 +21,7 @@ class Exit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.FINE: "it did what was asked",
-    Exit.UNTRUE: "it ran, and something that must hold does not: the books, a cheat paid, a document that is stale",
+    Exit.UNTRUE: "it ran, but the books, a payment or a document is not as it must be",
     Exit.USAGE: "the command line makes no sense",
     Exit.PORT_IN_USE: "a port that was asked for is in use",
     Exit.DISK_FULL: "the disk is full",

@@ -9,7 +9,7 @@ from l402core.documents import Receipt, Terms
 from l402core.events import EVENTS, Event
 
 from l402train.peers import Peer
-from l402train.report import RoundReport, SubmissionReport
+from l402train.report import RoundReport, SubmissionReport, by_number
 
 NANO = 1e-9
 _BY_NAME: dict[str, type[Event]] = {kind.name: kind for kind in EVENTS if kind.stream == events.FACTS}
@@ -147,12 +147,17 @@ class Facts:
         return sum(sum(submission.ended.values()) for submission in self.submissions.values())
 
     def report(self, number: int) -> RoundReport:
-        """One round as the report has it."""
+        """One round as the report has it, peers in the order of their numbers."""
         return RoundReport(
             round=number,
             loss_before=self.losses.get(number),
             loss_after=self.losses.get(number + 1),
-            submissions=tuple(self._reported(submission) for submission in self.of_round(number)),
+            submissions=tuple(
+                sorted(
+                    (self._reported(submission) for submission in self.of_round(number)),
+                    key=lambda one: by_number(one.peer),
+                )
+            ),
         )
 
     def _reported(self, submission: Submission) -> SubmissionReport:

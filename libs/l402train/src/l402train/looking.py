@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from l402train import books, screen, services, spans
+from l402train import books, lives, screen, services, spans
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.knobs import knobs
@@ -65,30 +65,54 @@ def _round(url: str) -> dict[str, Any] | None:
 
 
 def _print_status(out: Console, told: dict[str, Any]) -> None:
-    table = Table("part", "state", title=f"gateway {told['gateway']}", title_justify="left")
-    for name, lives in told.get("running", {}).items():
-        table.add_row(name, "running" if lives else "ended")
-    ready = told["ready"]
-    table.add_row("gateway", "does not answer" if ready is None else _parts(ready))
-    for name, found in told.get("services", {}).items():
-        if name != "gateway":
-            table.add_row(name, "does not answer" if found is None else _parts(found))
-    for name, value in (told["round"] or {}).items():
-        table.add_row(name, str(value))
+    table = Table("part", "state", box=None, pad_edge=False)
+    for name, state in _states(told).items():
+        table.add_row(name, state)
+    out.print(f"gateway {told['gateway']}", style="bold", soft_wrap=True)
     out.print(table)
+    round_ = told["round"]
+    if round_ is not None:
+        sold = "submissions are sold" if round_["available"] else f"nothing is sold: {round_['unavailable_reason']}"
+        out.print(
+            f"\nround {round_['round']}, phase {round_['phase']}: {round_['opened']} opened, {round_['uploaded']} uploaded, "
+            f"{round_['scored']} scored, {round_['places_left']} places left; {sold}",
+            soft_wrap=True,
+        )
+    elif not any(told.get("running", {}).values()):
+        out.print("\nNothing runs here. `l402-train up` keeps a network running.")
+
+
+def _states(told: dict[str, Any]) -> dict[str, str]:
+    """Each part once: whether its process runs, and what it says of itself."""
+    answers = {**told.get("services", {}), "gateway": told["ready"]}
+    running = told.get("running", {})
+    states = {}
+    for name in {**running, **answers}:
+        answer = answers.get(name.split("-")[0], answers.get(name))
+        if not running.get(name, True):
+            states[name] = "ended"
+        elif answer is not None:
+            states[name] = _parts(answer)
+        else:
+            states[name] = "does not answer" if name in answers else "running"
+    return {name: state for name, state in states.items() if name in running or name != "worker"}
 
 
 def _parts(ready: dict[str, bool]) -> str:
     return ", ".join(f"{name} {'ready' if fine else 'NOT READY'}" for name, fine in ready.items()) or "ready"
 
 
-def trace(out: Console, *, folder: Folder, wanted: str, as_json: bool) -> Exit:
-    """One trace as a waterfall."""
-    found = spans.waterfall(spans.find(folder.traces, wanted), most=ROWS_SHOWN)
+def trace(out: Console, *, folder: Folder, wanted: str, every_span: bool = False, as_json: bool) -> Exit:
+    """One payment's life in plain words; with `every_span`, or where it is no payment's, the whole tree."""
+    found = spans.find(folder.traces, wanted)
+    told = lives.life(found)
+    tree = spans.waterfall(found, most=ROWS_SHOWN)
     if as_json:
-        out.print_json(msgspec.json.encode(found).decode())
+        out.print_json(msgspec.json.encode(tree).decode())
+    elif every_span or not told.moments:
+        out.print(screen.waterfall_table(tree, width=out.width))
     else:
-        out.print(screen.waterfall_table(found))
+        out.print(screen.life_table(told, width=out.width))
     return Exit.FINE
 
 

@@ -1,11 +1,11 @@
-"""The run as one HTML page that needs nothing else: styles, picture and waterfall are inside it."""
+"""The run as one HTML page that needs nothing else: styles, picture and all figures are inside it."""
 
 import base64
 from html import escape
 
+from l402train.lives import Life, Moment
 from l402train.report import LedgerReport, Report, RoundReport
 from l402train.screen import by_peer, sat, score
-from l402train.spans import Waterfall
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d9dee3; --good: #1a7f37;
@@ -23,13 +23,19 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align:
 th { color: var(--soft); font-weight: 600 } .n { text-align: right; white-space: nowrap }
 .good { color: var(--good); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 }
 code { font: .85em ui-monospace, monospace; overflow-wrap: anywhere }
-.trace td { border: 0; padding: .05rem .4rem; font-size: .85rem } .trace td.s { white-space: nowrap }
+td:first-child { white-space: nowrap } .lines td, .lines th { white-space: nowrap }
+.trace td, .trace th { padding: .1rem .5rem; font-size: .85rem; white-space: nowrap } .trace td { border: 0 }
 .track { position: relative; min-width: 12rem; height: 1.1em } .track i { position: absolute; top: .25em; height: .6em;
-  min-width: 2px; border-radius: 2px }
+  min-width: 3px; border-radius: 2px }
+@media (max-width: 40rem) { h1 { font-size: 1.25rem } th, td { padding: .3rem .3rem } td, th { font-size: .9rem }
+  .round thead { display: none } .round tr { display: flex; flex-wrap: wrap; justify-content: space-between;
+  border-bottom: 1px solid var(--line); padding: .3rem 0 } .round td { border: 0; padding: .05rem .3rem }
+  .round td:nth-child(3)::before { content: "fee " } .round td:nth-child(4)::before { content: "locked " }
+  .round td:nth-child(6)::before { content: "reward " } .round td:last-child { flex-basis: 100% } }
 """
 
 
-def render(report: Report, picture: bytes, waterfall: Waterfall | None, *, faults: list[str]) -> str:
+def render(report: Report, picture: bytes, life: Life | None, *, faults: list[str]) -> str:
     """The whole page."""
     body = [
         "<h1>A training run in which every gradient was paid for</h1>",
@@ -41,7 +47,7 @@ def render(report: Report, picture: bytes, waterfall: Waterfall | None, *, fault
         *(_round(round_) for round_ in report.rounds),
         "<h2>Trial balance</h2>",
         _ledger(report.ledger),
-        _trace(waterfall) if waterfall else "",
+        _trace(life) if life else "",
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -56,7 +62,8 @@ def _summary(report: Report) -> str:
     parts = report.parts
     return (
         f"{len(report.rounds)} rounds on {parts.nats}, {parts.redis}, {parts.database} and {parts.lightning}. "
-        "Amounts are in satoshi; a score is the drop in loss on hidden text, in nats per byte, with 3 standard errors."
+        "Amounts are in satoshi. A score is how far the gradient lowers the loss on hidden text, in nats per byte "
+        "(here a token is a byte), ± 3 standard errors."
     )
 
 
@@ -68,14 +75,16 @@ def _figure(picture: bytes) -> str:
     )
 
 
-def _table(head: list[str], rows: list[list[str]], *, numbers: set[int], foot: list[str] | None = None) -> str:
+def _table(
+    head: list[str], rows: list[list[str]], *, numbers: set[int], foot: list[str] | None = None, kind: str = "lines"
+) -> str:
     def line(cells: list[str], tag: str) -> str:
         inside = "".join(f"<{tag}{' class=n' if i in numbers else ''}>{cell}</{tag}>" for i, cell in enumerate(cells))
         return f"<tr>{inside}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
     end = f"<tfoot>{line(foot, 'th')}</tfoot>" if foot else ""
-    return f'<div class="wide"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{end}</table></div>'
+    return f'<div class="wide"><table class="{kind}"><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{end}</table></div>'
 
 
 def _totals(rounds: tuple[RoundReport, ...]) -> str:
@@ -103,8 +112,8 @@ def _round(report: RoundReport) -> str:
         ]
         for one in report.submissions
     ]
-    head = ["peer", "kind", "fee", "locked", "score", "reward", "verdict and reason"]
-    return f"<h2>Round {report.round}{loss}</h2>" + _table(head, rows, numbers={2, 3, 4, 5})
+    head = ["peer", "kind", "fee", "locked", "score ± 3 SE", "reward", "verdict and reason"]
+    return f"<h2>Round {report.round}{loss}</h2>" + _table(head, rows, numbers={2, 3, 4, 5}, kind="round")
 
 
 def _ledger(ledger: LedgerReport) -> str:
@@ -121,19 +130,30 @@ def _ledger(ledger: LedgerReport) -> str:
     return _table(["account", "debits", "credits", "pending"], rows, numbers={1, 2, 3}, foot=foot)
 
 
-def _trace(waterfall: Waterfall) -> str:
-    total = waterfall.total_ms or 1.0
+def _trace(life: Life) -> str:
+    total = life.total_ms or 1.0
     rows = "".join(
-        f'<tr><td class="s" style="color:var(--{escape(bar.service)})">{escape(bar.service)}</td>'
-        f'<td class="s" style="padding-left:{0.4 + 0.7 * min(bar.depth, 8):.1f}rem">{escape(bar.name)}</td>'
-        f'<td class="n">{bar.length_ms:.1f}</td><td><div class="track"><i style="left:{100 * bar.start_ms / total:.2f}%;'
-        f'width:{100 * bar.length_ms / total:.2f}%;background:var(--{escape(bar.service)},var(--soft))"></i></div></td></tr>'
-        for bar in waterfall.bars
+        f'<tr><td class="n">{one.start_ms / 1000:.2f}</td><td class="what">{escape(one.what)}</td>'
+        f'<td style="color:var(--{escape(one.service)})">{escape(one.service)}</td><td><code>{escape(one.span)}</code>'
+        f'{_times(one)}</td><td class="n">{one.busy_ms:.1f}</td><td><div class="track">{_track(one, total)}</div></td></tr>'
+        for one in life.moments
     )
-    hidden = f"; {waterfall.hidden} shorter spans are not shown" if waterfall.hidden else ""
     return (
         "<h2>One payment's whole life</h2>"
-        f"<p>Trace <code>{waterfall.trace_id}</code>: {waterfall.spans} spans over {total / 1000:.1f} s in "
-        f"{escape(', '.join(waterfall.services))}{hidden}. Lengths in milliseconds.</p>"
-        f'<div class="wide"><table class="trace"><tbody>{rows}</tbody></table></div>'
+        f"<p>{len(life.moments)} steps over {total / 1000:.1f} s, of {life.spans} spans in all; "
+        f"<code>l402-train trace {escape(life.trace_id[:12])} --all</code> shows every one.</p>"
+        '<div class="wide"><table class="trace"><thead><tr><th class="n">at s</th><th>what happens</th><th>service</th>'
+        f'<th>span</th><th class="n">ms</th><th></th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _times(one: Moment) -> str:
+    return f" x{len(one.pieces)}" if len(one.pieces) > 1 else ""
+
+
+def _track(one: Moment, total_ms: float) -> str:
+    return "".join(
+        f'<i style="left:{min(100 * start / total_ms, 99):.2f}%;width:{100 * length / total_ms:.2f}%;'
+        f'background:var(--{escape(one.service)},var(--soft))"></i>'
+        for start, length in one.pieces
     )

@@ -82,6 +82,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """By trace id: those of the submissions."""
 
 
+def by_number(peer: str) -> tuple[int, str]:
+    """Sorts peer-10 after peer-9, and guests, who are public keys, last."""
+    return len(peer), peer
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of the report."""
     made: dict[str, Any] = msgspec.json.schema(Report)

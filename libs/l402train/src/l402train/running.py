@@ -19,11 +19,11 @@ def run(story: Coroutine[Any, Any, Exit], *, as_json: bool = False) -> int:
     try:
         return int(asyncio.run(_until_signal(story)))
     except Stop as stop:
-        return _tell(stop, as_json=as_json)
+        return tell(stop, as_json=as_json)
     except L402Error as error:
-        return _tell(Stop(Exit.PART_FAILED, error.detail), as_json=as_json)
+        return tell(Stop(Exit.PART_FAILED, error.detail), as_json=as_json)
     except OSError as error:
-        return _tell(stop_for(error, error.filename or "a file"), as_json=as_json)
+        return tell(stop_for(error, error.filename or "a file"), as_json=as_json)
     except asyncio.CancelledError:
         sys.stderr.write("l402-train: interrupted; everything that was started has been stopped\n")
         return int(Exit.INTERRUPTED)
@@ -37,7 +37,8 @@ async def _until_signal(story: Coroutine[Any, Any, Exit]) -> Exit:
     return await task
 
 
-def _tell(stop: Stop, *, as_json: bool) -> int:
+def tell(stop: Stop, *, as_json: bool) -> int:
+    """Say on stderr what went wrong; returns the exit code."""
     if as_json:
         sys.stderr.write(json.dumps({"error": stop.sentence, "code": int(stop.code), "detail": stop.detail}) + "\n")
         return int(stop.code)

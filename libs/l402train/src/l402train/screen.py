@@ -1,11 +1,13 @@
 """What a person sees while a network runs: progress, tables, a waterfall, the books. It decides nothing."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -13,10 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from l402train.facts import Facts
-from l402train.report import LedgerReport, RoundReport, SubmissionReport
+from l402train.lives import Life
+from l402train.report import LedgerReport, RoundReport, SubmissionReport, by_number
 from l402train.spans import Waterfall
 
-BAR_WIDTH = 40
+WIDTH = 100
+"""Every table fits into so many columns."""
+BAR_WIDTHS = range(14, 41)
 COLORS = {
     "peer-agent": "cyan",
     "gateway": "magenta",
@@ -29,7 +34,7 @@ COLORS = {
 def console(*, color: bool = True, to_stderr: bool = False) -> Console:
     """Where everything is drawn. Without a terminal, plain lines of a width that holds the tables."""
     stream = sys.stderr if to_stderr else sys.stdout
-    width = None if stream.isatty() else 140
+    width = None if stream.isatty() else WIDTH
     return Console(file=stream, no_color=not color or None, highlight=False, width=width)
 
 
@@ -83,14 +88,14 @@ class Progress:
 
 
 def round_table(report: RoundReport) -> Table:
-    """Who paid what for what, and why."""
-    table = Table(title=_title(report), title_justify="left", title_style="bold", expand=False)
+    """Who paid what for what, and why in short; amounts in satoshi."""
+    table = _table(_title(report))
     for name in ("peer", "kind"):
         table.add_column(name, no_wrap=True)
-    for name in ("fee sat", "locked sat", "score ± 3 SE", "reward sat"):
+    for name in ("fee", "locked", "score ± 3 SE", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+    table.add_column("why")
     for one in report.submissions:
         table.add_row(
             one.peer[:16],
@@ -100,9 +105,28 @@ def round_table(report: RoundReport) -> Table:
             score(one),
             Text(sat(one.reward_msat), style="bold green" if one.reward_msat else "dim"),
             one.verdict,
-            "; ".join(one.reasons) or "-",
+            in_short(one),
         )
     return table
+
+
+def _table(title: str) -> Table:
+    """Rows below one line, without a frame: room for words."""
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def in_short(one: SubmissionReport) -> str:
+    """The first reason up to its figures, which are in the page and in the report."""
+    if not one.reasons:
+        return "-"
+    return re.split(r": | \(|[.,;]( |$)", one.reasons[0], maxsplit=1)[0]
 
 
 def score(one: SubmissionReport) -> str:
@@ -116,15 +140,16 @@ def score(one: SubmissionReport) -> str:
 def _title(report: RoundReport) -> str:
     if report.loss_before is None or report.loss_after is None:
         return f"Round {report.round}"
-    return f"Round {report.round}: held-out loss {report.loss_before:.4f} → {report.loss_after:.4f}"
+    loss = f"{report.loss_before:.4f} → {report.loss_after:.4f}"
+    return f"Round {report.round}: held-out loss {loss} nats per byte; amounts in satoshi"
 
 
 def totals_table(rounds: tuple[RoundReport, ...]) -> Table:
     """What the run came to for each peer."""
-    table = Table(title="Over the run", title_justify="left", title_style="bold")
+    table = _table("Over the run, in satoshi")
     table.add_column("peer")
     table.add_column("kind")
-    for name in ("submitted", "fees sat", "rewards sat", "net sat"):
+    for name in ("submitted", "fees", "rewards", "net"):
         table.add_column(name, justify="right")
     for (peer, kind), mine in by_peer(rounds).items():
         fees, rewards = sum(one.fee_msat for one in mine), sum(one.reward_msat for one in mine)
@@ -137,16 +162,17 @@ def by_peer(rounds: tuple[RoundReport, ...]) -> dict[tuple[str, str], list[Submi
     """Submissions by (peer, kind), in order of the names."""
     sorted_: dict[tuple[str, str], list[SubmissionReport]] = {}
     everything = [one for round_ in rounds for one in round_.submissions]
-    for one in sorted(everything, key=lambda one: one.peer):
+    for one in sorted(everything, key=lambda one: by_number(one.peer)):
         sorted_.setdefault((one.peer, one.kind), []).append(one)
     return sorted_
 
 
 def ledger_table(ledger: LedgerReport) -> Table:
     """The trial balance."""
-    table = Table(title="Trial balance (sat)", title_justify="left", title_style="bold", show_footer=True)
+    table = _table("Trial balance, in satoshi")
+    table.show_footer = True
     even = ledger.debits_msat == ledger.credits_msat
-    table.add_column("account", footer="debits = credits" if even else "NOT BALANCED")
+    table.add_column("account", footer="sum: debits = credits" if even else "NOT BALANCED")
     table.add_column("debits", justify="right", footer=sat(ledger.debits_msat))
     table.add_column("credits", justify="right", footer=sat(ledger.credits_msat))
     table.add_column("pending", justify="right", footer=f"{ledger.open_escrows} open")
@@ -157,10 +183,35 @@ def ledger_table(ledger: LedgerReport) -> Table:
     return table
 
 
-def waterfall_table(waterfall: Waterfall) -> Table:
-    """A trace as bars."""
-    title = f"Trace {waterfall.trace_id}: {waterfall.spans} spans, {', '.join(waterfall.services)}"
+def life_table(life: Life, *, width: int = WIDTH) -> Table:
+    """One payment's life in plain words, step after step."""
+    title = f"\nTrace {life.trace_id}: {len(life.moments)} steps, {life.spans} spans in all"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    bar_width = _bar_width(width, taken=86)
+    table.add_column("at s", justify="right", no_wrap=True)
+    for name in ("what happens", "service", "span"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column(f"0 … {life.total_ms / 1000:.1f} s", no_wrap=True)
+    for one in life.moments:
+        color = COLORS.get(one.service, "white")
+        times = f" x{len(one.pieces)}" if len(one.pieces) > 1 else ""
+        table.add_row(
+            f"{one.start_ms / 1000:.2f}",
+            Text(one.what, style="red" if one.failed else ""),
+            Text(one.service, style=color),
+            one.span + times,
+            f"{one.busy_ms:.1f}" if one.busy_ms < 100 else f"{one.busy_ms:.0f}",
+            Text(_bar(one.pieces, life.total_ms, bar_width), style=color),
+        )
+    return table
+
+
+def waterfall_table(waterfall: Waterfall, *, width: int = WIDTH) -> Table:
+    """Every span of a trace as a bar, children below their parent."""
+    title = f"\nTrace {waterfall.trace_id}: {waterfall.spans} spans"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    bar_width = _bar_width(width, taken=68)
     table.add_column("service", no_wrap=True)
     table.add_column("span", no_wrap=True, max_width=44, overflow="ellipsis")
     table.add_column("ms", justify="right", no_wrap=True)
@@ -168,7 +219,7 @@ def waterfall_table(waterfall: Waterfall) -> Table:
     for bar in waterfall.bars:
         color = COLORS.get(bar.service, "white")
         name = "  " * min(bar.depth, 6) + bar.name
-        drawn = Text(_bar(bar.start_ms, bar.length_ms, waterfall.total_ms), style=color)
+        drawn = Text(_bar(((bar.start_ms, bar.length_ms),), waterfall.total_ms, bar_width), style=color)
         table.add_row(
             Text(bar.service, style=color), Text(name, style="red" if bar.failed else ""), f"{bar.length_ms:.1f}", drawn
         )
@@ -177,10 +228,18 @@ def waterfall_table(waterfall: Waterfall) -> Table:
     return table
 
 
-def _bar(start_ms: float, length_ms: float, total_ms: float) -> str:
-    scale = BAR_WIDTH / (total_ms or 1.0)
-    begin = min(int(start_ms * scale), BAR_WIDTH - 1)
-    return " " * begin + "━" * max(1, min(round(length_ms * scale), BAR_WIDTH - begin))
+def _bar_width(width: int, *, taken: int) -> int:
+    return max(BAR_WIDTHS[0], min(width - taken, BAR_WIDTHS[-1]))
+
+
+def _bar(pieces: tuple[tuple[float, float], ...], total_ms: float, width: int) -> str:
+    scale = width / (total_ms or 1.0)
+    drawn = [" "] * width
+    for start_ms, length_ms in pieces:
+        begin = min(int(start_ms * scale), width - 1)
+        length = max(1, min(round(length_ms * scale), width - begin))
+        drawn[begin : begin + length] = "━" * length
+    return "".join(drawn).rstrip()
 
 
 def set_up_lines(set_up_s: dict[str, float], first_paid_s: float | None) -> str:
@@ -188,9 +247,9 @@ def set_up_lines(set_up_s: dict[str, float], first_paid_s: float | None) -> str:
     lines = [f"  {seconds:6.1f} s  {step}" for step, seconds in set_up_s.items()]
     if first_paid_s is not None:
         lines.append(f"  {first_paid_s:6.1f} s  first paid gradient")
-    return "\n".join(["From start to:", *lines])
+    return "\n".join(["", "From start to:", *lines])
 
 
 def places(lines: dict[str, Path]) -> str:
     """Where everything lies."""
-    return "\n".join(["Where everything lies:", *(f"  {what:<12} {path}" for what, path in lines.items())])
+    return "\n".join(["", "Where everything lies:", *(f"  {what:<12} {path}" for what, path in lines.items())])

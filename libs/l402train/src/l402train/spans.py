@@ -12,6 +12,8 @@ from l402train.report import TraceReport
 
 FIVE = frozenset({"gateway", "invoicer", "oracle", "settler", "peer-agent"})
 """The services that a paid submission's trace goes through."""
+ROOT, PAID = "submission", "ledger succeeded"
+"""The span that a submission's trace begins with, and the one in which its reward is booked."""
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -77,12 +79,12 @@ def summaries(spans: Iterable[Span], wanted: frozenset[str]) -> dict[str, TraceR
 
 
 def find(folder: Path, wanted: str) -> list[Span]:
-    """The spans of the one trace whose id begins so; `latest` is the last to begin. Raises Stop."""
+    """The spans of the one trace whose id begins so; `latest` is the last submission that was paid. Raises Stop."""
     spans = list(read(folder))
     if not spans:
-        raise Stop(Exit.NOT_FOUND, f"{folder} holds no spans")
+        raise Stop(Exit.NOT_FOUND, f"{folder} holds no spans; is it a network's folder, and has a round begun?")
     if wanted == "latest":
-        chosen = max(_roots(spans), key=lambda span: span.start_ns).trace_id
+        chosen = max(_telling(spans), key=lambda span: span.start_ns).trace_id
         return [span for span in spans if span.trace_id == chosen]
     matching = {span.trace_id for span in spans if span.trace_id.startswith(wanted.lower())}
     if len(matching) != 1:
@@ -91,10 +93,13 @@ def find(folder: Path, wanted: str) -> list[Span]:
     return [span for span in spans if span.trace_id in matching]
 
 
-def _roots(spans: list[Span]) -> list[Span]:
-    """Peers' roots where there are any: background work has traces of its own, which nobody asks for."""
-    roots = [span for span in spans if not span.parent_id]
-    return [span for span in roots if span.service == "peer-agent"] or roots or spans
+def _telling(spans: list[Span]) -> list[Span]:
+    """What was booked as paid; before that the peers' submissions, then whatever there is.
+
+    Peers look and services tick in traces of their own, which nobody asks for.
+    """
+    paid = [span for span in spans if (span.service, span.name) == ("settler", PAID)]
+    return paid or [span for span in spans if (span.service, span.name) == ("peer-agent", ROOT)] or spans
 
 
 def waterfall(spans: list[Span], *, most: int) -> Waterfall:

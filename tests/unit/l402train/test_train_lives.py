@@ -1,0 +1,55 @@
+"""A payment's life: its steps in order of time and in plain words, and nothing else."""
+
+from l402train import lives, screen
+from l402train.spans import Span
+
+from tests.support.runs import a_span
+
+
+def a_payment() -> list[Span]:
+    """A few steps among plumbing, in no order."""
+    return [
+        a_span("ledger", start_ms=90, service="settler", name="ledger succeeded"),
+        a_span("look", start_ms=50, name="GET submission"),
+        a_span("priced", start_ms=10, name="POST submission", attributes={"http.response.status_code": 402}),
+        a_span("opened", start_ms=20, name="POST submission", attributes={"http.response.status_code": 201}),
+        a_span("two", start_ms=85, service="peer-agent", name="invoicesrpc.Invoices/SettleInvoice"),
+        a_span("one", start_ms=80, service="peer-agent", name="invoicesrpc.Invoices/SettleInvoice"),
+        a_span("told", start_ms=70, service="settler", name=f"publish reward.revealed.v1.{'ab' * 20}"),
+        a_span("train", start_ms=0, service="peer-agent", name="train"),
+    ]
+
+
+def test_steps_are_told_in_order_of_time_and_plumbing_is_not() -> None:
+    """The request that only got a price is not the one that opens."""
+    told = [(one.what, one.start_ms) for one in lives.life(a_payment()).moments]
+    assert told == [
+        ("train on its own data", 0.0),
+        ("open the submission", 20.0),
+        ("reveal the earned rungs", 70.0),
+        ("settle the earned rungs", 80.0),
+        ("ledger: reward paid", 90.0),
+    ]
+
+
+def test_what_is_done_again_and_again_is_one_step() -> None:
+    """Two rungs settled are one line with both pieces in it."""
+    settled = lives.life(a_payment()).moments[3]
+    assert (settled.pieces, settled.busy_ms) == (((80.0, 10.0), (85.0, 10.0)), 20.0)
+
+
+def test_a_trace_that_is_no_payment_has_no_steps() -> None:
+    """Background work is shown as a tree instead."""
+    assert lives.life([a_span("tick")]).moments == ()
+
+
+def test_no_line_is_wider_than_a_hundred_columns() -> None:
+    """The longest words and names of all steps, on one screen."""
+    every = [a_span(step.span, start_ms=n, service=step.service) for n, step in enumerate(lives.STEPS)]
+    out = screen.console()
+    with out.capture() as told:
+        out.print(screen.life_table(lives.life(every)))
+    lines = told.get().splitlines()
+    assert len(lines) <= 25
+    assert max(len(line.rstrip()) for line in lines) <= screen.WIDTH
+    assert all(step.what in told.get() and step.span in told.get() for step in lives.STEPS)
