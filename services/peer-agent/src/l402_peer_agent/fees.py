@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 import structlog
+from l402core import telemetry
 from l402core.documents import Terms
 from l402core.errors import Contradiction, NotFound, TooLate, Unavailable
 from l402core.l402 import Challenge
@@ -161,9 +162,10 @@ class Fees:
             failed_before = payment.again and known is not None and known.status is PaymentStatus.FAILED
             if (known is not None and not failed_before) or not begin:
                 return known
-            return await self._node.pay_and_wait(
-                payment.bolt11, timeout_s=self._look_s, fee_limit_msat=self._routing_fee_max_msat
-            )
+            with telemetry.span("pay", attributes={"amount_msat": payment.amount_msat}):
+                return await self._node.pay_and_wait(
+                    payment.bolt11, timeout_s=self._look_s, fee_limit_msat=self._routing_fee_max_msat
+                )
         except Unavailable as silence:
             log.warning("fee.unknown", payment_hash=payment.payment_hash, code=silence.code)
             return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from l402core import telemetry
 from l402core.documents import Terms
 from l402core.errors import PeerError
 from sparseloco.codec import compress
@@ -47,8 +48,9 @@ class Trainer:
         result = inner_steps(theta, batches, state, lr=recipe.learning_rate_ppm / PPM)
         delta = self._alter(result.delta, key + terms.round.to_bytes(8, "big"))
         beta = recipe.feedback_decay_ppm / PPM
-        sparse, left = compress(delta, feedback, spec, k=recipe.chunk_k, beta=beta)
-        packed = pack(sparse, spec, binding(terms, self._peer))
+        with telemetry.span("compress"):
+            sparse, left = compress(delta, feedback, spec, k=recipe.chunk_k, beta=beta)
+            packed = pack(sparse, spec, binding(terms, self._peer))
         _write(self._pending(terms.round), {"adam": state.to_bytes(), "feedback": left})
         return Trained(packed, result.losses)
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import structlog
+from l402core import telemetry
 from l402core.documents import Terms
 from l402core.errors import PeerError, TooLate
 
@@ -26,7 +27,8 @@ class OwnWork:
     async def packed(self, terms: Terms, checkpoint: bytes) -> bytes:
         """The round's packed payload. Raises PeerError."""
         try:
-            trained = await asyncio.to_thread(self._trainer.train, terms, checkpoint)
+            with telemetry.span("train", attributes={"round": terms.round}):
+                trained = await asyncio.to_thread(self._trainer.train, terms, checkpoint)
         except ValueError as error:
             raise PeerError("untrainable", f"the checkpoint or recipe cannot be trained: {error}") from error
         log.info("gradient.trained", round=terms.round, loss_first=trained.losses[0], loss_last=trained.losses[-1])
