@@ -142,7 +142,7 @@ def test_an_honest_update_at_the_reference_earns_half_the_ladder() -> None:
     """Accepted, 31 units, a sentence with its numbers."""
     decision = decide(Interval(0.2, 0.01, 512), [], 0.2, RULES)
     assert (decision.verdict, decision.units, decision.mask) == ("accepted", 31, 31)
-    assert decision.reasons[0].sentence.startswith("It lowers the loss by 0.2000 nats per token, 100 %")
+    assert decision.reasons[0].sentence.startswith("It improved the model: it lowers the loss by 0.2000 nats per token, 100 %")
 
 
 def test_an_interval_that_includes_zero_earns_nothing() -> None:

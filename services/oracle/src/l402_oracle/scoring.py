@@ -188,12 +188,12 @@ def _no_improvement(measured: Interval) -> Reason:
 
 def _below_floor(measured: Interval, round_reference: float, rules: PayRules) -> Reason:
     floor = f"rewards begin above {rules.phi_ppm / 10_000:g} %, and what is not paid for is not used"
-    return Reason("below_floor", f"It lowers the loss by {_share(measured, round_reference)}; {floor}.")
+    return Reason("below_floor", f"It improved too little: it lowers the loss by {_share(measured, round_reference)}; {floor}.")
 
 
 def _improved(measured: Interval, round_reference: float) -> Reason:
     share = _share(measured, round_reference)
-    return Reason("improved", f"It lowers the loss by {measured.mean:.4f} nats per token, {share}.")
+    return Reason("improved", f"It improved the model: it lowers the loss by {measured.mean:.4f} nats per token, {share}.")
 
 
 def _share(measured: Interval, round_reference: float) -> str:
