@@ -52,6 +52,11 @@ async def _record(office: Office, payment_hash: str, sight: Sight, view: Payment
             return ""
         row = books.submission(tx, line.commitment)
         assert row is not None
+        height = max(view.htlc_expiry_heights, default=0) if view else 0
+        if see(Rung(line.state), sight) is None:  # a look that tells nothing new is no step of the payment's life
+            if line.state == Rung.IN_FLIGHT and height and height != line.expiry_height:
+                books.note_height(tx, line.payment_hash, height)  # LND tried another route
+            return str(line.commitment)
         with telemetry.span(f"ledger {sight}", parent=row.traceparent, attributes={"commitment": row.commitment}):
             _join(office, tx, row, line, sight, view)
         return str(line.commitment)
@@ -67,10 +72,7 @@ def _join(
     before = Rung(line.state)
     after = see(before, sight)
     height = max(view.htlc_expiry_heights, default=0) if view else 0
-    if after is None:
-        if before is Rung.IN_FLIGHT and height and height != line.expiry_height:
-            books.note_height(tx, line.payment_hash, height)  # LND tried another route
-        return
+    assert after is not None
     books.move_rung(tx, line.payment_hash, before, after, expiry_height=height)
     log.info("rung.seen", commitment=row.commitment, index=line.rung, state=str(after))
     if after is Rung.IN_FLIGHT:
