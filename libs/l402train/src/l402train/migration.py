@@ -1,6 +1,7 @@
 """The one migration: streams, consumers and tables of all services. Services only check what it made."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ def _all() -> Iterable[Consumer]:
 async def migrate(nats_url: str, *, books_url: str, decisions_url: str, replicas: int = 1) -> int:
     """Bring bus and databases up to date; safe to run again. Returns the number of consumers. Raises Unavailable."""
     declared = consumers()
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # it prints a stack for what we say in one line
     await bus.migrate(nats_url, declared, replicas=replicas)
     for url, owner in ((books_url, OWNERS["books"]), (decisions_url, OWNERS["decisions"])):
         await asyncio.to_thread(schema.upgrade, url, owner)

@@ -1,7 +1,10 @@
 """`l402-train up`: a network that keeps running, and how others join it."""
 
 import json
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -34,21 +37,33 @@ def _silent(_: str) -> None:
 def _invitation(network: Network) -> str:
     joiners = network.plan.spare_nodes
     nodes = network.folder.nodes
-    join = [f"  l402-train peer --url {network.gateway_url} --lnd {nodes}:{name} --dir {name}" for name in joiners]
+    program = shlex.quote(_program())
+    join = [
+        f"  {program} peer --url {network.gateway_url} --lnd {nodes}:{name} --dir {network.folder.peers / name}"
+        for name in joiners
+    ]
     lines = [
         "",
         f"gateway   {network.gateway_url}",
         f"attestor  {network.attestor_url}",
         f"folder    {network.folder.root}",
         "",
-        "Join from another terminal:" if join else "No node is left for others to join with; see --join.",
+        "Join from another terminal, each line a peer:"
+        if join
+        else "No node is left for others to join with; see --join.",
         *join,
         "",
-        f"Look:  l402-train status --dir {network.folder.root}",
+        f"Look:  {program} status --dir {network.folder.root}",
         "Ctrl-C stops everything.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """What to type for this very program, in any folder."""
+    here = Path(sys.argv[0]).absolute()
+    return here.name if shutil.which(here.name) else str(here)
 
 
 def _invitation_json(network: Network) -> str:
