@@ -39,7 +39,7 @@ async def serve(config: Config) -> None:
     await settler.recover()
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), "lightning": not office.sight.trouble}
+        return {"bus": await bus.ready(), **office.sight.readiness()}
 
     url_file = config.data_dir / "settler.url"
     try:

@@ -23,6 +23,14 @@ class NodeSight(msgspec.Struct, kw_only=True):
     liquidity_msat: int = 0
     slots: int = 0
     trouble: str = "the node has not answered yet"
+    failing: str = "answers"
+    """Which of `l402core.lnd.fitness`'s checks fails; "" for none. Short of liquidity or slots is no trouble: the room
+    of a round says so, and what is locked goes on."""
+
+    def readiness(self) -> dict[str, bool]:
+        """For `/readyz`: whether rewards can be locked, and by name what stands against it."""
+        named = {f"lightning_{self.failing}": False} if self.failing else {}
+        return {"lightning": not self.failing, **named}
 
 
 class Office:

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
 import structlog
+from l402core.documents import LADDER
 from l402core.errors import Contradiction, L402Error, Unavailable
 from l402core.escrow import Rung
+from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
 from l402core.outbox import Transaction
 
@@ -88,18 +90,39 @@ class Watch:
         try:
             await self._look_at_node()
         except L402Error as error:
-            self._office.sight.trouble = f"the coordinator's node or books do not answer: {error.detail}"
+            self._blame(silence(error))
 
     async def _look_at_node(self) -> None:
-        office = self._office
+        office, sight = self._office, self._office.sight
         info, channels = await self._node.info(), await self._node.channels()
-        active = [channel for channel in channels if channel.active]
-        office.sight.height = info.block_height
-        office.sight.liquidity_msat = sum(channel.local_msat for channel in active)
-        office.sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
-        office.sight.trouble = _trouble(info, network=office.config.lnd_network)
-        await office.database.transact(self._book_opening)
-        await self._guard(info.block_height)
+        found = trouble(info, network=office.config.lnd_network)
+        self._blame(found)
+        if found is None:  # of an unfit node we believe neither height nor money
+            active = [channel for channel in channels if channel.active]
+            sight.height = info.block_height
+            sight.liquidity_msat = sum(channel.local_msat for channel in active)
+            sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
+            sight.failing = self._short_of(channels)
+            await office.database.transact(self._book_opening)
+        if found is None or found.check != "network":
+            await self._guard(info.block_height)
+
+    def _short_of(self, channels: list[ChannelView]) -> str:
+        config = self._office.config
+        short = shortage(
+            channels,
+            needed_msat=config.unit_msat * sum(LADDER),
+            needed_slots=len(LADDER),
+            slots_per_channel=config.slots_per_channel,
+        )
+        return short.check if short else ""
+
+    def _blame(self, found: Trouble | None) -> None:
+        sight = self._office.sight
+        sentence = f"the coordinator's node: {found.sentence}" if found else ""
+        if found and sentence != sight.trouble:
+            log.warning("node.trouble", check=found.check, detail=found.sentence)
+        sight.failing, sight.trouble = found.check if found else "", sentence
 
     def _book_opening(self, tx: Transaction) -> None:
         amount = self._office.sight.liquidity_msat
@@ -111,10 +134,3 @@ class Watch:
             left = line.expiry_height - height
             if line.expiry_height and left <= self._office.config.guardian_blocks:
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
-
-
-def _trouble(info: NodeInfo, *, network: str) -> str:
-    """Why nothing can be locked at this node now; '' where it can."""
-    if info.network != network:
-        return f"the coordinator's node is on {info.network}, configured is {network}"
-    return "" if info.synced else "the coordinator's node is not synced to the chain"

@@ -37,6 +37,10 @@ _KNOWN: Final[tuple[tuple[str, type[L402Error], str], ...]] = (
     ("not for current active network", Malformed, "lnd_refused"),
     ("invalid hash length", Malformed, "lnd_refused"),
     ("invalid preimage length", Malformed, "lnd_refused"),
+    ("wallet locked", Unavailable, "lnd_locked"),
+    ("wallet not created", Unavailable, "lnd_no_wallet"),
+    ("waiting to start, RPC services", Unavailable, "lnd_starting"),
+    ("RPC server is in the process of starting", Unavailable, "lnd_starting"),
 )
 """What LND says (under gRPC UNKNOWN, mostly), as an error of ours. Nothing was done in any of these cases."""
 

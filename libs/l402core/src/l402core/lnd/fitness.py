@@ -4,10 +4,21 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
+from l402core.errors import L402Error
 from l402core.lnd.port import ChannelView, NodeInfo
 
 VERSION_MIN: Final = (0, 19, 0)
 """It fixed faults through which funds could be stolen."""
+_SILENCES: Final = {"lnd_locked": "unlocked", "lnd_no_wallet": "unlocked", "lnd_macaroon": "macaroon"}
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """One check that failed: answers, unlocked, macaroon, network, version, synced, channels, liquidity or slots."""
+
+    check: str
+    sentence: str
 
 
 def version_of(text: str) -> tuple[int, int, int] | None:
@@ -16,33 +27,38 @@ def version_of(text: str) -> tuple[int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-def trouble(info: NodeInfo, *, network: str) -> str:
-    """Why nothing may be begun on this node now, as a sentence; "" where nothing is wrong with it."""
+def silence(error: L402Error) -> Trouble:
+    """What a call that failed says of the node: that it is locked, refuses our macaroon, or does not answer."""
+    return Trouble(_SILENCES.get(error.code, "answers"), error.detail)
+
+
+def trouble(info: NodeInfo, *, network: str) -> Trouble | None:
+    """Why nothing may be begun on a node that answers; None where nothing is wrong with it."""
     if info.network != network:
-        return f"the node is on {info.network or 'no network'}, and {network} is configured"
+        return Trouble("network", f"the node is on {info.network or 'no network'}, configured is {network}")
     version = version_of(info.version)
-    if version is None:
-        return f"the node does not tell its version: {info.version!r}"
-    if version < VERSION_MIN:
-        floor = ".".join(map(str, VERSION_MIN))
-        return f"the node is lnd {'.'.join(map(str, version))}, and {floor} or newer is needed"
+    floor = ".".join(map(str, VERSION_MIN))
+    if version is None or version < VERSION_MIN:
+        return Trouble("version", f"the node says it is lnd {info.version!r}, and {floor} or newer is needed")
     if not info.synced:
-        return f"the node is not synced to the chain; it is at height {info.block_height}"
-    return ""
+        return Trouble("synced", f"the node is not synced to the chain; it is at height {info.block_height}")
+    return None
 
 
-def shortage(channels: Iterable[ChannelView], *, needed_msat: int, needed_slots: int, slots_per_channel: int) -> str:
-    """Why rewards of this size cannot be locked now, as a sentence; "" where they can.
+def shortage(
+    channels: Iterable[ChannelView], *, needed_msat: int, needed_slots: int, slots_per_channel: int
+) -> Trouble | None:
+    """Why a ladder of this size cannot be locked now; None where it can.
 
     Sums over active channels: whether one route carries one rung is for the node to find out.
     """
     active = [channel for channel in channels if channel.active]
     if not active:
-        return "no channel of the node is active"
+        return Trouble("channels", "no channel of the node is active")
     has_msat = sum(channel.local_msat for channel in active)
     if has_msat < needed_msat:
-        return f"the node can send {has_msat} msat in all, and {needed_msat} are needed"
+        return Trouble("liquidity", f"the node can send {has_msat} msat, and {needed_msat} are needed")
     slots = sum(slots_per_channel - channel.pending_out for channel in active)
     if slots < needed_slots:
-        return f"{slots} HTLC slots are free in all, and {needed_slots} are needed"
-    return ""
+        return Trouble("slots", f"{slots} HTLC slots are free, and {needed_slots} are needed")
+    return None
