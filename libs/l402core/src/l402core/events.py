@@ -623,6 +623,36 @@ class CreditView(msgspec.Struct, frozen=True, kw_only=True):
     amount_msat: int
 
 
+class Reconcile(Question, frozen=True, kw_only=True):
+    """Compare the books with our node's own lists, now."""
+
+    name = "ledger.reconcile.v1"
+    answered_by = "settler"
+
+
+class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the books and LND see differently."""
+
+    weight: str
+    """lag (the next look joins it), contradiction (frozen, somebody is woken) or foreign (not in the books at all)."""
+    what: str
+    """rung, fee or payment."""
+    payment_hash: str
+    commitment: str
+    books: str
+    lnd: str
+    amount_msat: int
+
+
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """How many were compared, and what differs."""
+
+    at_ms: int
+    rungs: int
+    fees: int
+    differences: tuple[LedgerDifference, ...]
+
+
 QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (FeeMint, FeeMinted),
     (SubmissionOpen, SubmissionView),
@@ -632,6 +662,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (ReadRound, RoundView),
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
+    (Reconcile, Reconciled),
 )
 """Every question with its answer."""
 

@@ -11,6 +11,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
+from l402core.events import Reconcile
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.outbox import Database
@@ -35,6 +36,7 @@ async def serve(config: Config) -> None:
     settler = Settler(office, bus, node)
     watch = Watch(office, node)
     settler.register()
+    bus.answer(Reconcile, watch.reconcile)
     await bus.start()
     await settler.recover()
 
@@ -49,6 +51,7 @@ async def serve(config: Config) -> None:
                 watch.payments(),
                 watch.open_rungs(),
                 watch.node(),
+                watch.books(),
                 database.publish_forever(bus),
             )
     finally:

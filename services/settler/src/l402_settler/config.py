@@ -53,6 +53,9 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."
     )
 
+    reconcile_s: int = Field(
+        default=60, ge=1, le=86_400, description="How often the books are compared with LND's own lists."
+    )
     reveal_blocks: int = Field(
         default=24, ge=6, le=1_000, description="Blocks from opening within which a reveal may happen."
     )

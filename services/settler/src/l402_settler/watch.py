@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
+import msgspec
 import structlog
 from l402core.documents import LADDER
 from l402core.errors import Contradiction, L402Error, Unavailable
 from l402core.escrow import Rung
+from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
-from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
+from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
 from l402core.outbox import Transaction
 
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.office import Office
+from l402_settler.reconcile import CONTRADICTION, BookedRung, compare_fees, compare_rungs
 from l402_settler.tracking import record_never_sent, record_sight
 
 log = structlog.get_logger()
@@ -34,9 +37,13 @@ class Node(Protocol):
 
     def watch_payments(self) -> AsyncIterator[PaymentView]: ...
 
+    async def list_payments(self) -> list[PaymentView]: ...
+
+    async def list_invoices(self) -> list[InvoiceView]: ...
+
 
 class Watch:
-    """Three loops without end, each of which outlives a node that is silent for a while."""
+    """Four loops without end, each of which outlives a node that is silent for a while."""
 
     def __init__(self, office: Office, node: Node) -> None:
         self._office = office
@@ -77,7 +84,49 @@ class Watch:
             await recording
         except Contradiction as error:
             log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
-            await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
+            await self._freeze(payment_hash)
+
+    async def _freeze(self, payment_hash: str) -> None:
+        await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
+
+    async def books(self) -> None:
+        """Compare the books with our node's lists, at the start and then on a schedule."""
+        while True:
+            try:
+                await self.reconcile(Reconcile())
+            except Unavailable as error:
+                log.warning("reconcile.waits", detail=error.detail)
+            await asyncio.sleep(self._office.config.reconcile_s)
+
+    async def reconcile(self, _question: Reconcile) -> Reconciled:
+        """One comparison: what lags is joined, what contradicts is frozen, all of it is told. Raises Unavailable."""
+        office = self._office
+        # The books first: what happens between the two readings then looks like a lag, never like a contradiction.
+        rows = await office.database.read(books.all_rungs)
+        fees = await office.database.read(books.all_fees)
+        payments = {view.payment_hash.hex(): view for view in await self._node.list_payments()}
+        invoices = await self._node.list_invoices()
+        differences = [
+            *compare_rungs(
+                (
+                    BookedRung(
+                        payment_hash=row.payment_hash, commitment=row.commitment, amount_msat=row.amount_msat,
+                        state=Rung(row.state),
+                    )
+                    for row in rows
+                ),
+                payments,
+            ),
+            *compare_fees(fees, invoices),
+        ]  # fmt: skip
+        for one in differences:
+            if one.weight == CONTRADICTION:
+                log.critical("ledger.contradiction", **msgspec.structs.asdict(one))
+                await self._freeze(one.payment_hash)
+            elif one.what == "rung":
+                await self._record_or_freeze(one.payment_hash, record_sight(office, payments[one.payment_hash]))
+        log.info("ledger.reconciled", rungs=len(rows), fees=len(fees), differences=len(differences))
+        return Reconciled(at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), differences=tuple(differences))
 
     async def node(self) -> None:
         """Look at our node, for ever."""

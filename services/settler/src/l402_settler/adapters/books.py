@@ -13,7 +13,7 @@ from l402core.escrow import Escrow, Rung
 from l402core.outbox import Transaction
 
 from l402_settler.adapters.tables import credits_, fees, rounds, rungs, submissions, tokens, transfers
-from l402_settler.ledger import REWARDS, Phase, Transfer
+from l402_settler.ledger import Phase, Transfer
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
@@ -65,14 +65,6 @@ def locked_since(tx: Transaction, since_ms: int) -> int:
     """What was locked in rewards since then, msat, whether or not it came back."""
     query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
         transfers.c.phase == Phase.PENDING, transfers.c.at_ms >= since_ms
-    )
-    return int(tx.scalar(query))
-
-
-def revealed_msat(tx: Transaction, commitment: str) -> int:
-    """What the decision booked as owed for this submission."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
-        transfers.c.commitment == commitment, transfers.c.debit == REWARDS
     )
     return int(tx.scalar(query))
 
@@ -169,6 +161,16 @@ def rungs_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
 def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     """One rung by its hash."""
     return tx.row(sa.select(rungs).where(rungs.c.payment_hash == payment_hash))
+
+
+def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
+    """Every rung ever registered."""
+    return tx.rows(sa.select(rungs))
+
+
+def all_fees(tx: Transaction) -> dict[str, int]:
+    """Every fee that arrived: payment hash to msat."""
+    return {row.payment_hash: row.amount_msat for row in tx.rows(sa.select(fees))}
 
 
 def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:

@@ -1,0 +1,88 @@
+"""Our books against LND's own lists: every difference named and weighed. Pure: it changes nothing and asks nobody.
+
+A *lag* is what the next look will join (LND ended a rung that the books still have open). A *contradiction* is what cannot
+be true of both (paid in the books, failed at LND): it freezes the escrow and wakes someone; nothing is corrected in
+silence. *Foreign* is what our node did and the books do not know: a person should.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from l402core.escrow import Rung
+from l402core.events import LedgerDifference
+from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
+
+LAG, CONTRADICTION, FOREIGN = "lag", "contradiction", "foreign"
+
+AGREES: dict[Rung, set[PaymentStatus | None]] = {
+    Rung.REGISTERED: {None, PaymentStatus.UNKNOWN},
+    Rung.IN_FLIGHT: {PaymentStatus.IN_FLIGHT, PaymentStatus.UNKNOWN},
+    Rung.SETTLED: {PaymentStatus.SETTLED},
+    Rung.RETURNED: {PaymentStatus.FAILED, None},
+}
+"""What LND may say of a rung that the books have in this state."""
+
+WILL_JOIN: dict[Rung, set[PaymentStatus | None]] = {
+    Rung.REGISTERED: {PaymentStatus.IN_FLIGHT, PaymentStatus.SETTLED, PaymentStatus.FAILED},
+    Rung.IN_FLIGHT: {PaymentStatus.SETTLED, PaymentStatus.FAILED},
+}
+"""What LND may be ahead with."""
+
+
+class BookedRung(msgspec.Struct, frozen=True, kw_only=True):
+    """A rung as the books have it."""
+
+    payment_hash: str
+    commitment: str
+    amount_msat: int
+    state: Rung
+
+
+def compare_rungs(rungs: Iterable[BookedRung], payments: Mapping[str, PaymentView]) -> list[LedgerDifference]:
+    """Each rung beside LND's payment of the same hash (hex), then LND's payments that are no rung of ours."""
+    booked = {rung.payment_hash: rung for rung in rungs}
+    found = [one for rung in booked.values() if (one := _rung(rung, payments.get(rung.payment_hash))) is not None]
+    foreign = [
+        view for hash_, view in payments.items() if hash_ not in booked and view.status is not PaymentStatus.FAILED
+    ]
+    return found + [
+        LedgerDifference(
+            weight=FOREIGN, what="payment", payment_hash=view.payment_hash.hex(), commitment="", books="unknown",
+            lnd=str(view.status), amount_msat=view.amount_msat,
+        )
+        for view in foreign
+    ]  # fmt: skip
+
+
+def compare_fees(fees: Mapping[str, int], invoices: Iterable[InvoiceView]) -> list[LedgerDifference]:
+    """Each booked fee (hash hex → msat) beside our node's invoice, and settled invoices that no fee stands for."""
+    settled = {view.payment_hash.hex(): view for view in invoices if view.state is InvoiceState.SETTLED}
+    missing = [
+        LedgerDifference(
+            weight=CONTRADICTION, what="fee", payment_hash=hash_, commitment="", books="received",
+            lnd="not settled" if hash_ not in settled else f"{settled[hash_].paid_msat} msat", amount_msat=amount,
+        )
+        for hash_, amount in fees.items()
+        if hash_ not in settled or settled[hash_].paid_msat != amount
+    ]  # fmt: skip
+    return missing + [
+        LedgerDifference(
+            weight=LAG, what="fee", payment_hash=hash_, commitment="", books="unknown", lnd="SETTLED",
+            amount_msat=view.paid_msat,
+        )
+        for hash_, view in settled.items()
+        if hash_ not in fees
+    ]  # fmt: skip
+
+
+def _rung(rung: BookedRung, view: PaymentView | None) -> LedgerDifference | None:
+    status = view.status if view else None
+    wrong_amount = view is not None and status is PaymentStatus.SETTLED and view.amount_msat != rung.amount_msat
+    if status in AGREES[rung.state] and not wrong_amount:
+        return None
+    ahead = status in WILL_JOIN.get(rung.state, set()) and not wrong_amount
+    return LedgerDifference(
+        weight=LAG if ahead else CONTRADICTION, what="rung", payment_hash=rung.payment_hash,
+        commitment=rung.commitment, books=str(rung.state), lnd=str(status) if status else "never seen",
+        amount_msat=view.amount_msat if wrong_amount and view else rung.amount_msat,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The books beside LND's lists: the whole matrix by hand, and what the settler does about each difference."""
+
+import itertools
+
+import pytest
+from l402_settler.adapters import books
+from l402_settler.reconcile import BookedRung, compare_fees, compare_rungs
+from l402_settler.watch import Watch
+from l402core.escrow import Rung
+from l402core.events import Reconcile
+from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
+
+from tests.support.settler import Stage, sha
+
+HASH = sha("rung a 0")
+
+# one letter a pair: . agrees, l lags, c contradicts
+MATRIX = """
+            never IN_FLIGHT SETTLED FAILED UNKNOWN
+registered  .     l         l       l      .
+in flight   c     .         l       l      .
+settled     c     c         .       c      c
+returned    .     c         c       .      c
+"""
+
+
+def payment(status: PaymentStatus, hash_: str = HASH, amount_msat: int = 100_000) -> PaymentView:
+    """LND's view of one payment."""
+    return PaymentView(
+        payment_hash=bytes.fromhex(hash_), status=status, amount_msat=amount_msat, htlc_expiry_heights=(190,)
+    )
+
+
+def invoice(hash_: str, state: InvoiceState = InvoiceState.SETTLED, paid_msat: int = 500_000) -> InvoiceView:
+    """Our node's view of one fee invoice."""
+    return InvoiceView(
+        payment_hash=bytes.fromhex(hash_), bolt11="", amount_msat=500_000, paid_msat=paid_msat, state=state,
+        expiry_s=1, cltv_expiry=1, created_at=1,
+    )  # fmt: skip
+
+
+def test_the_whole_matrix_is_as_it_was_agreed() -> None:
+    """Every state of a rung beside every word of LND."""
+    _, *rows = MATRIX.strip().splitlines()
+    drawn = dict(zip(Rung, ((line.split()[-5:]) for line in rows), strict=True))
+    statuses = [None, *(PaymentStatus(name) for name in ("IN_FLIGHT", "SETTLED", "FAILED", "UNKNOWN"))]
+    for state, (column, status) in itertools.product(Rung, enumerate(statuses)):
+        rung = BookedRung(payment_hash=HASH, commitment="c", amount_msat=100_000, state=state)
+        found = compare_rungs([rung], {HASH: payment(status)} if status else {})
+        told = "".join(one.weight[0] for one in found) or "."
+        assert told == drawn[state][column], (state, status)
+
+
+def test_another_amount_is_a_contradiction_even_when_the_states_agree() -> None:
+    """Paid is not enough: it must be this much."""
+    rung = BookedRung(payment_hash=HASH, commitment="c", amount_msat=100_000, state=Rung.SETTLED)
+    (found,) = compare_rungs([rung], {HASH: payment(PaymentStatus.SETTLED, amount_msat=99_999)})
+    assert (found.weight, found.amount_msat) == ("contradiction", 99_999)
+
+
+def test_a_payment_that_no_rung_stands_for_is_told() -> None:
+    """Somebody used our node beside the books; a failed attempt moved nothing and is not worth a word."""
+    found = compare_rungs([], {HASH: payment(PaymentStatus.SETTLED), sha("x"): payment(PaymentStatus.FAILED, sha("x"))})
+    assert [one.weight for one in found] == ["foreign"]
+
+
+@pytest.mark.parametrize(
+    ("booked", "seen", "weights"),
+    [
+        ({HASH: 500_000}, [invoice(HASH)], []),
+        ({HASH: 500_000}, [], ["contradiction"]),
+        ({HASH: 500_000}, [invoice(HASH, InvoiceState.OPEN)], ["contradiction"]),
+        ({HASH: 500_000}, [invoice(HASH, paid_msat=1)], ["contradiction"]),
+        ({}, [invoice(HASH)], ["lag"]),
+        ({}, [invoice(HASH, InvoiceState.OPEN)], []),
+    ],
+)
+def test_fees_are_compared_by_hash_and_amount(
+    booked: dict[str, int], seen: list[InvoiceView], weights: list[str]
+) -> None:
+    """A fee in the books that our node never received is a contradiction; the reverse is only late."""
+    assert [one.weight for one in compare_fees(booked, seen)] == weights
+
+
+class Lists:
+    """A node of which only the lists are asked."""
+
+    def __init__(self, payments: list[PaymentView]) -> None:
+        self.payments = payments
+
+    async def list_payments(self) -> list[PaymentView]:
+        return self.payments
+
+    async def list_invoices(self) -> list[InvoiceView]:
+        return []
+
+
+async def test_what_lags_is_joined_and_what_contradicts_is_frozen(stage: Stage) -> None:
+    """LND's FAILED is joined into the books; LND's SETTLED of a returned rung freezes the escrow, and nothing moves."""
+    await stage.uploaded()
+    back = [payment(PaymentStatus.FAILED, sha(f"rung a {index}")) for index in range(6)]
+    watch = Watch(stage.office, Lists(back))  # type: ignore[arg-type]  # only its lists are asked here
+    assert {one.weight for one in (await watch.reconcile(Reconcile())).differences} == {"lag"}
+    assert await stage.pending_msat() == 0
+    ledger = await stage.ledger()
+    watch = Watch(stage.office, Lists([payment(PaymentStatus.SETTLED, sha("rung a 0")), *back[1:]]))  # type: ignore[arg-type]  # as above
+    (found,) = (await watch.reconcile(Reconcile())).differences
+    assert (found.weight, found.commitment) == ("contradiction", sha("a"))
+    row = await stage.database.read(lambda tx: books.submission(tx, sha("a")))
+    assert row is not None
+    assert row.frozen
+    assert await stage.ledger() == ledger
