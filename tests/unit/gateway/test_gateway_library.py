@@ -1,10 +1,11 @@
 """Checkpoints and public objects by their hash: only what a round names, and only once it is judged."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 import pytest
-from l402_gateway.library import Library
+from l402_gateway.library import Library, pieces
 from l402_gateway.reads import Shared
 from l402core.documents import ObjectRef, Receipt, RoundRoot, Terms, UploadReceipt
 from l402core.errors import NotFound
@@ -79,3 +80,20 @@ async def test_what_is_public_is_found_once_it_is_public(tmp_path: Path) -> None
     before, clock[0] = books.asked, 4.0
     assert await library.object(stored[1].sha256) == b"sealed"
     assert books.asked - before <= 2, "a round that is done is read once"
+
+
+async def test_many_slow_readers_share_the_bytes(tmp_path: Path) -> None:
+    """A thousand downloads of one checkpoint hold it in memory once, and each sends it in small pieces."""
+    store = FileStore(tmp_path)
+    checkpoint = await store.put(bytes(200_000))
+    books = Books(checkpoint, checkpoint, checkpoint)
+    clock = lambda: 0.0  # noqa: E731 - it stands still
+    library = Library(
+        Shared(books.round, ttl_s=1, clock=clock), Shared(books.submission, ttl_s=1, clock=clock), store, depth=8,
+        clock=clock,
+    )  # fmt: skip
+    copies = await asyncio.gather(*(library.checkpoint(checkpoint.sha256) for _ in range(1_000)))
+    assert len({id(copy) for copy in copies}) == 1
+    sent = [piece async for piece in pieces(copies[0])]
+    assert b"".join(sent) == bytes(200_000)
+    assert max(map(len, sent)) <= 65_536

@@ -17,7 +17,7 @@ from l402_gateway import page, routes
 from l402_gateway.app import Gateway, terms_of
 from l402_gateway.asgi import Answer, Body, Headers, problem_answer
 from l402_gateway.hints import Hints
-from l402_gateway.library import Library
+from l402_gateway.library import Library, pieces
 from l402_gateway.manifest import manifest
 from l402_gateway.paid import refusal
 from l402_gateway.problems import WrongMethod, unexpected
@@ -159,4 +159,5 @@ def _json(value: msgspec.Struct, status: int = 200) -> Response:
 
 
 def _bytes(data: bytes) -> Response:
-    return Response(data, 200, dict(IMMUTABLE), "application/octet-stream")
+    headers = {**IMMUTABLE, "Content-Length": str(len(data))}
+    return StreamingResponse(pieces(data), 200, headers, "application/octet-stream")

@@ -1,7 +1,7 @@
 """Checkpoints and the public objects of judged rounds, found by their sha256. It serves nothing that no round names."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from l402core.documents import ObjectRef, Receipt, RoundRoot, UploadReceipt
@@ -14,6 +14,9 @@ from l402_gateway.reads import Shared
 
 READS_AT_ONCE = 8
 MISS_S = 0.25
+KEPT, KEPT_S = 4, 10.0
+"""Objects in memory for whoever asks next, and for how long."""
+PIECE_BYTES = 1 << 16
 
 
 class Library:
@@ -33,17 +36,19 @@ class Library:
         self._checkpoints: dict[int, ObjectRef] = {}
         self._objects: dict[int, dict[str, ObjectRef]] = {}
         self._find_checkpoint: Shared[str, ObjectRef] = Shared(self._seek_checkpoint, ttl_s=MISS_S, clock=clock)
+        # All readers of an object hold the same bytes: a slow one costs a connection, and no memory of its own.
+        self._bytes: Shared[ObjectRef, bytes] = Shared(self._read, ttl_s=KEPT_S, clock=clock, max_entries=KEPT)
         self._find_object: Shared[str, ObjectRef] = Shared(self._seek_object, ttl_s=MISS_S, clock=clock)
 
     async def checkpoint(self, sha256: str) -> bytes:
         """A checkpoint that a round's terms name. Raises NotFound, Unavailable, Contradiction."""
-        return await self._get(await self._find_checkpoint.get(sha256))
+        return await self._bytes.get(await self._find_checkpoint.get(sha256))
 
     async def object(self, sha256: str) -> bytes:
         """A payload or the losses of a judged submission. Raises NotFound, Unavailable, Contradiction."""
-        return await self._get(await self._find_object.get(sha256))
+        return await self._bytes.get(await self._find_object.get(sha256))
 
-    async def _get(self, ref: ObjectRef) -> bytes:
+    async def _read(self, ref: ObjectRef) -> bytes:
         async with self._reading:
             return await self._store.get(ref)
 
@@ -98,6 +103,12 @@ class Library:
         if view.phase == "done":
             self._objects[view.round] = found
         return found
+
+
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    """The same bytes, so that no more than a piece waits in a connection's buffer."""
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]
 
 
 def _commitments(view: RoundView) -> tuple[str, ...]:
