@@ -30,7 +30,8 @@ td:first-child { white-space: nowrap } .lines td, .lines th { white-space: nowra
 @media (max-width: 40rem) { h1 { font-size: 1.25rem } th, td { padding: .3rem .3rem } td, th { font-size: .9rem }
   .round thead { display: none } .round tr { display: flex; flex-wrap: wrap; justify-content: space-between;
   border-bottom: 1px solid var(--line); padding: .3rem 0 } .round td { border: 0; padding: .05rem .3rem }
-  .round td:nth-child(3)::before { content: "fee " } .round td:nth-child(4)::before { content: "locked " }
+  .round td:nth-child(3), .round td:nth-child(4), .totals :is(td, th):nth-child(3) { display: none }
+  figure { overflow-x: auto } img { min-width: 36rem }
   .round td:nth-child(6)::before { content: "reward " } .round td:last-child { flex-basis: 100% } }
 """
 
@@ -69,9 +70,10 @@ def _summary(report: Report) -> str:
 
 def _figure(picture: bytes) -> str:
     encoded = base64.b64encode(picture).decode()
+    told = "Held-out loss by round, and what each peer earned after its fees"
     return (
-        f'<figure><img src="data:image/png;base64,{encoded}" alt="Held-out loss by round, and rewards paid to each peer">'
-        "<figcaption>The model gets better; who made it better was paid.</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{encoded}" alt="{told}">'
+        "<figcaption>The model gets better; who made it better earned more than its fees.</figcaption></figure>"
     )
 
 
@@ -93,7 +95,9 @@ def _totals(rounds: tuple[RoundReport, ...]) -> str:
         fees, rewards = sum(one.fee_msat for one in mine), sum(one.reward_msat for one in mine)
         net = f'<span class="{"good" if rewards > fees else "bad"}">{sat(rewards - fees)}</span>'
         rows.append([escape(peer[:16]), escape(kind), str(len(mine)), sat(fees), sat(rewards), net])
-    return _table(["peer", "kind", "submitted", "fees", "rewards", "net"], rows, numbers={2, 3, 4, 5})
+    return _table(
+        ["peer", "kind", "submitted", "fees", "rewards", "net"], rows, numbers={2, 3, 4, 5}, kind="lines totals"
+    )
 
 
 def _round(report: RoundReport) -> str:

@@ -1,11 +1,11 @@
-"""The picture of a run: held-out loss by round, and what each peer was paid in all so far. It opens no window."""
+"""The picture of a run: held-out loss by round, and what each peer has earned after its fees. It opens no window."""
 
 from io import BytesIO
 from itertools import accumulate
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from l402train.report import RoundReport
 from l402train.screen import by_peer
@@ -21,7 +21,7 @@ def draw(rounds: tuple[RoundReport, ...]) -> bytes:
     figure = Figure(figsize=(10, 4.4), dpi=160, facecolor=PAPER, layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_loss(left, rounds)
-    _draw_payouts(right, rounds)
+    _draw_net(right, rounds)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID, linewidth=0.7)
@@ -39,27 +39,34 @@ def _draw_loss(axes: Axes, rounds: tuple[RoundReport, ...]) -> None:
     known = [(number, loss) for number, loss in points if loss is not None]
     axes.plot([n for n, _ in known], [loss for _, loss in known], color=LOSS, marker="o", linewidth=2)
     for number, loss in known[:1] + known[-1:]:
-        axes.annotate(f"{loss:.2f}", (number, loss), textcoords="offset points", xytext=(4, 8), color=INK)
-    axes.set_title("Held-out loss", loc="left", color=INK)
+        axes.annotate(f"{loss:.2f}", (number, loss), textcoords="offset points", xytext=(5, 7), color=INK)
+    axes.margins(x=0.1, y=0.12)
+    axes.set_title("Held-out loss: the model gets better", loc="left", color=INK, pad=12)
     axes.set_xlabel("rounds trained")
     axes.set_ylabel("nats per byte")
 
 
-def _draw_payouts(axes: Axes, rounds: tuple[RoundReport, ...]) -> None:
-    numbers = [round_.round for round_ in rounds]
+def _draw_net(axes: Axes, rounds: tuple[RoundReport, ...]) -> None:
+    numbers = [0, *(round_.round for round_ in rounds)]
     shades = {"honest": iter(HONEST * 20), "cheat": iter(CHEATS * 20)}
+    widths = iter([5.0, 3.2, 1.4] * 22)  # cheats lose the same, one line upon the other: each stays visible
     for (peer, kind), mine in by_peer(rounds).items():
         ids = {one.submission_id for one in mine}
-        total = list(accumulate(_earned_sat(round_, ids) for round_ in rounds))
-        color = next(shades["honest" if kind in ("honest", "guest") else "cheat"])
-        style = "-" if kind in ("honest", "guest") else "--"
-        axes.plot(numbers, total, style, color=color, marker=".", linewidth=2, label=f"{peer[:12]} ({kind})")
-    axes.set_title("Paid in rewards so far", loc="left", color=INK)
+        total = [0.0, *accumulate(_net_sat(round_, ids) for round_ in rounds)]
+        honest = kind in ("honest", "guest")
+        color, width = next(shades["honest" if honest else "cheat"]), 2.0 if honest else next(widths)
+        axes.plot(
+            numbers, total, color=color, marker="." if honest else "", linewidth=width, label=f"{peer[:12]} ({kind})"
+        )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_title("Rewards less fees: who made it better earns", loc="left", color=INK, pad=12)
     axes.set_xlabel("round")
-    axes.set_ylabel("sat")
-    if numbers:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes.set_ylabel("satoshi")
+    if rounds:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
-def _earned_sat(round_: RoundReport, ids: set[str]) -> float:
-    return sum(one.reward_msat for one in round_.submissions if one.submission_id in ids) / 1000
+def _net_sat(round_: RoundReport, ids: set[str]) -> float:
+    mine = [one for one in round_.submissions if one.submission_id in ids]
+    return sum(one.reward_msat - one.fee_msat for one in mine) / 1000
