@@ -10,6 +10,7 @@ from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import FeeMint
 from l402core.lifecycle import run_until_asked
+from l402core.lnd.fitness import silence, trouble
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 
 from l402_invoicer.adapters.cursor import FileCursor
@@ -30,7 +31,7 @@ async def serve(config: Config) -> None:
     bus.answer(FeeMint, invoicer.mint_fee)
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), "lnd": await _node_ready(node, config.lnd_network)}
+        return {"bus": await bus.ready(), **await _node_ready(node, config.lnd_network)}
 
     address_file = config.data_dir / "invoicer.url"
     await bus.start()
@@ -45,12 +46,13 @@ async def serve(config: Config) -> None:
         await node.close()
 
 
-async def _node_ready(node: GrpcNode, network: str) -> bool:
+async def _node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
+    """Whether the node is fit for money, and by name what stands against it."""
     try:
-        info = await node.info()
-    except L402Error:
-        return False
-    return info.synced and info.network == network
+        found = trouble(await node.info(), network=network)
+    except L402Error as error:
+        found = silence(error)
+    return {"lnd": False, f"lnd_{found.check}": False} if found else {"lnd": True}
 
 
 def main() -> None:
