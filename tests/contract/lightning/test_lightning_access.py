@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from l402core.errors import Conflict, Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
-from l402core.lnd.permissions import INVOICER, PEER, SETTLER, bake
+from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, bake
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
@@ -70,11 +70,16 @@ async def test_a_baked_macaroon_opens_its_uris_and_no_other(
 @pytest.mark.parametrize(
     ("uris", "opens", "denied"),
     [
-        (INVOICER, {"add_hold", "add", "lookup", "pay", "channels", "info"}, {"settle", "cancel", "list", "blocks"}),
-        (SETTLER, {"settle", "cancel", "lookup", "list", "channels", "info", "blocks"}, {"add_hold", "add", "pay"}),
-        (PEER, {"add_hold", "settle", "cancel", "lookup", "pay"}, {"add", "list", "channels", "info", "blocks"}),
+        (INVOICER, {"add", "lookup", "pay", "channels", "info"}, {"add_hold", "settle", "cancel", "list", "blocks"}),
+        (
+            SETTLER,
+            {"list", "channels", "info"},
+            {"add_hold", "add", "pay", "settle", "cancel", "lookup", "blocks"},
+        ),
+        (ATTESTOR, {"info", "blocks"}, {"add_hold", "add", "pay", "settle", "cancel", "lookup", "list", "channels"}),
+        (PEER, {"add_hold", "settle", "cancel", "lookup", "pay", "info"}, {"add", "list", "channels", "blocks"}),
     ],
-    ids=["invoicer", "settler", "peer"],
+    ids=["invoicer", "settler", "attestor", "peer"],
 )
 async def test_each_service_may_do_its_part_only(
     backend: Backend,
@@ -86,7 +91,7 @@ async def test_each_service_may_do_its_part_only(
     opens: set[str],
     denied: set[str],
 ) -> None:
-    """What begins obligations ends none, what ends them sends nothing, and each can do all of its own."""
+    """What begins obligations ends none, what keeps the books moves nothing, and each can do all of its own."""
     path = tmp_path / "service.macaroon"
     await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), uris))
     service = connected(msgspec.structs.replace(backend.endpoint("bob"), macaroon_path=path))

@@ -9,38 +9,31 @@ from l402core.lnd.wire import LndEndpoint, Wire
 _LIGHTNING: Final = "/lnrpc.Lightning/"
 _INVOICES: Final = "/invoicesrpc.Invoices/"
 _ROUTER: Final = "/routerrpc.Router/"
+_BLOCKS: Final = "/chainrpc.ChainNotifier/RegisterBlockEpochNtfn"
+_PAY: Final = (_ROUTER + "SendPaymentV2", _ROUTER + "TrackPaymentV2")
 
 INVOICER: Final = (
-    *(
-        _LIGHTNING + name
-        for name in ("AddInvoice", "LookupInvoice", "SubscribeInvoices", "DecodePayReq", "ListChannels", "GetInfo")
-    ),
-    _INVOICES + "AddHoldInvoice",
-    _ROUTER + "SendPaymentV2",
-    _ROUTER + "TrackPaymentV2",
+    *(_LIGHTNING + name for name in ("AddInvoice", "LookupInvoice", "SubscribeInvoices", "ListInvoices")),
+    *(_LIGHTNING + name for name in ("ListChannels", "GetInfo")),
+    *_PAY,
 )
-"""Begins obligations: mints invoices and pays ladders. It settles and cancels nothing."""
+"""Begins obligations: mints fee invoices and pays ladders. It settles and cancels nothing."""
 
 SETTLER: Final = (
-    *(_INVOICES + name for name in ("SettleInvoice", "CancelInvoice", "LookupInvoiceV2", "SubscribeSingleInvoice")),
-    _ROUTER + "TrackPayments",
-    _ROUTER + "TrackPaymentV2",
-    *(_LIGHTNING + name for name in ("ListInvoices", "ListPayments", "ListChannels", "LookupInvoice", "GetInfo")),
-    "/chainrpc.ChainNotifier/RegisterBlockEpochNtfn",
+    *(_ROUTER + name for name in ("TrackPayments", "TrackPaymentV2")),
+    *(_LIGHTNING + name for name in ("ListInvoices", "ListPayments", "ListChannels", "GetInfo")),
 )
-"""Ends obligations. Nothing here sends money."""
+"""Keeps the books. It reads, and nothing here moves money."""
+
+ATTESTOR: Final = (_LIGHTNING + "GetInfo", _BLOCKS)
+"""Reads block heights."""
 
 PEER: Final = (
-    *(
-        _INVOICES + name
-        for name in (
-            "AddHoldInvoice", "SettleInvoice", "CancelInvoice", "SubscribeSingleInvoice", "LookupInvoiceV2",
-        )
-    ),
-    _LIGHTNING + "DecodePayReq",
-    _ROUTER + "SendPaymentV2",
-    _ROUTER + "TrackPaymentV2",
-)  # fmt: skip
+    *(_INVOICES + name for name in ("AddHoldInvoice", "SettleInvoice", "CancelInvoice", "SubscribeSingleInvoice")),
+    _INVOICES + "LookupInvoiceV2",
+    _LIGHTNING + "GetInfo",
+    *_PAY,
+)
 """At the peer's own node: holds and collects rewards, pays its fees."""
 
 
