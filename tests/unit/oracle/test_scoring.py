@@ -17,11 +17,9 @@ from l402_oracle.scoring import (
     mask_for,
     quality_ppm,
     reference,
-    rung_amounts_msat,
-    rungs_of,
-    unit_msat_for,
     units_for,
 )
+from l402core.documents import LADDER, mask_indices
 
 PHI = 600_000
 RULES = PayRules(PHI)
@@ -104,28 +102,16 @@ def test_quality_two_is_the_whole_ladder_and_one_is_31_units() -> None:
 
 @given(st.integers(1, 32).flatmap(lambda rungs: st.tuples(st.just(rungs), st.integers(0, (1 << rungs) - 1))))
 def test_the_mask_reveals_exactly_the_earned_sum(case: tuple[int, int]) -> None:
-    """For every sum there is one set of rungs, and it adds up to the millisatoshi."""
+    """For every sum there is one set of rungs, and it adds up to the unit."""
     rungs, units = case
-    amounts = rung_amounts_msat(100_000, rungs)
-    assert sum(amounts[i] for i in rungs_of(mask_for(units, rungs), rungs)) == units * 100_000
-    assert sum(amounts) == ladder_units(rungs) * 100_000
+    assert sum(1 << index for index in mask_indices(mask_for(units, rungs), rungs)) == units
+    assert sum(1 << index for index in range(rungs)) == ladder_units(rungs)
 
 
-def test_the_consistent_set_of_the_design() -> None:
-    """Budget 50,400 sat and 8 places: unit 100 sat, rungs 100 to 3,200, ladder 6,300; the reference earns 3,100."""
-    unit = unit_msat_for(50_400_000, places=8)
-    assert unit == 100_000
-    assert rung_amounts_msat(unit) == (100_000, 200_000, 400_000, 800_000, 1_600_000, 3_200_000)
-    assert units_for(quality_ppm(0.25, 0.25, PHI)) * unit == 3_100_000
-
-
-@pytest.mark.parametrize("budget", [0, -1, 62])
-def test_a_budget_below_one_msat_per_unit_is_refused(budget: int) -> None:
-    """A ladder of nothing is an error of the terms."""
-    with pytest.raises(ValueError, match="ladder"):
-        unit_msat_for(budget, places=1)
-    with pytest.raises(ValueError, match="ladder"):
-        unit_msat_for(1000, places=0)
+def test_the_ladder_of_the_terms_is_the_one_that_is_paid_by() -> None:
+    """Six rungs of 1 to 32 units make 63; the reference itself earns 31 of them."""
+    assert sum(LADDER) == ladder_units(len(LADDER))
+    assert units_for(quality_ppm(0.25, 0.25, PHI)) == 31
 
 
 def test_out_of_range_ladders_are_refused() -> None:
@@ -134,15 +120,15 @@ def test_out_of_range_ladders_are_refused() -> None:
         mask_for(64)
     with pytest.raises(ValueError, match="rungs"):
         ladder_units(33)
-    with pytest.raises(ValueError, match="positive integer"):
-        rung_amounts_msat(0)
 
 
 def test_an_honest_update_at_the_reference_earns_half_the_ladder() -> None:
     """Accepted, 31 units, a sentence with its numbers."""
     decision = decide(Interval(0.2, 0.01, 512), [], 0.2, RULES)
     assert (decision.verdict, decision.units, decision.mask) == ("accepted", 31, 31)
-    assert decision.reasons[0].sentence.startswith("It improved the model: it lowers the loss by 0.2000 nats per token, 100 %")
+    assert decision.reasons[0].sentence.startswith(
+        "It improved the model: it lowers the loss by 0.2000 nats per token, 100 %"
+    )
 
 
 def test_an_interval_that_includes_zero_earns_nothing() -> None:

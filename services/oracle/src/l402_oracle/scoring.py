@@ -97,26 +97,6 @@ def mask_for(units: int, rungs: int = 6) -> int:
     return units
 
 
-def rungs_of(mask: int, rungs: int = 6) -> tuple[int, ...]:
-    """The numbers of the rungs that a mask reveals, ascending."""
-    return tuple(i for i in range(rungs) if mask_for(mask, rungs) >> i & 1)
-
-
-def rung_amounts_msat(unit_msat: int, rungs: int = 6) -> tuple[int, ...]:
-    """What each rung is worth: 1, 2, 4, … units."""
-    if type(unit_msat) is not int or unit_msat <= 0:
-        raise ValueError("a unit is a positive integer of millisatoshi")
-    return tuple(unit_msat << i for i in range(rungs) if ladder_units(rungs))
-
-
-def unit_msat_for(budget_msat: int, places: int, rungs: int = 6) -> int:
-    """⌊round budget / (places * ladder units)⌋. Raises ValueError where that is nothing."""
-    unit = budget_msat // (places * ladder_units(rungs)) if places > 0 else 0
-    if unit <= 0:
-        raise ValueError(f"{budget_msat} msat do not give {places} places a ladder of at least one msat per unit")
-    return unit
-
-
 @dataclass(frozen=True)
 class Reason:
     """Why a decision is as it is: a stable code for programs, a sentence for people."""
@@ -188,12 +168,16 @@ def _no_improvement(measured: Interval) -> Reason:
 
 def _below_floor(measured: Interval, round_reference: float, rules: PayRules) -> Reason:
     floor = f"rewards begin above {rules.phi_ppm / 10_000:g} %, and what is not paid for is not used"
-    return Reason("below_floor", f"It improved too little: it lowers the loss by {_share(measured, round_reference)}; {floor}.")
+    return Reason(
+        "below_floor", f"It improved too little: it lowers the loss by {_share(measured, round_reference)}; {floor}."
+    )
 
 
 def _improved(measured: Interval, round_reference: float) -> Reason:
     share = _share(measured, round_reference)
-    return Reason("improved", f"It improved the model: it lowers the loss by {measured.mean:.4f} nats per token, {share}.")
+    return Reason(
+        "improved", f"It improved the model: it lowers the loss by {measured.mean:.4f} nats per token, {share}."
+    )
 
 
 def _share(measured: Interval, round_reference: float) -> str:
