@@ -118,13 +118,22 @@ PAYEE_REFUSED = "FAILURE_REASON_INCORRECT_PAYMENT_DETAILS"
 """LND's name for a payment that its last hop, the payee's own node, turned away or cancelled."""
 
 
-def fault_is_ours(state: Escrow, rungs: tuple[Rung, ...], *, accepted: bool, lnd_failure: str = "") -> bool:
+ON_THE_WAY = frozenset({"FAILURE_REASON_NO_ROUTE", "FAILURE_REASON_TIMEOUT", "FAILURE_REASON_ERROR"})
+"""LND's names for a payment that did not get to the payee's node: whose affair that is cannot be seen from here."""
+TURNS = 3
+"""So often one fee comes back because no way was found; a peer out of reach would else hold places for nothing."""
+
+
+def fault_is_ours(
+    state: Escrow, rungs: tuple[Rung, ...], *, accepted: bool, lnd_failure: str = "", turns: int = 0
+) -> bool:
     """Whether a fee becomes a credit when an escrow in this state fails. Fault is read at our node.
 
     No offer, or a rung that failed on the way or was never sent: ours. A rung that the payee's own node turned away, all
     in flight but not accepted in time, or locked and never uploaded: the peer's. Uploaded and never decided: ours.
+    `turns` is how often this fee has come back before.
     """
-    if lnd_failure == PAYEE_REFUSED:
+    if lnd_failure == PAYEE_REFUSED or (lnd_failure in ON_THE_WAY and turns >= TURNS):
         return False
     if state in (Escrow.OPENED, Escrow.UPLOADED):
         return True

@@ -111,7 +111,10 @@ def fail_escrow(
 ) -> None:
     """The escrow will earn nothing. Whose fault it was decides about the fee."""
     states = tuple(Rung(line.state) for line in books.rungs_of(tx, row.commitment))
-    ours = fault_is_ours(Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure)
+    ours = fault_is_ours(
+        Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure,
+        turns=books.times_returned(tx, row.payment_hash),
+    )  # fmt: skip
     if not move_escrow(tx, row.commitment, Escrow(row.state), trigger, failure=reason, credit_due=ours):
         return
     id_, at = office.stamp()

@@ -238,6 +238,12 @@ def credit(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     return tx.row(sa.select(credits_).where(credits_.c.payment_hash == payment_hash))
 
 
+def times_returned(tx: Transaction, payment_hash: str) -> int:
+    """How many submissions of this one fee have failed through our fault."""
+    where = (submissions.c.payment_hash == payment_hash) & submissions.c.credit_due
+    return int(tx.scalar(sa.select(sa.func.count()).select_from(submissions).where(where)))
+
+
 def spend_credit(tx: Transaction, payment_hash: str, token_id: str, commitment: str) -> bool:
     """Use an open credit; False when there is none, or it is spent."""
     statement = sa.update(credits_).where(
