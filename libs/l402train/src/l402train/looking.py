@@ -72,7 +72,11 @@ def _print_status(out: Console, told: dict[str, Any]) -> None:
     out.print(table)
     round_ = told["round"]
     if round_ is not None:
-        sold = "submissions are sold" if round_["available"] else f"nothing is sold: {round_['unavailable_reason']}"
+        sold = (
+            "submissions are sold"
+            if round_["available"]
+            else f"nothing is sold: {round_['unavailable_reason'] or 'not now'}"
+        )
         out.print(
             f"\nround {round_['round']}, phase {round_['phase']}: {round_['opened']} opened, {round_['uploaded']} uploaded, "
             f"{round_['scored']} scored, {round_['places_left']} places left; {sold}",

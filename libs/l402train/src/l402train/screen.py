@@ -118,6 +118,7 @@ def _table(title: str) -> Table:
         title_style="bold",
         box=SIMPLE_HEAD,
         show_edge=False,
+        pad_edge=False,
         padding=(0, 1, 0, 0),
     )
 
