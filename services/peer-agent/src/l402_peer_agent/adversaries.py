@@ -10,6 +10,7 @@ from l402core.errors import PeerError
 from sparseloco.wire import PayloadError, pack, unpack
 from torch import Tensor
 
+from l402_peer_agent.files import write_whole
 from l402_peer_agent.training import Alter, binding, spec_of
 
 
@@ -43,9 +44,7 @@ ALTER: Final[dict[str, Alter]] = {"honest": honest, "sign-flip": sign_flip, "noi
 
 def hand_over(path: Path, handed: HandOver) -> None:
     """Leave a payload for the accomplice; whole or not at all."""
-    unfinished = path.with_suffix(".new")
-    unfinished.write_bytes(msgspec.json.encode(handed))
-    unfinished.replace(path)
+    write_whole(path, msgspec.json.encode(handed))
 
 
 def take_over(path: Path, terms: Terms, peer: bytes) -> bytes | None:

@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -16,8 +15,6 @@ from l402core.errors import (
     NotFound,
     PeerError,
     TooLate,
-    TooMany,
-    Unavailable,
     WorldError,
 )
 from l402core.events import GradientScored, RoundView, SubmissionView
@@ -26,17 +23,15 @@ from l402core.signing import Signed, SigningKey
 
 from l402_peer_agent import ladder, policy
 from l402_peer_agent.config import Config
+from l402_peer_agent.decision import OVER, UNREAD, UNSCORED, Decision, wait_for_decision
 from l402_peer_agent.fees import Fees
+from l402_peer_agent.files import PayloadFiles
 from l402_peer_agent.journal import Attempt, Token
 from l402_peer_agent.outcome import Outcome
 from l402_peer_agent.patience import Patience
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-ATTESTOR_EVERY = 8
-"""After so many looks in vain at the settler's view, the attestor itself is asked."""
-OVER = frozenset({"failed", "ended"})
 
 
 class Coordinator(Protocol):
@@ -108,13 +103,6 @@ class Keys(msgspec.Struct, frozen=True):
     sealing: UnsealingKey
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What the oracle decided, from whichever door it came."""
-
-    receipt: Signed
-    sealed_preimages: tuple[str, ...]
-
-
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a submission needs. `payout_node` is the public key of the peer's node, `now_ms` the clock."""
 
@@ -137,6 +125,7 @@ class Submission:
         self._parts, self._attempt, self._terms = parts, attempt, terms
         self._keys, self._gateway, self._node = parts.keys, parts.gateway, parts.node
         self._until, self._pause = parts.patience.until, parts.patience.pause
+        self._files = PayloadFiles(parts.config.data_dir / "payloads", terms.round)
         self.outcome = Outcome(round=terms.round, kind=parts.config.kind, trace_id=trace_id)
 
     async def play(self) -> None:
@@ -152,8 +141,7 @@ class Submission:
     def tidy(self) -> None:
         """Let go of the payload once the round is over and nobody disputes it."""
         if self.outcome.verdict not in {"disputed", "unread"}:
-            for file in self._files():
-                file.unlink(missing_ok=True)
+            self._files.remove()
 
     async def _play(self) -> None:
         packed, sealed = await self._prepare()
@@ -162,29 +150,25 @@ class Submission:
         self._parts.work.opened(self._terms, packed)
         await self._lock(offer, preimage)
         await self._upload(sealed, preimage)
-        decision = await self._decision()
+        decision = await wait_for_decision(
+            self._gateway, self._terms, self._attempt.commitment,
+            grace_ms=int(self._parts.config.grace_s * 1_000), now_ms=self._parts.now_ms, pause=self._pause,
+        )  # fmt: skip
         await self._collect(offer, decision)
 
     async def _prepare(self) -> tuple[bytes, bytes]:
         """Train, pack and seal; the sealed bytes and their commitment are on disk before anybody hears of them."""
-        terms, (packed_file, sealed_file) = self._terms, self._files()
+        terms = self._terms
         if not self._attempt.commitment:
             packed = await self._made()
             sealed = seal_payload(packed, terms.reading_key, secrets.token_bytes(32))
             if len(sealed) > min(terms.payload_max_bytes, self._parts.config.payload_max_bytes):
                 raise PeerError("payload_size", f"a payload of {len(sealed)} bytes is above the terms' limit")
-            packed_file.parent.mkdir(parents=True, exist_ok=True)
-            _write(packed_file, packed)
-            _write(sealed_file, sealed)
+            self._files.write(packed, sealed)
             self._commit(policy.sha256(sealed))
             log.info("gradient.made", round=terms.round, commitment=self._attempt.commitment, size=len(sealed))
         self.outcome = self.outcome.with_(commitment=self._attempt.commitment)
-        return packed_file.read_bytes(), sealed_file.read_bytes()
-
-    def _files(self) -> tuple[Path, Path]:
-        """Where the packed and the sealed payload lie until the round is over."""
-        stem = self._parts.config.data_dir / "payloads" / str(self._terms.round)
-        return stem.with_suffix(".packed"), stem.with_suffix(".sealed")
+        return self._files.read()
 
     async def _made(self) -> bytes:
         """The packed payload, from the checkpoint that the terms name."""
@@ -284,30 +268,6 @@ class Submission:
             # It may have arrived all the same (a lost reply, a restart): what the oracle decides is still ours.
             log.warning("gradient.unconfirmed", commitment=attempt.commitment, code=unsure.code, detail=unsure.detail)
 
-    async def _decision(self) -> Decision:
-        """From the settler's view or, where that stays silent, from the attestor itself.
-
-        Raises TooLate where the coordinator has none by the deadline, Unavailable where nobody answers.
-        """
-        until_ms = max(self._terms.judge_by_ms, self._parts.now_ms()) + int(self._parts.config.grace_s * 1_000)
-        looks, over, silent = 0, False, True
-        while self._parts.now_ms() < until_ms and not over:
-            looks += 1
-            with contextlib.suppress(WorldError, NotFound, TooMany):
-                view = await self._gateway.submission(self._terms.round, self._attempt.commitment)
-                silent = False
-                if view.receipt is not None:
-                    return Decision(receipt=view.receipt, sealed_preimages=view.sealed_preimages)
-                over = view.phase == "done" and view.state in OVER
-            if over or looks % ATTESTOR_EVERY == 0:
-                with contextlib.suppress(WorldError, CallerError):
-                    scored = await self._gateway.decision(self._terms.attestor_url, self._attempt.commitment)
-                    return Decision(receipt=scored.receipt, sealed_preimages=scored.sealed_preimages)
-            await self._pause()
-        if silent:
-            raise Unavailable("decision_unread", "neither the coordinator nor the attestor answers")
-        raise TooLate("unscored", "no decision came by its deadline")
-
     async def _collect(self, offer: Offer, decision: Decision) -> None:
         """Settle every rung that a preimage opens, cancel the others, then hold the receipt against the terms."""
         preimages = policy.matching_preimages(decision.sealed_preimages, self._keys.sealing, offer)
@@ -334,14 +294,14 @@ class Submission:
     async def _give_up(self, error: L402Error) -> None:
         """Cancel the open rungs, keep a claim to the fee's credit, and say why."""
         attempt = self._parts.memory.attempt(self._terms.round) or self._attempt
-        unread = error.code == "decision_unread"
+        unread = error.code == UNREAD
         if attempt.offer is not None and not unread:
             # Where nobody answers there may be a decision: then the rungs stay, and our node's auto-cancel ends them.
             with contextlib.suppress(CallerError):  # on an offer that we refused, no rung was made
                 await ladder.cancel(self._node, self._read_offer(attempt.offer), keep={})
         if attempt.token is not None:
             self._parts.memory.owe_credit(attempt.token.payment_hash)
-        verdict = "unread" if unread else "unscored" if error.code == "unscored" else "missed"
+        verdict = "unread" if unread else "unscored" if error.code == UNSCORED else "missed"
         self.outcome = self.outcome.with_(verdict=verdict, reasons=(f"{error.code}: {error.detail}",))
 
     async def _view(self, until_ms: int, ready: Callable[[SubmissionView], bool]) -> SubmissionView:
@@ -399,10 +359,3 @@ class Submission:
         if self._attempt.token is None:
             raise Contradiction("token_lost", f"the journal has lost the token of round {self._terms.round}")
         return self._attempt.token
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_suffix(".new")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)

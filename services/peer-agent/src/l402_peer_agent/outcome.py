@@ -6,6 +6,8 @@ from typing import Any, Self
 import msgspec
 from l402core.documents import Receipt
 
+from l402_peer_agent.files import write_whole
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `rounds.jsonl`. Scores in nano-nats per token, money in msat."""
@@ -52,9 +54,7 @@ def append_line(path: Path, outcome: Outcome) -> None:
     """One more line; where a restart tells a round again, its line is replaced. Whole or not at all."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     kept = [line for line in lines if msgspec.json.decode(line, type=_Numbered).round != outcome.round]
-    unfinished = path.with_suffix(".new")
-    unfinished.write_bytes(b"\n".join([*kept, msgspec.json.encode(outcome), b""]))
-    unfinished.replace(path)
+    write_whole(path, b"\n".join([*kept, msgspec.json.encode(outcome), b""]))
 
 
 class _Numbered(msgspec.Struct):
