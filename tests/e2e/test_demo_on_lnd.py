@@ -1,0 +1,83 @@
+"""The whole loop on real lnd, with peers that reach the coordinator over one and two other peers' nodes."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from l402train.exits import Exit
+
+from tests.support.demos import COMMAND, LIMIT_S, Run, environment
+from tests.support.lnd import lnd_is_there
+from tests.support.real import require_real
+from tests.support.secrets_scan import rows
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lnd"), pytest.mark.timeout(LIMIT_S + 20)]
+PEERS = 3
+LND_BASE_FEE_MSAT = 1_000
+"""What an lnd keeps of every payment that it forwards, by default, plus a millionth."""
+FEE_LIMIT_MSAT = 10_000
+"""The settler's default, per rung."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """coordinator, peer-1, peer-2, peer-3 in a line, one round."""
+    require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
+    base = tmp_path_factory.mktemp("demo-on-lnd")
+    options = ["--lightning", "lnd", "--topology", "line", "--peers", str(PEERS), "--rounds", "1", "--seed", "3"]
+    places = ["--keep", str(base / "kept"), "--json", str(base / "report.json"), "--no-color"]
+    tools = {"L402_TOOLS_DIR": os.environ["L402_TOOLS_DIR"]} if "L402_TOOLS_DIR" in os.environ else {}
+    done = subprocess.run(
+        [*COMMAND, "demo", *options, *places],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        env={**environment(), **tools},
+    )
+    output = done.stdout + done.stderr
+    assert (base / "report.json").exists(), output
+    return Run(base / "kept", json.loads((base / "report.json").read_text()), output, done.returncode)
+
+
+def test_the_run_holds_what_it_promises_on_real_lnd(run: Run) -> None:
+    """The command checks itself, ends with 0, and says on which lnd it ran."""
+    assert run.returncode == Exit.FINE, run.output
+    assert run.report["parts"]["lightning"].startswith("lnd 0.")
+    assert run.report["ledger"]["debits_msat"] == run.report["ledger"]["credits_msat"] > 0
+    assert run.report["ledger"]["open_escrows"] == 0
+
+
+def test_a_peer_that_no_channel_joins_with_the_coordinator_earns(run: Run) -> None:
+    """peer-3 pays its fee over three channels, and its reward is locked and settled over them."""
+    (far,) = [one for one in run.submissions() if one["peer"] == "peer-3"]
+    assert far["verdict"] == "accepted"
+    assert far["reward_msat"] > 0
+    settled = "select sum(amount_msat) from rungs where state = 'settled' and commitment = ?"
+    assert rows(run.folder / "settler" / "books.sqlite3", settled, far["submission_id"]) == [(far["reward_msat"],)]
+
+
+def test_routing_fees_are_booked_to_the_millisatoshi_and_within_the_limit(run: Run) -> None:
+    """Each rung of a far peer costs what the nodes between keep; a neighbour's rung costs nothing."""
+    books = run.folder / "settler" / "books.sqlite3"
+    booked = [amount for (amount,) in rows(books, "select amount_msat from transfers where debit = 'routing'")]
+    owed: list[int] = []
+    for one in run.submissions():
+        between = int(one["peer"].removeprefix("peer-")) - 1
+        settled = "select amount_msat from rungs where state = 'settled' and commitment = ?"
+        for (amount_msat,) in rows(books, settled, one["submission_id"]):
+            assert isinstance(amount_msat, int)
+            fee_msat = _forwarded(amount_msat, between) - amount_msat
+            assert fee_msat <= FEE_LIMIT_MSAT
+            owed += [fee_msat] if fee_msat else []
+    assert owed
+    assert sorted(map(str, booked)) == sorted(map(str, owed))
+    assert run.report["ledger"]["accounts"]["routing"]["debits_msat"] == sum(owed)
+
+
+def _forwarded(amount_msat: int, between: int) -> int:
+    """What must leave, so that this arrives: each node between adds its fee on what it sends on."""
+    for _ in range(between):
+        amount_msat += LND_BASE_FEE_MSAT + amount_msat // 1_000_000
+    return amount_msat
