@@ -156,6 +156,9 @@ MALFORMED: dict[str, tuple[str, Callable[[Sparse], bytes]]] = {
         "malformed",
         lambda w: sealed(_with(packed(w), HEADER.size + 8, b"\x00\x00\xc0\x7f")),
     ),
+    "an endless scale": ("malformed", lambda w: sealed(_with(packed(w), HEADER.size + 8, b"\x00\x00\x80\x7f"))),
+    "indices that do not ascend": ("malformed", lambda w: sealed(packed(_swapped(w)))),
+    "a length bomb": ("malformed", lambda w: sealed(packed(w) * 20)),
     "too large": ("too_large", lambda _: bytes((1 << 20) + 1)),
     "zero work": ("zero_update", lambda w: sealed(packed(_scaled(w, 0.0)))),
     "insane scale": ("malformed", lambda w: sealed(packed(_scaled(w, 17.0)))),
@@ -167,6 +170,13 @@ def _scaled(work: Sparse, magnitude: float) -> Sparse:
     size = max(magnitude, 2.0**-40)
     tables[:] = np.array([size, size, -size, -size], dtype=np.float32)
     return Sparse(work.k, work.quantiser, work.positions, work.codes, tables)
+
+
+def _swapped(work: Sparse) -> Sparse:
+    """The first two positions in the wrong order."""
+    positions = work.positions.copy()
+    positions[[0, 1]] = positions[[1, 0]]
+    return Sparse(work.k, work.quantiser, positions, work.codes, work.tables)
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
