@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from l402_settler.watch import Watch
 from l402core.errors import Unavailable
-from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
+from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
 
 from tests.support.settler import Stage
 
@@ -34,6 +34,14 @@ class OneNode:
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """Never heard of it."""
         return None
+
+    async def list_payments(self) -> list[PaymentView]:
+        """None."""
+        return []
+
+    async def list_invoices(self) -> list[InvoiceView]:
+        """None."""
+        return []
 
     async def watch_payments(self) -> AsyncIterator[PaymentView]:
         """Nothing happens."""
