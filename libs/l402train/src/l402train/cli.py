@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
-from l402train.lightning.command import LndDir
+from l402train.lightning.command import LndDir, bake
 from l402train.lightning.command import app as lightning_app
 from l402train.running import run, tell
 
@@ -40,6 +40,7 @@ app = App(
     version_flags=["--version"],
 )
 app.command(lightning_app)
+app.command(bake)
 
 
 @app.command

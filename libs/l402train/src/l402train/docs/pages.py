@@ -8,9 +8,14 @@ from cyclopts import App, Parameter
 from l402train import cli
 from l402train.exits import MEANINGS
 from l402train.knobs import knobs
+from l402train.lightning import command as lightning
 
 MADE = "<!-- Made by `python -m l402train.docs`; edit the code instead. -->"
-COMMANDS = ("demo", "up", "peer", "status", "trace", "ledger", "config", "migrate")
+COMMANDS = {
+    **{name: getattr(cli, name) for name in ("demo", "up", "peer", "status", "trace", "ledger", "config", "migrate")},
+    "lightning up": lightning.up,
+    "bake": lightning.bake,
+}
 
 
 def configuration() -> str:
@@ -38,8 +43,7 @@ def configuration() -> str:
 def commands() -> str:
     """docs/cli.md."""
     lines = ["# The command line", "", MADE, "", _first(cli.app), ""]
-    for name in COMMANDS:
-        command = getattr(cli, name)
+    for name, command in COMMANDS.items():
         lines += [f"## l402-train {name}", "", inspect.getdoc(command) or "", ""]
         lines += ["| option | default | what it is |", "|---|---|---|"]
         lines += [_option(parameter, command) for parameter in inspect.signature(command).parameters.values()]

@@ -13,6 +13,7 @@ from l402train.running import run
 # ruff: noqa: PLC0415
 
 app = App(name="lightning", help="Real lnd nodes on a simnet of their own.")
+Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 LndDir = Annotated[
     Path | None, Parameter(help="Folder with lnd and btcd; by default what `make tools` built, or the PATH.")
 ]
@@ -35,9 +36,7 @@ def up(
     block_seconds: Annotated[
         float, Parameter(help="Mine a block that often; 0: never.", validator=Number(gte=0))
     ] = 0.0,
-    as_json: Annotated[
-        bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")
-    ] = False,
+    as_json: Json = False,
 ) -> int:
     """Start btcd and lnds with funded, balanced channels, say how to reach each, and run until Ctrl-C."""
     from l402train.lightning.plan import Plan, joined, named
@@ -54,3 +53,27 @@ def up(
         lnd_dir=lnd_dir,
     )
     return run(story(plan, as_json=as_json), as_json=as_json)
+
+
+def bake(
+    roles: Annotated[str, Parameter(help="Services, separated by commas: invoicer, settler, attestor, peer.")],
+    /,
+    *,
+    lnd: Annotated[str, Parameter(help="The node: HOST:PORT.")],
+    tls_cert: Annotated[Path, Parameter(help="Its TLS certificate.")],
+    macaroon: Annotated[Path, Parameter(help="A macaroon that may bake others, such as admin.macaroon.")],
+    into: Annotated[Path, Parameter(help="Folder for SERVICE.macaroon, each of mode 0600.")],
+    as_json: Json = False,
+) -> int:
+    """Bake one macaroon per service at your node, for the calls it makes and no other, and print them."""
+    from l402core.lnd.wire import LndEndpoint
+
+    from l402train.lightning.baking import Order
+    from l402train.lightning.baking import bake as story
+
+    order = Order(
+        node=LndEndpoint(lnd, tls_cert, macaroon),
+        roles=tuple(role.strip() for role in roles.split(",") if role.strip()),
+        into=into.absolute(),
+    )
+    return run(story(order, as_json=as_json), as_json=as_json)
