@@ -5,7 +5,7 @@ from html import escape
 
 from l402train.lives import Life, Moment
 from l402train.report import LedgerReport, Report, RoundReport
-from l402train.screen import by_peer, sat, score
+from l402train.screen import account_name, by_peer, sat, score
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d9dee3; --good: #1a7f37;
@@ -28,11 +28,12 @@ td:first-child { white-space: nowrap } .lines td, .lines th { white-space: nowra
 .track { position: relative; min-width: 12rem; height: 1.1em } .track i { position: absolute; top: .25em; height: .6em;
   min-width: 3px; border-radius: 2px }
 @media (max-width: 40rem) { h1 { font-size: 1.25rem } th, td { padding: .3rem .3rem } td, th { font-size: .9rem }
-  .round thead { display: none } .round tr { display: flex; flex-wrap: wrap; justify-content: space-between;
-  border-bottom: 1px solid var(--line); padding: .3rem 0 } .round td { border: 0; padding: .05rem .3rem }
+  .round thead { display: none } .round tr { display: grid; grid-template-columns: 4.5rem 1fr auto; padding: .3rem 0;
+  border-bottom: 1px solid var(--line) } .round td { border: 0; padding: .05rem .3rem }
   .round td:nth-child(3), .round td:nth-child(4), .totals :is(td, th):nth-child(3) { display: none }
-  figure { overflow-x: auto } img { min-width: 36rem }
-  .round td:nth-child(6)::before { content: "reward " } .round td:last-child { flex-basis: 100% } }
+  .round td:nth-child(6) { grid-area: 1 / 3 } .round td:nth-child(6)::after { content: " sat" }
+  .round td:nth-child(5) { grid-area: 2 / 1 / 2 / 4; text-align: left } .round td:last-child { grid-area: 3 / 1 / 3 / 4 }
+  .round td:nth-child(5)::before { content: "score " } figure { overflow-x: auto } img { min-width: 36rem } }
 """
 
 
@@ -62,7 +63,7 @@ def render(report: Report, picture: bytes, life: Life | None, *, faults: list[st
 def _summary(report: Report) -> str:
     parts = report.parts
     return (
-        f"{len(report.rounds)} rounds on {parts.nats}, {parts.redis}, {parts.database} and {parts.lightning}. "
+        f"{len(report.rounds)} {'round' if len(report.rounds) == 1 else 'rounds'} on {parts.nats}, {parts.redis}, {parts.database} and {parts.lightning}. "
         "Amounts are in satoshi. A score is how far the gradient lowers the loss on hidden text, in nats per byte "
         "(here a token is a byte), ± 3 standard errors."
     )
@@ -123,7 +124,7 @@ def _round(report: RoundReport) -> str:
 def _ledger(ledger: LedgerReport) -> str:
     rows = [
         [
-            f"<code>{escape(name)}</code>",
+            f'<code title="{escape(name)}">{escape(account_name(name))}</code>',
             sat(account.debits_msat),
             sat(account.credits_msat),
             sat(account.pending_debits_msat + account.pending_credits_msat),

@@ -179,9 +179,15 @@ def ledger_table(ledger: LedgerReport) -> Table:
     table.add_column("pending", justify="right", footer=f"{ledger.open_escrows} open")
     for name, account in ledger.accounts.items():
         pending = account.pending_debits_msat + account.pending_credits_msat
-        shown = name if len(name) < 40 else f"{name[:24]}…"
-        table.add_row(shown, sat(account.debits_msat), sat(account.credits_msat), sat(pending) if pending else "-")
+        table.add_row(
+            account_name(name), sat(account.debits_msat), sat(account.credits_msat), sat(pending) if pending else "-"
+        )
     return table
+
+
+def account_name(name: str) -> str:
+    """An account's name with no more of a public key than tells it from others."""
+    return name if len(name) < 40 else f"{name[:24]}…"
 
 
 def life_table(life: Life, *, width: int = WIDTH) -> Table:

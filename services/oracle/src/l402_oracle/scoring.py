@@ -158,9 +158,10 @@ def _rejected(*reasons: Reason) -> Decision:
 
 
 def _no_improvement(measured: Interval) -> Reason:
-    between = f"between {measured.lo:+.4f} and {measured.hi:+.4f} nats per token"
     if measured.hi < 0:
-        return Reason("harmful", f"It made the model worse: it lowers the loss by {between}.")
+        raised = f"{-measured.hi:.4f} to {-measured.lo:.4f} nats per token"
+        return Reason("harmful", f"It made the model worse: it raises the loss by {raised}.")
+    between = f"between {measured.lo:+.4f} and {measured.hi:+.4f} nats per token"
     return Reason(
         "no_improvement", f"No improvement could be shown: it lowers the loss by {between}, which includes 0."
     )
