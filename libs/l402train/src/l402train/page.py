@@ -62,10 +62,11 @@ def render(report: Report, picture: bytes, life: Life | None, *, faults: list[st
 
 def _summary(report: Report) -> str:
     parts = report.parts
+    count = f"{len(report.rounds)} round{'s' if len(report.rounds) != 1 else ''}"
     return (
-        f"{len(report.rounds)} {'round' if len(report.rounds) == 1 else 'rounds'} on {parts.nats}, {parts.redis}, {parts.database} and {parts.lightning}. "
-        "Amounts are in satoshi. A score is how far the gradient lowers the loss on hidden text, in nats per byte "
-        "(here a token is a byte), ± 3 standard errors."
+        f"{count} on {parts.nats}, {parts.redis}, {parts.database} and {parts.lightning}. Amounts are in satoshi. "
+        "A score is how far the gradient lowers the loss on hidden text, in nats per byte (here a token is a byte), "
+        "± 3 standard errors."
     )
 
 
