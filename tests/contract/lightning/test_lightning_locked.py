@@ -55,7 +55,7 @@ async def refusal(endpoint: LndEndpoint) -> Unavailable:
             while True:
                 with pytest.raises(Unavailable) as refused:
                     await node.info()
-                if refused.value.code != "lnd_unavailable":
+                if refused.value.code not in ("lnd_unavailable", "lnd_starting"):
                     return refused.value
                 await asyncio.sleep(0.1)
     finally:
