@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from l402core.money import Msat
 from l402core.signing import canonical, tagged_hash
 
 LADDER = (1, 2, 4, 8, 16, 32)
@@ -53,11 +54,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     upload_until_ms: int
     judge_by_ms: int
     reveal_by_height: int
-    fee_msat: int
-    unit_msat: int
+    fee_msat: Msat
+    unit_msat: Msat
     rungs: tuple[int, ...] = LADDER
     places: int
-    budget_msat: int
+    budget_msat: Msat
     phi_ppm: int
     quality_cap_ppm: int = 2_000_000
     reference_previous: int
@@ -118,7 +119,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     seal_to: str
     terms: str
     key_id: str
-    amounts_msat: tuple[int, ...]
+    amounts_msat: tuple[Msat, ...]
     attempt: int
     lock_by_ms: int
     upload_until_ms: int
@@ -221,7 +222,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     quality_ppm: int
     units: int
     mask: int
-    reward_msat: int
+    reward_msat: Msat
     model_id: str
     hardware: str
     losses: ObjectRef | None

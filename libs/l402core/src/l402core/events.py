@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from l402core.documents import ObjectRef
+from l402core.money import Msat
 from l402core.signing import Signed
 
 FACTS = "FACTS"
@@ -113,7 +114,7 @@ class SubmissionOpened(SubmissionEvent, frozen=True, kw_only=True):
 
     peer: str
     seq: int
-    fee_msat: int
+    fee_msat: Msat
 
 
 class GradientUploaded(SubmissionEvent, frozen=True, kw_only=True):
@@ -162,7 +163,7 @@ class EscrowSettled(RungEvent, frozen=True, kw_only=True):
     writer = "settler"
 
     payment_hash: str
-    amount_msat: int
+    amount_msat: Msat
 
 
 class EscrowReturned(RungEvent, frozen=True, kw_only=True):
@@ -172,7 +173,7 @@ class EscrowReturned(RungEvent, frozen=True, kw_only=True):
     writer = "settler"
 
     payment_hash: str
-    amount_msat: int
+    amount_msat: Msat
 
 
 class RewardRevealed(SubmissionEvent, frozen=True, kw_only=True):
@@ -182,7 +183,7 @@ class RewardRevealed(SubmissionEvent, frozen=True, kw_only=True):
     writer = "settler"
 
     mask: int
-    amount_msat: int
+    amount_msat: Msat
 
 
 class CancelRequested(SubmissionEvent, frozen=True, kw_only=True):
@@ -202,7 +203,7 @@ class CreditIssued(Event, frozen=True, kw_only=True):
 
     payment_hash: str
     peer: str
-    amount_msat: int
+    amount_msat: Msat
     reason: str
 
     def key(self) -> str:
@@ -251,7 +252,7 @@ class EscrowLock(SubmissionEvent, frozen=True, kw_only=True):
     bolt11s: tuple[str, ...]
     payee: str
     not_after_ms: int
-    fee_limit_msat: int
+    fee_limit_msat: Msat
     """Routing fee per rung, at most."""
     cltv_limit: int
 
@@ -266,7 +267,7 @@ class FeeSettled(Event, frozen=True, kw_only=True):
     writer = "invoicer"
 
     payment_hash: str
-    amount_msat: int
+    amount_msat: Msat
     settle_index: int
 
     def key(self) -> str:
@@ -369,7 +370,7 @@ class GradientScored(SubmissionEvent, frozen=True, kw_only=True):
 
     peer: str
     mask: int
-    reward_msat: int
+    reward_msat: Msat
     verdict: str
     reasons: tuple[str, ...]
     receipt: Signed
@@ -464,7 +465,7 @@ class FeeMint(Question, frozen=True, kw_only=True):
 
     round: int
     commitment: str
-    amount_msat: int
+    amount_msat: Msat
     expiry_s: int
 
 
@@ -571,7 +572,7 @@ class RungView(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int
     payment_hash: str
-    amount_msat: int
+    amount_msat: Msat
     state: str
 
 
@@ -597,7 +598,7 @@ class SubmissionView(msgspec.Struct, frozen=True, kw_only=True):
     rungs: tuple[RungView, ...]
     cancel: tuple[str, ...]
     """Payment hashes of the rungs that the peer should cancel."""
-    fee_msat: int
+    fee_msat: Msat
     credit_available: bool
     trace_id: str
 
@@ -620,7 +621,7 @@ class CreditView(msgspec.Struct, frozen=True, kw_only=True):
     payment_hash: str
     token_id: str
     peer: str
-    amount_msat: int
+    amount_msat: Msat
 
 
 class Reconcile(Question, frozen=True, kw_only=True):
@@ -641,7 +642,7 @@ class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
     commitment: str
     books: str
     lnd: str
-    amount_msat: int
+    amount_msat: Msat
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):

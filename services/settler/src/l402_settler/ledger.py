@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
+from l402core.money import Msat
 
 LIGHTNING = "lightning"
 REWARDS = "rewards"
@@ -46,7 +47,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     pending_id: str | None = None
     debit: str
     credit: str
-    amount_msat: int
+    amount_msat: Msat
     commitment: str = ""
 
 
@@ -60,19 +61,19 @@ def credit_account(peer: str) -> str:
     return f"credits:{peer}"
 
 
-def opening(amount_msat: int) -> Transfer:
+def opening(amount_msat: Msat) -> Transfer:
     """The coordinator's money at the first start."""
     return Transfer(id="opening", kind="opening", debit=LIGHTNING, credit=TREASURY, amount_msat=amount_msat)
 
 
-def fee_received(payment_hash: str, amount_msat: int) -> Transfer:
+def fee_received(payment_hash: str, amount_msat: Msat) -> Transfer:
     """A fee invoice was paid."""
     return Transfer(
         id=f"fee:{payment_hash}", kind="fee received", debit=LIGHTNING, credit=UNCLAIMED, amount_msat=amount_msat
     )
 
 
-def fee_earned(token_id: str, commitment: str, amount_msat: int) -> Transfer:
+def fee_earned(token_id: str, commitment: str, amount_msat: Msat) -> Transfer:
     """The fee opened a submission."""
     return Transfer(
         id=f"claim:{token_id}", kind="fee earned", debit=UNCLAIMED, credit=EARNED, amount_msat=amount_msat,
@@ -80,7 +81,7 @@ def fee_earned(token_id: str, commitment: str, amount_msat: int) -> Transfer:
     )  # fmt: skip
 
 
-def fee_credited(token_id: str, peer: str, commitment: str, amount_msat: int, *, was_earned: bool) -> Transfer:
+def fee_credited(token_id: str, peer: str, commitment: str, amount_msat: Msat, *, was_earned: bool) -> Transfer:
     """The fee could not be served: it becomes a credit, from wherever it lay."""
     return Transfer(
         id=f"credit:{token_id}", kind="fee credited", debit=EARNED if was_earned else UNCLAIMED,
@@ -88,7 +89,7 @@ def fee_credited(token_id: str, peer: str, commitment: str, amount_msat: int, *,
     )  # fmt: skip
 
 
-def credit_spent(token_id: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+def credit_spent(token_id: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
     """A credit opened a submission."""
     return Transfer(
         id=f"spend:{token_id}", kind="credit spent", debit=credit_account(peer), credit=EARNED,
@@ -96,7 +97,7 @@ def credit_spent(token_id: str, peer: str, commitment: str, amount_msat: int) ->
     )  # fmt: skip
 
 
-def rung_locked(payment_hash: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+def rung_locked(payment_hash: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
     """Intent to lock one rung."""
     return Transfer(
         id=f"lock:{payment_hash}", kind="rung", phase=Phase.PENDING, debit=peer_account(peer), credit=LIGHTNING,
@@ -104,7 +105,7 @@ def rung_locked(payment_hash: str, peer: str, commitment: str, amount_msat: int)
     )  # fmt: skip
 
 
-def rung_ended(payment_hash: str, peer: str, commitment: str, amount_msat: int, *, paid: bool) -> Transfer:
+def rung_ended(payment_hash: str, peer: str, commitment: str, amount_msat: Msat, *, paid: bool) -> Transfer:
     """The rung's end: posted when LND says SUCCEEDED, voided when it says FAILED."""
     return Transfer(
         id=f"end:{payment_hash}", kind="rung", phase=Phase.POST if paid else Phase.VOID,
@@ -113,7 +114,7 @@ def rung_ended(payment_hash: str, peer: str, commitment: str, amount_msat: int, 
     )  # fmt: skip
 
 
-def routing_paid(payment_hash: str, commitment: str, amount_msat: int) -> Transfer:
+def routing_paid(payment_hash: str, commitment: str, amount_msat: Msat) -> Transfer:
     """What the route kept."""
     return Transfer(
         id=f"routing:{payment_hash}", kind="routing", debit=ROUTING, credit=LIGHTNING, amount_msat=amount_msat,
@@ -121,7 +122,7 @@ def routing_paid(payment_hash: str, commitment: str, amount_msat: int) -> Transf
     )  # fmt: skip
 
 
-def reward_decided(peer: str, commitment: str, amount_msat: int) -> Transfer:
+def reward_decided(peer: str, commitment: str, amount_msat: Msat) -> Transfer:
     """The oracle's decision: from now on the sum is owed."""
     return Transfer(
         id=f"reward:{commitment}", kind="reward", debit=REWARDS, credit=peer_account(peer), amount_msat=amount_msat,
@@ -129,7 +130,7 @@ def reward_decided(peer: str, commitment: str, amount_msat: int) -> Transfer:
     )  # fmt: skip
 
 
-def reward_forfeited(payment_hash: str, peer: str, commitment: str, amount_msat: int) -> Transfer:
+def reward_forfeited(payment_hash: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
     """Revealed but never collected: the terms say that it falls back."""
     return Transfer(
         id=f"forfeit:{payment_hash}", kind="forfeit", debit=peer_account(peer), credit=REWARDS,
