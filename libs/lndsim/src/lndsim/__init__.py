@@ -2,8 +2,10 @@
 
 from lndsim.clock import VirtualClock, wall_clock
 from lndsim.control import Control
+from lndsim.faults import Fault, Faults
+from lndsim.faults import Kind as FaultKind
 from lndsim.network import Network
 from lndsim.refusal import Refusal
 from lndsim.simulation import Simulation
 
-__all__ = ["Control", "Network", "Refusal", "Simulation", "VirtualClock", "wall_clock"]
+__all__ = ["Control", "Fault", "FaultKind", "Faults", "Network", "Refusal", "Simulation", "VirtualClock", "wall_clock"]

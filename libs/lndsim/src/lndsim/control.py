@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from lndsim.faults import Fault, Kind
 from lndsim.simulation import Simulation, write_private
 
 CONTROL_FILE: Final = "control.json"
@@ -55,6 +56,12 @@ class ControlServer:
             "set_online": network.set_online,
             "set_dispatching": network.set_dispatching,
             "set_listening": simulation.set_listening,
+            "set_stuck": network.set_stuck,
+            "fill": network.fill,
+            "drain": network.drain,
+            "plan_fault": lambda **fault: simulation.faults.plan(msgspec.convert(fault, Fault)),
+            "clear_faults": simulation.faults.clear,
+            "faults_happened": lambda: simulation.faults.happened,
         }
 
     async def start(self) -> None:
@@ -149,6 +156,30 @@ class Control:
     async def set_listening(self, name: str, listening: bool) -> None:
         """Stop or start a node's gRPC; the node stays on the network."""
         await self._ask("set_listening", name=name, listening=listening)
+
+    async def set_stuck(self, name: str, stuck: bool) -> None:
+        """True: HTLCs reach this node's channels, and its invoices do not hear of them."""
+        await self._ask("set_stuck", name=name, stuck=stuck)
+
+    async def fill(self, name: str, peer: str) -> int:
+        """Take all HTLC slots from `name` to `peer`; answers how many were free."""
+        return int(await self._ask("fill", name=name, peer=peer))
+
+    async def drain(self, name: str, peer: str) -> int:
+        """Free those slots; answers how many."""
+        return int(await self._ask("drain", name=name, peer=peer))
+
+    async def plan_fault(self, fault: Fault) -> None:
+        """See `lndsim.faults`."""
+        await self._ask("plan_fault", **msgspec.to_builtins(fault))
+
+    async def clear_faults(self) -> None:
+        """Nothing planned happens any more."""
+        await self._ask("clear_faults")
+
+    async def faults_happened(self) -> list[tuple[str, str, Kind]]:
+        """(node, URI, kind) of each, oldest first."""
+        return msgspec.convert(await self._ask("faults_happened"), list[tuple[str, str, Kind]])
 
     async def _ask(self, command: str, **arguments: Any) -> Any:
         if self._reader is None or self._writer is None:

@@ -159,6 +159,33 @@ class Network:
             for payment in node.undispatched():
                 self.switch.dispatch(node, payment, self._now_ns)
 
+    def set_stuck(self, name: str, stuck: bool) -> None:
+        """True: HTLCs are locked on the way to this node, and its invoices do not hear of them until it is False."""
+        self._do("set_stuck", name=name, stuck=stuck)
+
+    def _set_stuck(self, name: str, stuck: bool) -> None:
+        self.nodes[name].stuck = stuck
+        if not stuck:
+            self.switch.deliver(self.nodes[name], self._now_ns)
+
+    def fill(self, name: str, peer: str) -> int:
+        """Take all HTLC slots from `name` to `peer` with HTLCs that end only by `drain`; returns how many."""
+        _ = self.nodes[peer]
+        taken: int = self._do("fill", name=name, peer=peer)
+        return taken
+
+    def _fill(self, name: str, peer: str) -> int:
+        return self.switch.fill(self.nodes[name].pubkey, self.nodes[peer].pubkey)
+
+    def drain(self, name: str, peer: str) -> int:
+        """Free the slots that `fill` took; returns how many."""
+        _ = self.nodes[peer]
+        freed: int = self._do("drain", name=name, peer=peer)
+        return freed
+
+    def _drain(self, name: str, peer: str) -> int:
+        return self.switch.drain(self.nodes[name].pubkey, self.nodes[peer].pubkey)
+
     # What LND's callers may do.
 
     def add_invoice(

@@ -31,6 +31,8 @@ class Node:
     online: bool = True
     dispatching: bool = True
     """False holds new payments in INITIATED, as if no route had been tried yet."""
+    stuck: bool = False
+    """True keeps arriving HTLCs from its invoices, as a node does that hangs."""
     invoices: dict[bytes, Invoice] = field(default_factory=dict)
     added: list[Invoice] = field(default_factory=list)
     settled: list[Invoice] = field(default_factory=list)

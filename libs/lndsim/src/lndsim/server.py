@@ -1,5 +1,6 @@
 """One node's gRPC server: TLS, a macaroon on every call, and the table of URIs it answers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import grpc.aio
 from l402core.lnd.stubs import SERVICES, message_class
 
 from lndsim.clock import Clock
+from lndsim.faults import Fault, Faults, Kind
 from lndsim.macaroon import Bakery, Permission
 from lndsim.refusal import Code, Refusal
 from lndsim.service import LndService
@@ -43,7 +45,12 @@ _OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.keepalive_permit_without_cal
 class NodeServer:
     """Serves one node on a loopback port."""
 
-    def __init__(self, service: LndService, bakery: Bakery, clock: Clock, certificate: bytes, key: bytes) -> None:
+    def __init__(
+        self, name: str, service: LndService, bakery: Bakery, clock: Clock, faults: Faults, pem: tuple[bytes, bytes]
+    ) -> None:
+        certificate, key = pem
+        self._name = name
+        self._faults = faults
         self._service = service
         self._bakery = bakery
         self._clock = clock
@@ -87,11 +94,16 @@ class NodeServer:
         self, uri: str, permission: Permission | None, answer: Callable[[Any], Any]
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handler(request: Any, context: Any) -> Any:
+            fault = self._faults.take(self._name, uri)
+            await _before(fault, context)
             try:
                 self._admit(uri, permission, context)
-                return answer(request)
+                message = answer(request)
             except Refusal as refusal:
+                await _after(fault, context)
                 return await context.abort(_STATUS[refusal.code], refusal.sentence)
+            await _after(fault, context)
+            return message
 
         return handler
 
@@ -99,11 +111,20 @@ class NodeServer:
         self, uri: str, permission: Permission | None, answer: Callable[[Any], AsyncIterator[Any]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def handler(request: Any, context: Any) -> AsyncIterator[Any]:
+            fault = self._faults.take(self._name, uri)
+            await _before(fault, context)
             try:
                 self._admit(uri, permission, context)
+                sent = 0
                 async for message in answer(request):
+                    if not sent:
+                        await _after(fault, context)
                     yield message
+                    sent += 1
+                    if fault is not None and fault.kind is Kind.CUT and sent > fault.messages - 1:
+                        await _lose(context)
             except Refusal as refusal:
+                await _after(fault, context)
                 await context.abort(_STATUS[refusal.code], refusal.sentence)
 
         return handler
@@ -115,3 +136,22 @@ class NodeServer:
         if len(macaroons) != 1:
             raise Refusal(f"expected 1 macaroon, got {len(macaroons)}")
         self._bakery.admit(macaroons[0], [permission], uri, self._clock())
+
+
+async def _before(fault: Fault | None, context: Any) -> None:
+    """Whatever keeps a call from the node."""
+    if fault is not None and (fault.kind is Kind.LOST_CALL or (fault.kind is Kind.CUT and not fault.messages)):
+        await _lose(context)
+
+
+async def _after(fault: Fault | None, context: Any) -> None:
+    """Whatever keeps the answer of a call that was acted upon."""
+    if fault is not None and fault.kind is Kind.LOST_ANSWER:
+        await _lose(context)
+    if fault is not None and fault.kind is Kind.DELAY:
+        await asyncio.sleep(fault.seconds)
+
+
+async def _lose(context: Any) -> None:
+    """As gRPC tells a connection that ended."""
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")

@@ -13,6 +13,7 @@ from l402core.lnd.wire import LndEndpoint
 
 from lndsim import certificate
 from lndsim.clock import Clock, wall_clock
+from lndsim.faults import Faults
 from lndsim.hub import Hub
 from lndsim.journal import Journal
 from lndsim.macaroon import ADMIN, INVOICE, READONLY, URI, Bakery, Permission
@@ -45,6 +46,7 @@ class Simulation:
     def __init__(self, directory: Path, network: Network, journal: Journal) -> None:
         self.directory = directory
         self.network = network
+        self.faults = Faults()
         self._journal = journal
         self._hub = Hub(network)
         self._served: dict[str, Served] = {}
@@ -136,7 +138,7 @@ class Simulation:
             if not path.exists():
                 write_private(path, bakery.mint(permissions, nonce=secrets.token_bytes(16)))
         service = LndService(self.network, self._hub, node, bakery)
-        server = NodeServer(service, bakery, self.network.clock, *certificate.ensure(directory))
+        server = NodeServer(name, service, bakery, self.network.clock, self.faults, certificate.ensure(directory))
         served = Served(server, bakery, directory, node.pubkey)
         served.port = await server.start(_saved_port(directory))
         served.listening = True

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Protocol
 
-from lndsim.channel import Channel
+from lndsim.channel import MIN_HTLC_MSAT, Channel
 from lndsim.clock import NS_PER_S
 from lndsim.invoice import Invoice, InvoiceHtlc, InvoiceState
 from lndsim.node import Node
@@ -13,6 +13,9 @@ from lndsim.routing import NoRoute, find_route
 
 HOLD_EXPIRY_DELTA = 18
 """Blocks before an HTLC's expiry at which LND cancels a held invoice (lnd 0.21)."""
+
+FILLER_DELTA = 2_016
+"""Expiry that an HTLC shows which only takes a slot."""
 
 
 class Watcher(Protocol):
@@ -38,6 +41,8 @@ class Switch:
         self._between: dict[tuple[str, str], list[Channel]] = {}
         self._held: dict[tuple[str, bytes], Attempt] = {}
         self._stuck: dict[int, Attempt] = {}
+        self._undelivered: dict[int, tuple[Attempt, Payment]] = {}
+        self._fillers: list[tuple[Channel, str, int]] = []
         self._to_cancel: list[tuple[int, int, str, bytes]] = []
         self._to_expire: list[tuple[int, int, int, Attempt]] = []
 
@@ -95,6 +100,9 @@ class Switch:
         """The last HTLC reaches the payee: settled, held, or refused."""
         terms, last = payment.terms, attempt.hops[-1]
         payee = self.nodes[terms.target]
+        if payee.stuck:
+            self._undelivered[attempt.attempt_id] = attempt, payment
+            return
         invoice = payee.invoices.get(terms.payment_hash)
         if invoice is None or not invoice.takes(last.amount_msat, terms.payment_addr, last.expiry_height, self.height):
             self.resolve(attempt, now_ns, failure=FailureReason.INCORRECT_PAYMENT_DETAILS)
@@ -116,6 +124,35 @@ class Switch:
         cancel_at = last.expiry_height - HOLD_EXPIRY_DELTA
         heapq.heappush(self._to_cancel, (cancel_at, attempt.attempt_id, payee.pubkey, invoice.payment_hash))
         self.invoice_changed(payee, invoice)
+
+    def deliver(self, payee: Node, now_ns: int) -> None:
+        """A node that hung goes on: its invoices hear of the HTLCs that are still there."""
+        for attempt_id, (attempt, payment) in list(self._undelivered.items()):
+            if payment.terms.target == payee.pubkey:
+                del self._undelivered[attempt_id]
+                if not attempt.decided:
+                    self._arrive(attempt, payment, now_ns)
+
+    def fill(self, sender: str, peer: str) -> int:
+        """Smallest HTLCs, on hashes that nobody pays, until no slot is free. They do not expire."""
+        taken = 0
+        for channel in self.channels_between(sender, peer):
+            while channel.carries(sender, MIN_HTLC_MSAT):
+                number = len(self._fillers).to_bytes(32, "big")
+                htlc = channel.offer(sender, number, MIN_HTLC_MSAT, self.height + FILLER_DELTA)
+                self._fillers.append((channel, sender, htlc.index))
+                taken += 1
+        return taken
+
+    def drain(self, sender: str, peer: str) -> int:
+        """Fail those HTLCs."""
+        ours = [entry for entry in self._fillers if entry[1] == sender and entry[0].peer_of(sender) == peer]
+        for channel, _, index in ours:
+            channel.fail(sender, index)
+            if channel.closed:
+                self._sweep(channel)
+        self._fillers = [entry for entry in self._fillers if entry not in ours]
+        return len(ours)
 
     def settle(self, payee: Node, invoice: Invoice, preimage: bytes, now_ns: int) -> None:
         """ACCEPTED → SETTLED, and the preimage travels back to the payer."""
