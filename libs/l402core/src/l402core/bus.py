@@ -233,6 +233,10 @@ async def _heartbeat(message: NatsMessage, every_s: float) -> None:
         await message.in_progress()
 
 
+async def _quiet(_error: Exception) -> None:
+    """The client prints each failed attempt; the one that counts is raised."""
+
+
 def _delay(attempt: int) -> float:
     return RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S)) - 1]
 
@@ -285,7 +289,12 @@ async def migrate(url: str, consumers: tuple[Consumer, ...], *, replicas: int = 
     """Declare streams and consumers, and check what the server made of them. Safe to run again. Raises Unavailable."""
     try:
         client = await nats.connect(
-            url, connect_timeout=5, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0
+            url,
+            connect_timeout=5,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            error_cb=_quiet,
         )
     except (NatsError, OSError) as error:
         raise errors.Unavailable("bus", f"NATS does not answer at {url}: {error}") from error

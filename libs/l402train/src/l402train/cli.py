@@ -207,6 +207,23 @@ def ledger(*, folder: Dir = DEMO_FOLDER, as_json: Json = False) -> int:
 
 
 @app.command
+def reconcile(
+    *,
+    folder: Dir = DEMO_FOLDER,
+    bus: Annotated[str | None, Parameter(name="--nats", help="The network's bus, instead of a folder.")] = None,
+    as_json: Json = False,
+) -> int:
+    """The books against the coordinator's node, compared now; exit code 1 where they contradict each other."""
+    from l402train import comparing, screen
+
+    async def story() -> Exit:
+        url = bus or Folder(folder).describe().nats_url
+        return await comparing.reconcile(screen.console(), url, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
 def config(
     service: Annotated[str | None, Parameter(help="Only this service's.")] = None, /, *, as_json: Json = False
 ) -> int:

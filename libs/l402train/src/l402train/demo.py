@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, lives, page, picture, screen, spans, stack
+from l402train import books, comparing, lives, page, picture, screen, spans, stack
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
@@ -35,11 +35,14 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
         facts = Facts(network.cast, lambda: network.age_s)
         async with watching(network.nats_url, facts.take):
             await _follow(network, facts, out)
+            compared = await comparing.ask(network.nats_url)
     report = gather(folder, facts, plan)
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
+    found += [] if not compared.differences else [comparing.sentence(compared)]
     trace = _paid_trace(folder, report)
     _write(folder, report, trace, found, json_file)
     _tell(out, report, trace)
+    out.print(f"{comparing.sentence(compared)}\n", soft_wrap=True)
     out.print(screen.set_up_lines(network.set_up_s, facts.first_paid_s))
     out.print(screen.places(_places(folder)), soft_wrap=True)
     for fault in found:

@@ -1,5 +1,6 @@
 """`l402-train peer`: take part in a network that runs elsewhere, with a node of one's own."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -30,6 +31,8 @@ class Join(msgspec.Struct, frozen=True, kw_only=True):
 
 async def prepare(join: Join) -> dict[str, str]:
     """Keys and a macaroon in the peer's folder; returns the agent's environment. Raises Stop, Unavailable."""
+    if await asyncio.to_thread(services.readiness, join.url.rstrip("/")) is None:
+        raise Stop(Exit.NOT_FOUND, f"no gateway answers at {join.url}; is the URL right, and does the network run?")
     try:
         join.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -57,6 +60,9 @@ async def prepare(join: Join) -> dict[str, str]:
 async def _node(join: Join) -> LndEndpoint:
     """The node as given, or one of a simulated network with a macaroon baked for it."""
     if join.tls_cert is not None and join.macaroon is not None:
+        for option, path in (("--tls-cert", join.tls_cert), ("--macaroon", join.macaroon)):
+            if not os.access(path, os.R_OK):
+                raise Stop(Exit.USAGE, f"{option} {path} cannot be read")
         return LndEndpoint(host=join.lnd, tls_cert_path=join.tls_cert, macaroon_path=join.macaroon)
     file, _, name = join.lnd.rpartition(":")
     try:

@@ -24,8 +24,9 @@ def run(story: Coroutine[Any, Any, Exit], *, as_json: bool = False) -> int:
         return tell(Stop(Exit.PART_FAILED, error.detail), as_json=as_json)
     except OSError as error:
         return tell(stop_for(error, error.filename or "a file"), as_json=as_json)
-    except asyncio.CancelledError:
-        sys.stderr.write("l402-train: interrupted; everything that was started has been stopped\n")
+    except asyncio.CancelledError as end:
+        by = f" by {end.args[0]}" if end.args else ""
+        sys.stderr.write(f"l402-train: interrupted{by}; everything that was started has been stopped\n")
         return int(Exit.INTERRUPTED)
 
 
@@ -33,7 +34,7 @@ async def _until_signal(story: Coroutine[Any, Any, Exit]) -> Exit:
     task = asyncio.ensure_future(story)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, task.cancel, number.name)
     return await task
 
 

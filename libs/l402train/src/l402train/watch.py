@@ -22,7 +22,7 @@ async def watching(url: str, on_fact: OnFact) -> AsyncIterator[None]:
         on_fact(message.subject, message.data, (message.headers or {}).get("traceparent", ""))
 
     try:
-        client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=3, error_cb=_quiet)
+        client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=3, error_cb=quiet)
         await client.jetstream().subscribe(">", stream=FACTS, ordered_consumer=True, cb=on_message)
     except (NatsError, OSError) as error:
         raise Stop(Exit.PART_FAILED, f"the bus at {url} does not answer: {error}") from error
@@ -33,5 +33,5 @@ async def watching(url: str, on_fact: OnFact) -> AsyncIterator[None]:
             await client.close()
 
 
-async def _quiet(_: Exception) -> None:
+async def quiet(_: Exception) -> None:
     """A lost connection ends the run through the bus's own process, not through nats-py's log."""

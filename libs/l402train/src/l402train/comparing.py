@@ -1,0 +1,61 @@
+"""`l402-train reconcile`: the books against the coordinator's node. It asks the running settler, and compares nothing."""
+
+import json
+
+import msgspec
+import nats
+from l402core.events import Reconcile, Reconciled
+from l402core.money import show_sat
+from nats.errors import Error as NatsError
+from rich.console import Console
+from rich.table import Table
+
+from l402train.exits import Exit, Stop
+from l402train.watch import quiet
+
+TIMEOUT_S = 30.0
+
+
+async def ask(nats_url: str) -> Reconciled:
+    """The settler's comparison, made now. Raises Stop when nobody answers."""
+    try:
+        client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=1, error_cb=quiet)
+    except (NatsError, OSError) as error:
+        raise Stop(Exit.NOT_FOUND, f"no bus answers at {nats_url}: is the network running?") from error
+    try:
+        answer = await client.request(Reconcile.name, msgspec.json.encode(Reconcile()), timeout=TIMEOUT_S)
+    except (NatsError, TimeoutError) as error:
+        raise Stop(Exit.NOT_FOUND, "the settler does not answer") from error
+    finally:
+        await client.close()
+    told = msgspec.json.decode(answer.data)
+    if told.get("error"):
+        raise Stop(Exit.NOT_FOUND, f"the settler cannot compare now: {told['error']['detail']}")
+    return msgspec.convert(told["ok"], Reconciled)
+
+
+async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
+    """Compare, tell, and judge: only a lag is fine, for it joins by itself."""
+    found = await ask(nats_url)
+    if as_json:
+        out.print_json(json.dumps(msgspec.to_builtins(found)))
+    else:
+        out.print(sentence(found), style="bold", soft_wrap=True)
+        if found.differences:
+            out.print(_table(found))
+    return Exit.UNTRUE if any(one.weight != "lag" for one in found.differences) else Exit.FINE
+
+
+def sentence(found: Reconciled) -> str:
+    """One line for people."""
+    compared = f"{found.rungs} rungs and {found.fees} fees"
+    if not found.differences:
+        return f"The books and the node's own lists agree on {compared}."
+    return f"The books and the node's own lists differ in {len(found.differences)} of {compared}:"
+
+
+def _table(found: Reconciled) -> Table:
+    table = Table("weight", "what", "payment hash", "books say", "node says", "amount", box=None, pad_edge=False)
+    for one in found.differences:
+        table.add_row(one.weight, one.what, f"{one.payment_hash[:16]}…", one.books, one.lnd, show_sat(one.amount_msat))
+    return table
