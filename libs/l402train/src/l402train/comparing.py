@@ -43,7 +43,12 @@ async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
         out.print(sentence(found), style="bold", soft_wrap=True)
         if found.differences:
             out.print(_table(found))
-    return Exit.UNTRUE if any(one.weight != "lag" for one in found.differences) else Exit.FINE
+    return Exit.UNTRUE if contradicts(found) else Exit.FINE
+
+
+def contradicts(found: Reconciled) -> bool:
+    """Whether anything differs that will not join by itself."""
+    return any(one.weight != "lag" for one in found.differences)
 
 
 def sentence(found: Reconciled) -> str:

@@ -38,7 +38,7 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
             compared = await comparing.ask(network.nats_url)
     report = gather(folder, facts, plan)
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
-    found += [] if not compared.differences else [comparing.sentence(compared)]
+    found += [comparing.sentence(compared)] if comparing.contradicts(compared) else []
     trace = _paid_trace(folder, report)
     _write(folder, report, trace, found, json_file)
     _tell(out, report, trace)
