@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 RPC_TIMEOUT_S = 30.0
+CLIENTS_MAX = 1_000
+"""Each lnd holds four websockets; with btcd's default of 25 the seventh lnd never gets in sync."""
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -32,6 +34,7 @@ class Btcd(msgspec.Struct, frozen=True, kw_only=True):
             f"--configfile={folder / 'none.conf'}", f"--datadir={folder / 'data'}", f"--logdir={folder / 'logs'}",
             f"--listen={self.listen}", f"--rpclisten={self.rpc}", f"--rpcuser={self.user}", f"--rpcpass={self.password}",
             f"--rpccert={self.cert}", f"--rpckey={folder / 'rpc.key'}",
+            f"--rpcmaxclients={CLIENTS_MAX}", f"--rpcmaxwebsockets={CLIENTS_MAX}",
         ]  # fmt: skip
 
     def mine(self, blocks: int) -> None:
