@@ -74,7 +74,7 @@ def environment(service: str, name: str, folder: Folder, wiring: Wiring) -> dict
         "network": wiring.network,
     }
     wired = {**common, **_own(service, folder, wiring)}
-    chosen = {prefix + key.upper(): value for key, value in CHOICES.get(service, {}).items()}
+    chosen = {prefix + key.upper(): value for key, value in _choices(service, wiring).items()}
     told = {prefix + key.upper(): str(value) for key, value in wired.items()}
     return {**chosen, **base_environment(), **told}
 
@@ -83,6 +83,16 @@ CHOICES: dict[str, dict[str, str]] = {
     "settler": {"commit_s": "60", "lock_s": "30", "upload_s": "30", "judge_s": "60", "never_sent_s": "20"},
 }
 """Deadlines are generous on purpose: a phase ends early once every expected peer is through it."""
+
+
+PLACES = 8
+"""A round's places where no more peers run here."""
+
+
+def _choices(service: str, wiring: Wiring) -> dict[str, str]:
+    """Ours, which the caller's environment may overrule; every peer that runs here has a place."""
+    places = {"places": str(max(PLACES, len(wiring.expected)))} if service == "settler" else {}
+    return {**CHOICES.get(service, {}), **places}
 
 
 def _own(service: str, folder: Folder, wiring: Wiring) -> dict[str, object]:
