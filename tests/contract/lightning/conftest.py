@@ -1,6 +1,8 @@
 """One contract, tried against every backend: the simulator, and a real lnd where it is built."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from l402core.lnd.wire import Wire
 from lndsim import Simulation
 
 from tests.contract.lightning.backends import Backend, SimBackend
+from tests.contract.lightning.killable import Killable, RealNodes, SimProcess, killable_lnd, killable_sim
 from tests.contract.lightning.real_network import RealBackend, running_contract
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
@@ -82,3 +85,52 @@ async def bob_wire(backend: Backend) -> AsyncIterator[Wire]:
     wire = Wire(backend.endpoint("bob"))
     yield wire
     await wire.close()
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """The event loop of networks that outlive a test."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def real_nodes(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNodes]:
+    """Three real lnds that may be killed, started once for all tests that ask."""
+    require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
+    networks = AsyncExitStack()
+    try:
+        yield runner.run(networks.enter_async_context(killable_lnd(tmp_path_factory.mktemp("killable"))))
+    finally:
+        runner.run(networks.aclose())
+
+
+@pytest.fixture(scope="session")
+def sim_process(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimProcess]:
+    """The same network on lndsim, as a process."""
+    networks = AsyncExitStack()
+    try:
+        yield runner.run(networks.enter_async_context(killable_sim(tmp_path_factory.mktemp("killable-sim"))))
+    finally:
+        runner.run(networks.aclose())
+
+
+@pytest.fixture(params=["lndsim", pytest.param("lnd", marks=[pytest.mark.real, pytest.mark.xdist_group("lnd")])])
+def killable(request: pytest.FixtureRequest) -> Killable:
+    """A network whose nodes can be killed."""
+    network: Killable = request.getfixturevalue("real_nodes" if request.param == "lnd" else "sim_process")
+    return network
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many contract tests passed on each network, and what was played side by side."""
+    passed = terminalreporter.stats.get("passed", [])
+    counts = {kind: sum(f"[{kind}" in report.nodeid for report in passed) for kind in ("lndsim", "lnd")}
+    counts["lnd"] -= counts["lndsim"]
+    if any(counts.values()):
+        terminalreporter.section("lightning contract")
+        terminalreporter.line(f"passed on lndsim {counts['lndsim']}, on real lnd {counts['lnd']}")
+    for report in (report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])):
+        for name, told in getattr(report, "user_properties", ()):
+            if name == "played":
+                terminalreporter.line(f"side by side: {told}")

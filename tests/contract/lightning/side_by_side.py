@@ -111,6 +111,7 @@ class History:
         self.invoices: list[Made] = []
         self.told: list[str] = []
         self.state: dict[str, Any] = {}
+        self.broken = False
         pair.histories += 1
 
     async def begin(self) -> None:
@@ -123,10 +124,12 @@ class History:
         self.pair.steps += 1
         rule = next(word for word in what.split() if word not in NAMES)
         self.pair.by_rule[rule] = self.pair.by_rule.get(rule, 0) + 1
+        self.broken = True
         simulated, real = await asyncio.gather(*(answer_of(act(side)) for side in self.sides))
         self.told[-1] += f" -> {' '.join(simulated)}"
         assert simulated == real, f"lndsim answers {simulated}, lnd {real}, after\n{self}"
         await self.agree()
+        self.broken = False
         return simulated
 
     async def agree(self) -> None:
@@ -161,6 +164,8 @@ class History:
 
     async def end(self) -> None:
         """Leave no HTLC behind."""
+        if self.broken:
+            return
         for made in self.invoices:
             if made.preimage and self.state.get(made.label, ("",))[0] in {InvoiceState.OPEN, InvoiceState.ACCEPTED}:
                 for side in self.sides:

@@ -4,8 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -14,10 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.contract.lightning.backends import a_secret
-from tests.contract.lightning.killable import NAMES, killable_lnd, killable_sim
+from tests.contract.lightning.killable import NAMES, RealNodes, SimProcess
 from tests.contract.lightning.side_by_side import History, Made, Pair, Side
-from tests.support.lnd import lnd_is_there
-from tests.support.real import require_real
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lnd")]
 
@@ -32,24 +29,6 @@ AMOUNTS_MSAT = (21_000_000, 12_345_678, 1_000, 999, 354_000, 2_100_000_000, 6_00
 one_of_all = st.integers(0, INVOICES_MAX - 1)
 name = st.sampled_from(NAMES)
 Act = Callable[[Side], Awaitable[Any]]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Pair]]:
-    """Both networks, with the event loop they live on."""
-    require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
-    with asyncio.Runner() as runner:
-        networks = AsyncExitStack()
-
-        async def begin() -> Pair:
-            sim = await networks.enter_async_context(killable_sim(tmp_path_factory.mktemp("sim")))
-            real = await networks.enter_async_context(killable_lnd(tmp_path_factory.mktemp("real")))
-            return Pair(sim, real)
-
-        try:
-            yield runner, runner.run(begin())
-        finally:
-            runner.run(networks.aclose())
 
 
 class Histories(RuleBasedStateMachine):
@@ -124,7 +103,7 @@ class Histories(RuleBasedStateMachine):
         self.step(
             f"{payer} pays {made.label}, {fee_limit} msat of fees, {cltv_limit} blocks at most",
             lambda side: side.network.nodes[payer].pay(
-                made.requests[side.kind], timeout_s=15, fee_limit_msat=fee_limit, cltv_limit=cltv_limit
+                made.requests[side.kind], timeout_s=600, fee_limit_msat=fee_limit, cltv_limit=cltv_limit
             ),
         )
         self.runner.run(self.pair.networks[1].forget_failures())
@@ -200,11 +179,14 @@ async def _near(pair: Pair, payer: str, made: Made) -> bool:
 
 @pytest.mark.timeout(0)
 def test_lndsim_and_lnd_tell_the_same_history(
-    pair: tuple[asyncio.Runner, Pair], record_property: Callable[[str, object], None]
+    runner: asyncio.Runner,
+    sim_process: SimProcess,
+    real_nodes: RealNodes,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Whatever is done, both answer the same, and come to the same states, balances and HTLCs in flight."""
-    Histories.runner, Histories.pair = pair
-    played = pair[1]
+    played = Pair(sim_process, real_nodes)
+    Histories.runner, Histories.pair = runner, played
     first = int(os.environ.get("SEED", secrets.randbelow(2**32)))
     record_property("seed", first)
     began = time.monotonic()

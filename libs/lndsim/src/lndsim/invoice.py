@@ -101,8 +101,9 @@ class Invoice:
         )
 
     def accept(self, htlc: InvoiceHtlc) -> None:
-        """OPEN → ACCEPTED, with the HTLC held."""
+        """OPEN → ACCEPTED, with the HTLC held. LND counts it as paid from now on, also when it is canceled later."""
         self.htlcs.append(htlc)
+        self.paid_msat += htlc.amount_msat
         self.state = InvoiceState.ACCEPTED
 
     def check_settleable(self) -> None:
@@ -115,7 +116,7 @@ class Invoice:
             raise Refusal(INVOICE_ALREADY_SETTLED)
 
     def settle(self, preimage: bytes, settle_index: int, now_s: int) -> None:
-        """ACCEPTED → SETTLED. The amount paid is what the held HTLCs carry."""
+        """ACCEPTED → SETTLED."""
         if hashlib.sha256(preimage).digest() != self.payment_hash:
             raise ValueError("a preimage of another hash")
         self.preimage = preimage
@@ -124,7 +125,6 @@ class Invoice:
         self.settled_s = now_s
         for htlc in self.held():
             htlc.state, htlc.resolve_s = HtlcState.SETTLED, now_s
-            self.paid_msat += htlc.amount_msat
 
     def cancel(self, now_s: int) -> None:
         """OPEN or ACCEPTED → CANCELED, held HTLCs go back."""

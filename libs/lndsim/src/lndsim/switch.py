@@ -214,7 +214,9 @@ class Switch:
             self.payment_changed(payer, payment)
         else:
             attempt.status = AttemptStatus.FAILED
-            self.fail_payment(payer, payment, attempt.failure)
+            # LND looks at its clock before it looks at the failure
+            late = now_ns > payment.deadline_ns
+            self.fail_payment(payer, payment, FailureReason.TIMEOUT if late else attempt.failure)
 
     def fail_payment(self, payer: Node, payment: Payment, reason: FailureReason) -> None:
         """→ FAILED; nothing of it is in flight any more."""
