@@ -23,6 +23,8 @@ from l402train.process import Process
 
 BTCD_S = 30.0
 END_S = 20.0
+STARTING_MAX = 4
+"""Making its wallet costs an lnd 300 MB and seconds of a core; later it lives on a third of that."""
 ATTEMPTS = 3
 """A free port may be taken between our look and the program's: then everything starts again on other ports."""
 FIRST_BLOCKS = 310
@@ -60,9 +62,8 @@ class LndNetwork:
         self.nodes = {name: LndNode(name, plan.dir / name) for name in plan.nodes}
         miner = await self._miner() if plan.channels else nobodys_address()
         await self._start_btcd(miner, FIRST_BLOCKS if plan.channels else 1)
-        for node in self.nodes.values():
-            self._start_lnd(node)
-        await asyncio.gather(*(node.answering() for node in self.nodes.values()))
+        gate = asyncio.Semaphore(STARTING_MAX)
+        await asyncio.gather(*(self._bring_up(node, gate) for node in self.nodes.values()))
         self._say(f"btcd and {len(self.nodes)} lnd answer")
         await funding.fund(plan, self.nodes, self.btcd)
         if plan.channels:
@@ -85,6 +86,11 @@ class LndNetwork:
         await self._end([process])
         await self._end([btcd])
         return address
+
+    async def _bring_up(self, node: LndNode, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            self._start_lnd(node)
+            await node.answering()
 
     async def _start_btcd(self, miner: str, blocks: int) -> Process:
         folder = self.plan.dir / "btcd"
