@@ -1,0 +1,279 @@
+"""How fast our services carry a full round's payments, beside a plain client on the same nodes in the same run.
+
+70 identities pay a fee and have six rungs locked: once step by step, all together, to time each stage; once freely, from
+the challenge to the settler's signed word, to time the whole. No round is judged: there is no training, so the rungs are
+cancelled after the lock, and only the plain client settles.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from _fleet import STAGES
+from _plain import measure
+from l402train.credentials import macaroon_of
+from l402train.folder import Folder
+from l402train.keys import Keyring, write_keys
+from l402train.services import get
+from l402train.stack import Network, Plan, running
+
+RUNGS = 6
+GOAL_RATIO, GOAL_S = 0.8, 10.0
+SETTINGS = {
+    "L402_SETTLER_COMMIT_S": "600",
+    "L402_SETTLER_LOCK_S": "60",
+    "L402_GATEWAY_MINTS_PER_CLIENT": "100000",
+    "L402_GATEWAY_MINTS_IN_ALL": "100000",
+}
+"""One round that stays open, and no limit on one address: all identities come from this machine."""
+EACH = {"fee": 1, "open": 1, "make": RUNGS, "lock": RUNGS, "agree": 1, "return": RUNGS}
+TOLD = {
+    "fee": "challenge and fee paid",
+    "open": "token spent, offer signed",
+    "make": "AddHoldInvoice",
+    "lock": "rungs registered, sent, ACCEPTED",
+    "agree": "accepted, signed Locked",
+    "return": "cancelled, returned in the books",
+}
+
+
+async def main() -> None:
+    """Start everything, measure, print."""
+    asked = arguments()
+    for name, value in (SETTINGS | {"L402_SETTLER_PLACES": str(3 * asked.peers)}).items():
+        os.environ.setdefault(name, value)
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Folder(Path(scratch) / "network")
+        folder.create()
+        names = tuple(f"node-{number}" for number in range(1, asked.nodes + 1))
+        plan = Plan(
+            peers=0, spare_nodes=names, rounds=1, workers=1, wait_for_all=False,
+            lightning=cast("Literal['lndsim', 'lnd']", asked.backend), lnd_dir=asked.lnd_dir,
+        ).checked()  # fmt: skip
+        async with running(folder, plan, lambda line: print(f"  {line}", flush=True)) as network:
+            await round_is_open(network)
+            await compare(folder, network, names, asked)
+    print(f"load at the end {os.getloadavg()[0]:.1f}")
+
+
+async def compare(folder: Folder, network: Network, names: tuple[str, ...], asked: argparse.Namespace) -> None:
+    """The plain client, our stages, the plain client again, our free run; then the table."""
+    nodes = json.loads(folder.nodes.read_text())
+    hub, ends, count = nodes["coordinator"], [nodes[name] for name in names], asked.peers * RUNGS
+    before = await measure(hub, ends, count=count, amount_msat=1_050_000)
+    print_plain("plain client, before", before, count)
+    staged = await fleets(folder, network, names, asked, staged=True)
+    print_stages(staged, asked.peers)
+    after = await measure(hub, ends, count=count, amount_msat=1_050_000)
+    print_plain("plain client, after", after, count)
+    cpu = processor_seconds(folder)
+    free = await fleets(folder, network, names, asked, staged=False)
+    spent = {name: round(now - cpu.get(name, 0.0), 1) for name, now in processor_seconds(folder).items()}
+    print_whole(free, asked.peers)
+    print("\nprocessor seconds of the free run, returns included:", told(spent))
+    print("resident memory, MB:", told({name: round(size / 1e6) for name, size in memory_bytes(folder).items()}))
+    print("\nours / plain (mean of before and after):")
+    for stage in ("make", "lock"):
+        plain_s = statistics.mean((before[stage][0], after[stage][0]))
+        ratio = plain_s / whole_s(staged, stage)
+        print(f"  {stage:6} {ratio:6.1%}   goal {GOAL_RATIO:.0%}: {'reached' if ratio >= GOAL_RATIO else 'MISSED'}")
+    print("  settle: the plain client only; no round is judged here, so nobody has preimages")
+
+
+async def round_is_open(network: Network) -> None:
+    """Wait for the first round. Raises TimeoutError."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(OSError):
+                status, _ = await asyncio.to_thread(get, f"{network.gateway_url}/v1/rounds/current")
+                if status == 200:
+                    return
+            await asyncio.sleep(0.2)
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+async def fleets(
+    folder: Folder, network: Network, names: tuple[str, ...], asked: argparse.Namespace, *, staged: bool
+) -> list[dict[str, float]]:
+    """Everybody's times. Gates open once all fleets have arrived at them."""
+    public = write_keys_again(folder)
+    nodes = json.loads(folder.nodes.read_text())
+    shares = [asked.peers // asked.fleets + (number < asked.peers % asked.fleets) for number in range(asked.fleets)]
+    async with contextlib.AsyncExitStack() as stack:
+        running_fleets = []
+        for number, share in enumerate(shares):
+            spread = names[number % len(names) :] + names[: number % len(names)]
+            told_ = {
+                "peers": share,
+                "staged": staged,
+                "gateway_url": network.gateway_url,
+                **public,
+                "folder": str(folder.peers / f"{'staged' if staged else 'free'}-{number}"),
+                "nodes": [
+                    {
+                        "host": nodes[name]["host"],
+                        "cert": nodes[name]["tls_cert"],
+                        "macaroon": str(macaroon_of(folder, name)),
+                        "pubkey": nodes[name]["pubkey"],
+                    }
+                    for name in spread
+                ],
+            }
+            running_fleets.append(await stack.enter_async_context(fleet(told_)))
+        for stage in STAGES if staged else (STAGES[0], STAGES[-1]):
+            await asyncio.gather(*(answer(one, "ready") for one in running_fleets))
+            for one in running_fleets:
+                assert one.stdin is not None
+                one.stdin.write(f"{stage}\n".encode())
+        found = await asyncio.gather(*(answer(one, "times") for one in running_fleets))
+    return [times for fleet_ in found for times in fleet_]
+
+
+@contextlib.asynccontextmanager
+async def fleet(told_: dict[str, Any]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process with some of the peers, ended in any case."""
+    await asyncio.to_thread(Path(told_["folder"]).mkdir, parents=True)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("_fleet.py")),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 24,
+    )  # fmt: skip
+    try:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(told_).encode() + b"\n")
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def answer(process: asyncio.subprocess.Process, wanted: str) -> Any:
+    """The next line that tells it. Raises RuntimeError when the process ends first, or is silent for too long."""
+    assert process.stdout is not None
+    async with asyncio.timeout(300):
+        while line := await process.stdout.readline():
+            with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
+                return json.loads(line)[wanted]
+    raise RuntimeError("a fleet of peers ended early; its reason is above")
+
+
+def write_keys_again(folder: Folder) -> dict[str, str]:
+    """The public keys of settler and attestor: the local network's keys come from its seed."""
+    public = write_keys(folder, Keyring.from_seed(0), ())
+    return {"settler": public.settler, "attestor": public.attestor}
+
+
+# --- what was measured -----------------------------------------------------------------------------------------------
+
+
+def whole_s(times: list[dict[str, float]], stage: str) -> float:
+    """From the first that begins the stage to the last that ends it."""
+    return max(one[stage] for one in times) - min(one[f"{stage}_from"] for one in times)
+
+
+def print_plain(title: str, results: dict[str, tuple[float, list[float]]], count: int) -> None:
+    print(f"\n{title}: {count} hold invoices at once")
+    for stage, (seconds, each) in results.items():
+        print(
+            f"  {stage:8} {count / seconds:7.0f}/s   p50 {quantile(each, 50):6.2f} s   p99 {quantile(each, 99):6.2f} s"
+        )
+
+
+def print_stages(times: list[dict[str, float]], peers: int) -> None:
+    print(f"\nours, stage by stage: {peers} identities at once, {RUNGS} rungs each; p50 and p99 are per identity")
+    for stage, number in EACH.items():
+        each = [one[stage] - one[f"{stage}_from"] for one in times]
+        rate = peers * number / whole_s(times, stage)
+        print(
+            f"  {stage:8} {rate:7.0f}/s   p50 {quantile(each, 50):6.2f} s   p99 {quantile(each, 99):6.2f} s   {TOLD[stage]}"
+        )
+
+
+def print_whole(times: list[dict[str, float]], peers: int) -> None:
+    began = min(one["fee_from"] for one in times)
+    payments = peers * (1 + RUNGS)
+    print(f"\nours, free: {peers} fees and {peers * RUNGS} rungs, all identities start at once")
+    for name, told_ in (("fee", "last fee paid"), ("lock", "last rung ACCEPTED"), ("agree", "last signed Locked")):
+        seconds = max(one[name] for one in times) - began
+        each = [one[name] - one["fee_from"] for one in times]
+        print(
+            f"  {told_:20} after {seconds:6.2f} s   p50 {quantile(each, 50):6.2f} s   p99 {quantile(each, 99):6.2f} s"
+        )
+    seconds = max(one["lock"] for one in times) - began
+    verdict = "reached" if seconds < GOAL_S else "MISSED"
+    print(
+        f"  {payments} payments in {seconds:.2f} s ({payments / seconds:.0f}/s), goal under {GOAL_S:.0f} s: {verdict}"
+    )
+
+
+def quantile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def told(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value)
+
+
+def process_ids(folder: Folder) -> dict[str, list[int]]:
+    """Name -> the process and all below it: real lnds are children of the part `lightning`."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+
+    def tree(pid: int) -> list[int]:
+        return [pid, *(below for child in children.get(pid, ()) for below in tree(child))]
+
+    return {name: tree(pid) for name, pid in folder.describe().pids.items()}
+
+
+def processor_seconds(folder: Folder) -> dict[str, float]:
+    """User and system time so far."""
+    tick = os.sysconf("SC_CLK_TCK")
+    return {name: sum(map(_ticks, pids)) / tick for name, pids in process_ids(folder).items()}
+
+
+def memory_bytes(folder: Folder) -> dict[str, int]:
+    """Resident memory."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return {name: sum(map(_pages, pids)) * page for name, pids in process_ids(folder).items()}
+
+
+def _ticks(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+def _pages(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=("lndsim", "lnd"), default="lndsim")
+    parser.add_argument("--lnd-dir", type=Path)
+    parser.add_argument("--peers", type=int, default=70, help="identities")
+    parser.add_argument("--nodes", type=int, default=4, help="nodes beside the coordinator's, over which they spread")
+    parser.add_argument("--fleets", type=int, default=2, help="processes with peers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
