@@ -34,7 +34,7 @@ async def fund(plan: Plan, nodes: dict[str, LndNode], btcd: Btcd) -> None:
     if not plan.channels:
         return
     await _give_coins(plan, nodes, btcd)
-    await asyncio.gather(*(_connect(nodes[opener], nodes[peer]) for opener, peer in plan.channels))
+    await asyncio.gather(*(_connect(nodes[opener], nodes[peer]) for opener, peer in dict.fromkeys(plan.channels)))
     for opener in dict.fromkeys(opener for opener, _ in plan.channels):
         await _until(lambda node: _opened(plan, node, nodes), nodes[opener], f"{opener} opens its channels")
     await _mine(btcd, CONFIRMATIONS)

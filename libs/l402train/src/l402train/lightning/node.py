@@ -41,7 +41,7 @@ class LndNode:
             f"--alias={self.name}", "--bitcoin.simnet", "--bitcoin.node=btcd", f"--btcd.rpchost={btcd.rpc}",
             f"--btcd.rpcuser={btcd.user}", f"--btcd.rpcpass={btcd.password}", f"--btcd.rpccert={btcd.cert}",
             f"--listen={self.listen}", f"--rpclisten={self.rpc}", "--tlsdisableautofill",
-            "--bitcoin.defaultchanconfs=1", "--trickledelay=50",
+            "--bitcoin.defaultchanconfs=1", "--trickledelay=50", "--maxpendingchannels=8",
         ]  # fmt: skip
         self.process = Process(self.name, command, log, environment)
         return self.process
