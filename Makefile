@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -10,6 +10,7 @@ BIN := .venv/bin
 PYTHON_TREES := $(wildcard libs/*/src services/*/src) tests $(if $(wildcard benchmarks/*.py),benchmarks)
 ARGS ?=
 LIGHTNING ?= lndsim
+STEPS ?= 10000
 
 # The project's own uv in .uv/, its own interpreter, its own environment: nothing of the caller's is used or changed.
 export UV_PYTHON_DOWNLOADS := never
@@ -17,7 +18,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: .uv/bin/uv-$(UV_VERSION) ## make .venv with everything in it; quick when up to date
 	@started=$$SECONDS; .uv/bin/uv sync --frozen --quiet --python $(PYTHON); echo "setup: ready in $$((SECONDS - started)) s"
@@ -35,6 +36,12 @@ demo: setup ## the whole network on this machine, real training, paid for: make 
 
 test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-lightning: setup tools ## the Lightning contract on lndsim and real lnd, and both side by side; says how much of each
+	@REQUIRE_REAL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract/lightning $(ARGS)
+
+soak: setup tools ## random histories on lndsim and real lnd side by side for longer: make soak STEPS=20000 SEED=1
+	@REQUIRE_REAL=1 STEPS=$(STEPS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n 0 tests/contract/lightning/test_lightning_differential.py $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

@@ -14,14 +14,14 @@ from l402core.lnd.wire import LndEndpoint, Wire
 from lndsim import Simulation
 
 CAPACITY_MSAT = 16_000_000_000
-"""Of both channels, alice → bob → carol; all of it is with the openers at first. Dave has none."""
+"""Of each channel, alice → bob and twice bob → carol; all of it is with the openers at first. Dave has none."""
 PATIENCE_S = 20.0
 
 T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """Alice has a channel to bob, bob one to carol, dave none."""
+    """Alice has a channel to bob, bob two to carol, dave none."""
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint: ...
 
@@ -35,11 +35,12 @@ class SimBackend:
         self._simulation = simulation
 
     async def build(self) -> None:
-        """Four nodes and two channels."""
+        """Four nodes and three channels."""
         for name in ("alice", "bob", "carol", "dave"):
             await self._simulation.add_node(name)
         self._simulation.network.open_channel("alice", "bob", CAPACITY_MSAT)
-        self._simulation.network.open_channel("bob", "carol", CAPACITY_MSAT)
+        for _ in range(2):
+            self._simulation.network.open_channel("bob", "carol", CAPACITY_MSAT)
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint:
         return self._simulation.endpoint(name, macaroon)

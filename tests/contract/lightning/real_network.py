@@ -31,7 +31,7 @@ def running_contract(folder: Path) -> Iterator[RealBackend]:
     plan = Plan(
         dir=folder / "network",
         nodes=("alice", "bob", "carol", "dave"),
-        channels=(("alice", "bob"), ("bob", "carol")),
+        channels=(("alice", "bob"), ("bob", "carol"), ("bob", "carol")),
         capacity_sat=CAPACITY_MSAT // 1_000,
         push_sat=0,
     )

@@ -78,13 +78,14 @@ class Side:
         return view.status, view.failure, view.amount_msat, view.fee_msat, proof, heights
 
     async def _channels(self, name: str) -> list[tuple[int, ...]]:
-        """Usable or not, ours, theirs, HTLCs out and in: of each channel in the order of its opening."""
+        """Usable or not, what the opener's peer has, HTLCs out and in, and their sum: of each channel by age.
+
+        The opener has the rest: less, on lnd, the fee of the commitment transaction, with dust and fractions in it.
+        """
         return [
             (
                 int(one.active),
-                # an opener pays for the commitment transaction, which grows with each HTLC; the simulator has none
-                one.local_balance + (one.commit_fee if one.initiator else 0),
-                one.remote_balance + (0 if one.initiator else one.commit_fee),
+                one.remote_balance if one.initiator else one.local_balance,
                 sum(not htlc.incoming for htlc in one.pending_htlcs),
                 sum(htlc.incoming for htlc in one.pending_htlcs),
                 sum(htlc.amount for htlc in one.pending_htlcs),

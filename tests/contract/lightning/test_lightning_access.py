@@ -134,7 +134,7 @@ async def test_the_readonly_macaroon_reads_only(backend: Backend, connected: Con
     """It sees everything and changes nothing."""
     reader = connected(backend.endpoint("bob", "readonly"))
     assert (await reader.info()).network == "simnet"
-    assert len(await reader.channels()) == 2
+    assert len(await reader.channels()) == 3
     with pytest.raises(Unauthorized):
         await reader.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
 
@@ -224,3 +224,35 @@ async def test_an_unasked_reference_is_invalid(bob_wire: Wire) -> None:
     """LookupInvoiceV2 without any reference."""
     uri = "/invoicesrpc.Invoices/LookupInvoiceV2"
     assert await said(bob_wire, uri, invoicesrpc.LookupInvoiceMsg()) == "invoice ref must be set"
+
+
+async def test_without_tls_there_is_no_answer(backend: Backend) -> None:
+    """A plaintext client is hung up on, and its macaroon was not asked for."""
+    async with grpc.aio.insecure_channel(backend.endpoint("bob").host) as channel:
+        call = channel.unary_unary(
+            GET_INFO,
+            request_serializer=lnrpc.GetInfoRequest.SerializeToString,
+            response_deserializer=lnrpc.GetInfoResponse.FromString,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(lnrpc.GetInfoRequest(), timeout=5)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_certificate_is_for_its_names_only(backend: Backend, connected: Connect) -> None:
+    """The right certificate under a name that it does not have is not trusted."""
+    endpoint = backend.endpoint("bob")
+    port = endpoint.host.rpartition(":")[2]
+    elsewhere = msgspec.structs.replace(endpoint, host=f"127.0.0.2:{port}", deadline_s=3.0)
+    with pytest.raises(Unavailable):
+        await connected(elsewhere).info()
+
+
+async def test_a_file_that_is_no_certificate_is_not_trusted(
+    backend: Backend, tmp_path: Path, connected: Connect
+) -> None:
+    """Nonsense in place of the certificate ends as Unavailable, not as a crash."""
+    (tmp_path / "tls.cert").write_text("no certificate")
+    nonsense = msgspec.structs.replace(backend.endpoint("bob"), tls_cert_path=tmp_path / "tls.cert", deadline_s=3.0)
+    with pytest.raises(Unavailable):
+        await connected(nonsense).info()

@@ -177,7 +177,7 @@ async def _near(pair: Pair, payer: str, made: Made) -> bool:
     return False
 
 
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(0)  # `STEPS` says how long it takes
 def test_lndsim_and_lnd_tell_the_same_history(
     runner: asyncio.Runner,
     sim_process: SimProcess,

@@ -192,3 +192,26 @@ async def test_a_hash_has_32_bytes(bob_wire: Wire) -> None:
     """Anything else is refused before it is looked for."""
     short = invoicesrpc.CancelInvoiceMsg(payment_hash=b"short")
     assert "length of 5, want 32" in await said(bob_wire, CANCEL, short)
+
+
+async def test_the_final_delta_has_bounds(bob: GrpcNode) -> None:
+    """24 blocks are the least that lnd 0.21 makes, 23 are refused; more than a BOLT 11 delta holds is, too."""
+    assert (await hold(bob, a_secret()[1], cltv_expiry=24)).cltv_expiry == 24
+    with pytest.raises(Malformed, match="must be greater than minimum of 24"):
+        await hold(bob, a_secret()[1], cltv_expiry=23)
+    with pytest.raises(Malformed, match="is too large"):
+        await hold(bob, a_secret()[1], cltv_expiry=70_000)
+
+
+async def test_zeros_mean_lnds_defaults(bob: GrpcNode) -> None:
+    """80 blocks and a day."""
+    made = await hold(bob, a_secret()[1], expiry_s=0, cltv_expiry=0)
+    assert (made.expiry_s, made.cltv_expiry) == (86_400, 80)
+
+
+async def test_a_plain_invoice_may_be_canceled_and_not_settled_by_hand(bob: GrpcNode) -> None:
+    """Its state is its own: CancelInvoice works on it as on a hold invoice."""
+    made = await bob.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
+    await bob.cancel_invoice(made.payment_hash)
+    await in_state(bob, made.payment_hash, InvoiceState.CANCELED)
+    await bob.cancel_invoice(made.payment_hash)

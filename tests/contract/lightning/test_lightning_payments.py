@@ -1,5 +1,6 @@
 """Payments: outcomes, idempotency by payment hash, limits, and the evidence that money is locked."""
 
+import asyncio
 import hashlib
 
 import grpc
@@ -266,3 +267,89 @@ async def test_the_preimage_is_the_hashs(alice: GrpcNode, bob: GrpcNode) -> None
     assert paid.preimage is not None
     assert hashlib.sha256(paid.preimage).digest() == invoice.payment_hash
     assert paid.preimage.hex() not in repr(paid)
+
+
+async def test_a_refund_after_the_payments_timeout_is_a_timeout(alice: GrpcNode, bob: GrpcNode) -> None:
+    """LND looks at its clock before it looks at the failure; either way it is FAILED, and the money is back."""
+    _, payment_hash = a_secret()
+    invoice = await hold(bob, payment_hash)
+    await alice.pay(invoice.bolt11, timeout_s=1, fee_limit_msat=0, cltv_limit=200)
+    await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
+    await asyncio.sleep(1.5)
+    await bob.cancel_invoice(payment_hash)
+    failed = await ended(alice, payment_hash)
+    assert (failed.status, failed.failure) == (PaymentStatus.FAILED, "FAILURE_REASON_TIMEOUT")
+
+
+async def test_a_held_htlc_counts_as_paid_also_when_it_went_back(alice: GrpcNode, bob: GrpcNode) -> None:
+    """`amt_paid` is no proof of income: only SETTLED is."""
+    _, payment_hash = a_secret()
+    held = await lock(alice, bob, payment_hash)
+    await bob.cancel_invoice(payment_hash)
+    canceled = await in_state(bob, payment_hash, InvoiceState.CANCELED)
+    assert (held.paid_msat, canceled.paid_msat) == (AMOUNT_MSAT, AMOUNT_MSAT)
+
+
+async def test_many_sends_of_one_hash_are_one_payment(alice: GrpcNode, bob: GrpcNode, alice_wire: Wire) -> None:
+    """All but one are answered: initiated, in flight or paid already; one HTLC is out.
+
+    INITIATED lasts for as long as lnd looks for a route, so which of the answers comes is up to lnd.
+    """
+    preimage, payment_hash = a_secret()
+    invoice = await hold(bob, payment_hash)
+    request = routerrpc.SendPaymentRequest(payment_request=invoice.bolt11, timeout_seconds=10)
+    answers = await asyncio.gather(*(said_first(alice_wire, SEND, request) for _ in range(8)))
+    assert answers.count("") == 1
+    assert set(answers) <= {"", "payment already exists", "payment is in transition"}
+    await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
+    out = [held for channel in await alice.channels() for held in channel.pending_out_hashes]
+    assert out.count(payment_hash) == 1
+    await bob.settle_invoice(preimage)
+    await ended(alice, payment_hash)
+
+
+async def test_a_hold_invoice_without_an_amount_takes_what_comes(
+    alice: GrpcNode, bob: GrpcNode, alice_wire: Wire
+) -> None:
+    """Zero is any amount, also for a hold invoice: the payer names it, and it is held."""
+    preimage, payment_hash = a_secret()
+    free = await hold(bob, payment_hash, amount_msat=0)
+    assert bolt11.decode(free.bolt11).amount_msat is None
+    with pytest.raises(Malformed, match="amount must be specified"):
+        await pay(alice, free.bolt11)
+    given = routerrpc.SendPaymentRequest(payment_request=free.bolt11, timeout_seconds=10, amt_msat=5_000)
+    assert await said_first(alice_wire, SEND, given) == ""
+    held = await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
+    assert (held.amount_msat, held.paid_msat) == (0, 5_000)
+    await bob.settle_invoice(preimage)
+    assert (await ended(alice, payment_hash)).amount_msat == 5_000
+
+
+async def test_a_payment_in_one_part_must_fit_one_channel(bob: GrpcNode, carol: GrpcNode) -> None:
+    """With `max_parts=1` two channels that would carry it together carry nothing: a rung is one HTLC or none."""
+    ways = [channel for channel in await bob.channels() if channel.remote_pubkey == (await carol.info()).pubkey]
+    most = max(channel.local_msat for channel in ways)
+    invoice = await carol.add_invoice(amount_msat=most + 1_000_000_000, memo="", expiry_s=600, cltv_expiry=40)
+    assert sum(channel.local_msat for channel in ways) > invoice.amount_msat + 1_000_000_000
+    failed = await bob.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=500, max_parts=1)
+    assert (failed.status, failed.failure) == (PaymentStatus.FAILED, "FAILURE_REASON_NO_ROUTE")
+    small = await carol.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
+    paid = await bob.pay_and_wait(small.bolt11, timeout_s=15, fee_limit_msat=0)
+    assert paid.status is PaymentStatus.SETTLED
+
+
+async def test_a_payment_nobody_began_is_not_found(alice_wire: Wire) -> None:
+    """`payment isn't initiated`, as NOT_FOUND."""
+    request = routerrpc.TrackPaymentRequest(payment_hash=a_secret()[1])
+    uri = "/routerrpc.Router/TrackPaymentV2"
+    assert await said_first(alice_wire, uri, request) == "payment isn't initiated"
+    short = routerrpc.TrackPaymentRequest(payment_hash=b"short")
+    assert "length of 5, want 32" in await said_first(alice_wire, uri, short)
+
+
+async def test_a_smallest_htlc_is_one_satoshi(alice: GrpcNode, bob: GrpcNode) -> None:
+    """999 msat find no route, 1,000 do; both are dust on the commitment."""
+    for amount_msat, status_ in ((999, PaymentStatus.FAILED), (1_000, PaymentStatus.SETTLED)):
+        invoice = await bob.add_invoice(amount_msat=amount_msat, memo="", expiry_s=600, cltv_expiry=40)
+        paid = await alice.pay_and_wait(invoice.bolt11, timeout_s=10, fee_limit_msat=0)
+        assert paid.status is status_

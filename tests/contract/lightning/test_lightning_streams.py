@@ -162,3 +162,38 @@ async def test_blocks_come_from_the_tip_on(backend: Backend, alice: GrpcNode, al
 def statuses(updates: list[Any]) -> list[int]:
     """Of some `lnrpc.Payment`s."""
     return [update.status for update in updates]
+
+
+async def test_added_invoices_are_told_again_from_an_index(bob: GrpcNode, bob_wire: Wire) -> None:
+    """Whoever was away gets what was added meanwhile and is still open; what was canceled is never told here."""
+    first, second = a_secret()[1], a_secret()[1]
+    await hold(bob, first)
+    index = (await looked_up(bob_wire, first)).add_index
+    await hold(bob, second)
+    await bob.cancel_invoice(second)
+    third = a_secret()[1]
+    await hold(bob, third)
+    stream = bob_wire.stream("/lnrpc.Lightning/SubscribeInvoices", lnrpc.InvoiceSubscription(add_index=index))
+    told = await next_of(stream)
+    assert (told.r_hash, told.state) == (third, lnrpc.Invoice.OPEN)
+    await stream.aclose()
+
+
+async def looked_up(wire: Wire, payment_hash: bytes) -> Any:
+    """`lnrpc.Invoice`."""
+    return await wire.call("/lnrpc.Lightning/LookupInvoice", lnrpc.PaymentHash(r_hash=payment_hash))
+
+
+async def test_watching_again_starts_with_the_state_of_now(alice: GrpcNode, bob: GrpcNode) -> None:
+    """A watcher that was left at OPEN and comes back sees ACCEPTED at once; two at a time see the same."""
+    preimage, payment_hash = a_secret()
+    invoice = await hold(bob, payment_hash)
+    left = bob.watch_invoice(payment_hash)
+    assert (await next_of(left)).state is InvoiceState.OPEN
+    await alice.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=200)
+    await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
+    one, other = bob.watch_invoice(payment_hash), bob.watch_invoice(payment_hash)
+    assert (await next_of(one)).state is (await next_of(other)).state is InvoiceState.ACCEPTED
+    await bob.settle_invoice(preimage)
+    for watcher in (one, other):
+        assert [view.state for view in await all_of(watcher)] == [InvoiceState.SETTLED]

@@ -7,6 +7,7 @@ from l402core.lnd.stubs import SERVICES, invoicesrpc, lnrpc, statesrpc
 
 from lndsim import payreq
 from lndsim.hub import BLOCKS, Hub, block_message, invoice_topic, invoices_topic, payment_topic, payments_topic
+from lndsim.invoice import InvoiceState
 from lndsim.macaroon import Bakery, Permission, check_bakeable
 from lndsim.messages import (
     SAT,
@@ -26,6 +27,7 @@ _ALL_URIS: Final = frozenset(
     f"/{service}/{method}" for service, described in SERVICES.items() for method in described.methods_by_name
 )
 _DEFAULT_PAGE: Final = 100
+_TOLD_TO_ALL: Final = frozenset({InvoiceState.OPEN, InvoiceState.SETTLED})
 _T = TypeVar("_T")
 
 
@@ -165,11 +167,12 @@ class LndService:
         return lnrpc.BakeMacaroonResponse(macaroon=baked.hex())
 
     async def subscribe_invoices(self, request: Any) -> AsyncIterator[Any]:
-        """New and settled ones. An index of 0 brings no past ones, as LND reads it."""
+        """New and settled ones, also of the past. An index of 0 brings no past ones, as LND reads it."""
         with self._hub.listen(invoices_topic(self._node.pubkey)) as feed:
             added = self._node.added[request.add_index :] if request.add_index else []
             settled = self._node.settled[request.settle_index :] if request.settle_index else []
-            for message in [invoice_message(invoice) for invoice in (*added, *settled)]:
+            told = [invoice for invoice in (*added, *settled) if invoice.state in _TOLD_TO_ALL]
+            for message in [invoice_message(invoice) for invoice in told]:
                 yield message
             async for message in feed:
                 yield message
