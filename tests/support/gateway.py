@@ -112,6 +112,7 @@ class Coordinator:
         bus.answer(events.FeeMint, self.mint)
         bus.answer(events.ReadRound, self.round)
         bus.answer(events.ReadSubmission, self.read)
+        bus.answer(events.ReadChannels, self.channels)
         bus.answer(events.SubmissionOpen, self.open)
         bus.answer(events.RegisterLocks, self.step)
         bus.answer(events.RegisterAccepted, self.step)
@@ -141,6 +142,21 @@ class Coordinator:
             round=self.terms.round, phase=self.phase, terms=SETTLER.sign(Terms.tag, self.terms), root=None,
             opened=len(self.opened), uploaded=len(self.uploads), scored=0, places_left=8 - len(self.opened),
             available=self.available, unavailable_reason="" if self.available else "all places are taken",
+        )  # fmt: skip
+
+    async def channels(self, question: events.ReadChannels) -> events.ChannelsView:
+        self.questions.append(question)
+        flow = events.NodeFlow(
+            node="02" * 33, fees_msat=500_000, rewards_msat=700_000,
+            rounds=(events.RoundFlow(round=1, fees_msat=500_000, rewards_msat=700_000),),
+        )  # fmt: skip
+        channel = events.ChannelStanding(
+            channel_id="1", node="02" * 33, active=True, capacity_msat=9_000_000, local_msat=4_000_000,
+            remote_msat=5_000_000, slots_used=6, slots_free=477, warning="it runs <short>",
+        )  # fmt: skip
+        return events.ChannelsView(
+            at_ms=1, channels=(channel,), flows=(flow,), sendable_msat=4_000_000, needed_msat=50_880_000,
+            slots_free=477, slots_needed=48, warning="a full next round takes more",
         )  # fmt: skip
 
     async def read(self, question: events.ReadSubmission) -> events.SubmissionView:

@@ -654,6 +654,68 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[LedgerDifference, ...]
 
 
+class ReadChannels(Question, frozen=True, kw_only=True):
+    """The coordinator's channels, and what flowed over them since the books began."""
+
+    name = "channels.read.v1"
+    answered_by = "settler"
+
+
+class RoundFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round brought in fees and paid in rewards, whether or not all of it is decided yet."""
+
+    round: int
+    fees_msat: Msat = 0
+    rewards_msat: Msat = 0
+
+
+class NodeFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the submissions that name one payout node paid in fees and were paid in rewards."""
+
+    node: str
+    """Public key; "" for all nodes together that no channel of ours leads to."""
+    fees_msat: Msat
+    rewards_msat: Msat
+    rounds: tuple[RoundFlow, ...]
+    """The newest ones in which anything flowed, oldest first."""
+
+
+class ChannelStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel of the coordinator's node, as the node tells of it now."""
+
+    channel_id: str
+    node: str
+    """Public key of the other side."""
+    active: bool
+    capacity_msat: Msat
+    local_msat: Msat
+    """Ours; what is locked in flight belongs to neither side."""
+    remote_msat: Msat
+    slots_used: int
+    """Outgoing HTLCs."""
+    slots_free: int
+    warning: str
+    """Why it may soon carry no ladder; "" where it will."""
+
+
+class ChannelsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Every channel, the flow per node, and whether the next round can be carried."""
+
+    at_ms: int
+    channels: tuple[ChannelStanding, ...]
+    """Widest first."""
+    flows: tuple[NodeFlow, ...]
+    """One for each node that a channel leads to, and one for all others where anything flowed to them."""
+    sendable_msat: int
+    """Over active channels: a bound, for a route may not find all of it."""
+    needed_msat: int
+    """For a full next round: places x (ladder + routing)."""
+    slots_free: int
+    slots_needed: int
+    warning: str
+    """Why the next round may run short; "" where it will not."""
+
+
 QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (FeeMint, FeeMinted),
     (SubmissionOpen, SubmissionView),
@@ -664,6 +726,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
     (Reconcile, Reconciled),
+    (ReadChannels, ChannelsView),
 )
 """Every question with its answer."""
 

@@ -14,13 +14,25 @@ import msgspec
 import structlog
 from l402core.bus import Consumer
 from l402core.documents import Accepted, Statement, Terms, UploadReceipt, commitment_of
-from l402core.errors import Conflict, Contradiction, Exhausted, Malformed, TooEarly, TooLarge, TooLate, Unauthorized
+from l402core.errors import (
+    Conflict,
+    Contradiction,
+    Exhausted,
+    Malformed,
+    NotFound,
+    TooEarly,
+    TooLarge,
+    TooLate,
+    Unauthorized,
+)
 from l402core.events import (
+    ChannelsView,
     ClaimCredit,
     CreditView,
     FeeMint,
     FeeMinted,
     Question,
+    ReadChannels,
     ReadRound,
     ReadSubmission,
     RegisterAccepted,
@@ -53,6 +65,8 @@ CONSUMERS: tuple[Consumer, ...] = ()
 REQUIRED = frozenset({"round", "commitment"})
 """Caveats without which no token opens anything."""
 MAX_INVOICES = 64
+CHANNELS_CACHE_MIN_MS = 250
+"""Its answer costs a call on the node, so that it is kept for a moment whatever other reads are."""
 UPLOADS_EACH = 2
 """At once: a connection that broke unseen, and the one that tries again."""
 
@@ -112,6 +126,8 @@ class Gateway:
         self.submissions: Shared[tuple[int, str], SubmissionView] = Shared(
             self._read_submission, ttl_s=ttl_s, clock=clock
         )
+        channels_ttl_s = max(config.read_cache_ms, CHANNELS_CACHE_MIN_MS) / 1_000
+        self._channels: Shared[None, ChannelsView] = Shared(self._read_channels, ttl_s=channels_ttl_s, clock=clock)
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
@@ -272,6 +288,12 @@ class Gateway:
         if commitment:
             self.submissions.drop((round_, commitment))
 
+    async def channels(self) -> ChannelsView:
+        """The coordinator's channels. Raises NotFound where its operator shows them to nobody; Unavailable."""
+        if not self.config.show_channels:
+            raise NotFound("channels_hidden", "this coordinator does not show its channels")
+        return await self._channels.get(None)
+
     async def _step(self, paid: Paid, question: Question) -> SubmissionView:
         try:
             return await self._steps.get(question)
@@ -283,6 +305,9 @@ class Gateway:
 
     async def _read_round(self, round_: int) -> RoundView:
         return await self._ask(ReadRound(round=round_), RoundView)
+
+    async def _read_channels(self, _key: None) -> ChannelsView:
+        return await self._ask(ReadChannels(), ChannelsView)
 
     async def _read_submission(self, key: tuple[int, str]) -> SubmissionView:
         return await self._ask(ReadSubmission(round=key[0], commitment=key[1]), SubmissionView)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, StreamingResponse
 from l402core.control import Ready, control_app
 from l402core.errors import L402Error, Malformed, NotFound, Unavailable
+from l402core.events import ChannelsView
 from l402core.peerauth import read_peer
 from starlette.exceptions import HTTPException
 
@@ -67,6 +68,10 @@ def _reads(app: FastAPI, gateway: Gateway, library: Library) -> None:
         key = routes.read_round(round), routes.read_hash(commitment, "commitment")
         return _json(await gateway.submissions.get(key))
 
+    @app.get("/v1/channels", summary="The coordinator's channels: balances, slots, flow.", responses=_PROBLEM)
+    async def channels() -> Response:
+        return _json(await gateway.channels())
+
     @app.get("/v1/checkpoints/{sha256}", summary="A checkpoint that a round's terms name.", responses=_PROBLEM)
     async def checkpoint(sha256: str) -> Response:
         return _bytes(await library.checkpoint(routes.read_hash(sha256, "sha256")))
@@ -117,7 +122,8 @@ def _human(app: FastAPI, gateway: Gateway) -> None:
             view = await gateway.rounds.get(0)
         except (NotFound, Unavailable) as error:
             return HTMLResponse(page.nothing(error.detail), headers=FRESH)
-        return HTMLResponse(page.of_round(view, terms_of(view), now_ms=gateway.now_ms()), headers=FRESH)
+        shown = page.of_round(view, terms_of(view), await _shown_channels(gateway), now_ms=gateway.now_ms())
+        return HTMLResponse(shown, headers=FRESH)
 
     @app.get("/.well-known/l402.json", summary="What is sold here, and for how much now.")
     async def l402_manifest() -> dict[str, Any]:
@@ -125,6 +131,14 @@ def _human(app: FastAPI, gateway: Gateway) -> None:
             return manifest(terms_of(await gateway.rounds.get(0)))
         except (NotFound, Unavailable):
             return manifest(None)
+
+
+async def _shown_channels(gateway: Gateway) -> ChannelsView | None:
+    """None where they are not shown, or not to be had now: the round is shown all the same."""
+    try:
+        return await gateway.channels()
+    except L402Error:
+        return None
 
 
 def _refusals(app: FastAPI) -> None:

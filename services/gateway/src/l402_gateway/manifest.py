@@ -24,5 +24,12 @@ def manifest(terms: Terms | None) -> dict[str, Any]:
                 "price": price,
             }
         ],
-        "free": ["/v1/rounds/current", "/v1/rounds/{round}", BASE, "/v1/checkpoints/{sha256}", "/v1/objects/{sha256}"],
+        "free": [
+            "/v1/rounds/current",
+            "/v1/rounds/{round}",
+            BASE,
+            "/v1/channels",
+            "/v1/checkpoints/{sha256}",
+            "/v1/objects/{sha256}",
+        ],
     }

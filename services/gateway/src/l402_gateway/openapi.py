@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import msgspec
 from fastapi import FastAPI
-from l402core.events import RoundView, SubmissionView
+from l402core.events import ChannelsView, RoundView, SubmissionView
 from l402core.peerauth import PEER_HEADER, SIGNATURE_HEADER, TIME_HEADER
 from l402core.signing import Signed
 
@@ -17,11 +17,12 @@ from l402_gateway.paid import NONCE_HEADER, PAYLOAD_HASH_HEADER
 from l402_gateway.problems import MEDIA_TYPE, STATUSES, Problem
 
 _REF = "#/components/schemas/{name}"
-_STRUCTS = (Problem, RoundView, SubmissionView, Signed, Credit, Locks)
+_STRUCTS = (Problem, RoundView, SubmissionView, ChannelsView, Signed, Credit, Locks)
 _ANSWERS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "/v1/rounds/current": ("get", RoundView),
     "/v1/rounds/{round}": ("get", RoundView),
     BASE: ("get", SubmissionView),
+    "/v1/channels": ("get", ChannelsView),
     "/v1/credits": ("post", Credit),
 }
 

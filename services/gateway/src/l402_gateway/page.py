@@ -1,15 +1,16 @@
-"""One small page for people: the current round. It needs no script and shows nothing that the reads do not."""
+"""One small page for people: the current round and the channels. It needs no script and shows nothing that the reads do not."""
 
 from html import escape
 
 from l402core.documents import Terms
-from l402core.events import RoundView
+from l402core.events import ChannelStanding, ChannelsView, NodeFlow, RoundView
 from l402core.money import show_sat
 
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;padding:0 1rem}"
     "th,td{padding:.2rem 1.5rem .2rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
     "th{font-weight:400;opacity:.7;min-width:9rem;overflow-wrap:normal}code{font-size:.85em}a{color:inherit}"
+    ".c th{min-width:0}"
 )
 _PHASES = {
     "commit": "peers train, pay their fee and have their reward locked",
@@ -19,8 +20,11 @@ _PHASES = {
 }
 
 
-def of_round(view: RoundView, terms: Terms, *, now_ms: int) -> str:
-    """The page of a round."""
+CHANNELS_SHOWN = 50
+
+
+def of_round(view: RoundView, terms: Terms, channels: ChannelsView | None = None, *, now_ms: int) -> str:
+    """The page of a round, and of the channels where they are shown."""
     phase = f"{view.phase}: {_PHASES[view.phase]}" if view.phase in _PHASES else view.phase
     sold = (
         "yes" if view.available and view.phase == "commit" else f"no: {view.unavailable_reason or 'not in this phase'}"
@@ -40,15 +44,51 @@ def of_round(view: RoundView, terms: Terms, *, now_ms: int) -> str:
     cells += "".join(
         f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>" for name, value in hashes.items()
     )
+    shown = _channels(channels) if channels else ""
     return _page(
         "<p>A training network in which every gradient is paid for, both ways, over Lightning.</p>"
-        f"<table>{cells}</table><p><a href='/.well-known/l402.json'>What is sold here, for programs</a></p>"
+        f"<table>{cells}</table>{shown}<p><a href='/.well-known/l402.json'>What is sold here, for programs</a></p>"
     )
 
 
 def nothing(detail: str) -> str:
     """The page while there is no round to show."""
     return _page(f"<p>{escape(detail)}</p>")
+
+
+def _channels(view: ChannelsView) -> str:
+    flows = {flow.node: flow for flow in view.flows}
+    shown = view.channels[:CHANNELS_SHOWN]
+    head = "".join(
+        f"<th>{name}</th>" for name in ("channel with", "ours", "theirs", "HTLC slots", "flow with its node")
+    )
+    rows = "".join(_channel(one, flows.get(one.node)) for one in shown)
+    more = f"<p>and {len(view.channels) - len(shown)} more</p>" if len(view.channels) > len(shown) else ""
+    others = f"<p>With nodes behind others: {escape(_flow(flows['']))}.</p>" if "" in flows else ""
+    need = (
+        f"A full next round takes up to {show_sat(view.needed_msat)} and {view.slots_needed} HTLC slots; "
+        f"{show_sat(view.sendable_msat)} and {view.slots_free} are there."
+    )
+    warning = f"<p><strong>{escape(view.warning)}</strong></p>" if view.warning else ""
+    return f"<h2>Channels</h2><p>{need}</p>{warning}<table class='c'><tr>{head}</tr>{rows}</table>{more}{others}"
+
+
+def _channel(one: ChannelStanding, flow: NodeFlow | None) -> str:
+    warning = f"<br><strong>{escape(one.warning)}</strong>" if one.warning else ""
+    cells = (
+        f"<code>{escape(one.node[:16])}…</code>{warning}",
+        f"{show_sat(one.local_msat)} of {show_sat(one.capacity_msat)}",
+        show_sat(one.remote_msat),
+        f"{one.slots_used} used, {one.slots_free} free",
+        escape(_flow(flow)) if flow else "nothing",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _flow(flow: NodeFlow) -> str:
+    latest = flow.rounds[-1] if flow.rounds else None
+    net = f"; round {latest.round}: net {show_sat(latest.fees_msat - latest.rewards_msat)}" if latest else ""
+    return f"{show_sat(flow.fees_msat)} in fees, {show_sat(flow.rewards_msat)} out in rewards{net}"
 
 
 def _left(until_ms: int, now_ms: int) -> str:

@@ -11,7 +11,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import Reconcile
+from l402core.events import ReadChannels, Reconcile
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.outbox import Database
@@ -19,6 +19,7 @@ from l402core.signing import SigningKey
 
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
+from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.office import Office
 from l402_settler.watch import Watch
@@ -37,6 +38,7 @@ async def serve(config: Config) -> None:
     watch = Watch(office, node)
     settler.register()
     bus.answer(Reconcile, watch.reconcile)
+    bus.answer(ReadChannels, Channels(office, node).read)
     await bus.start()
     await settler.recover()
 

@@ -200,6 +200,26 @@ def freeze(tx: Transaction, payment_hash: str) -> None:
     tx.execute(sa.update(submissions).where(submissions.c.commitment == owner).values(frozen=True))
 
 
+# --- flow -------------------------------------------------------------------------------------------------------------
+
+
+def rounds_since(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
+    """Every round from this one on, in order."""
+    return tx.rows(sa.select(rounds).where(rounds.c.round >= round_).order_by(rounds.c.round))
+
+
+def collected_of(tx: Transaction, round_: int) -> dict[str, int]:
+    """What each submission of a round has been paid in rewards, msat, by commitment."""
+    columns: list[sa.ColumnElement[Any]] = [rungs.c.commitment, sa.func.sum(rungs.c.amount_msat).label("paid_msat")]
+    query = (
+        sa.select(*columns)
+        .join(submissions, submissions.c.commitment == rungs.c.commitment)
+        .where(submissions.c.round == round_, rungs.c.state == Rung.SETTLED)
+        .group_by(rungs.c.commitment)
+    )
+    return {row.commitment: int(row.paid_msat) for row in tx.rows(query)}
+
+
 # --- tokens, fees, credits --------------------------------------------------------------------------------------------
 
 
