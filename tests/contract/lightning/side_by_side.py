@@ -115,6 +115,22 @@ class History:
         self.broken = False
         pair.histories += 1
 
+    def paid(self) -> bool:
+        """Whether anybody has tried to pay anything."""
+        return any(made.payers for made in self.invoices)
+
+    def unpaid(self) -> list[Made]:
+        """What nobody has tried to pay yet."""
+        return [made for made in self.invoices if not made.payers]
+
+    def accepted(self) -> list[Made]:
+        """What is held now."""
+        return [made for made in self.invoices if made.preimage and self._state(made) is InvoiceState.ACCEPTED]
+
+    def _state(self, made: Made) -> object:
+        seen = self.state.get(made.label)
+        return seen[0] if seen else None
+
     async def begin(self) -> None:
         for side in self.sides:
             await side.begin()
@@ -168,7 +184,7 @@ class History:
         if self.broken:
             return
         for made in self.invoices:
-            if made.preimage and self.state.get(made.label, ("",))[0] in {InvoiceState.OPEN, InvoiceState.ACCEPTED}:
+            if made.preimage and self._state(made) in {InvoiceState.OPEN, InvoiceState.ACCEPTED}:
                 for side in self.sides:
                     await side.network.nodes[made.payee].cancel_invoice(made.hashes[side.kind])
         await self.agree()

@@ -108,6 +108,22 @@ class Histories(RuleBasedStateMachine):
         )
         self.runner.run(self.pair.networks[1].forget_failures())
 
+    @rule(index=one_of_all, payer=name)
+    @precondition(lambda self: self.history.unpaid())
+    def lock(self, index: int, payer: str) -> None:
+        """An invoice that nobody has paid yet, without limits that matter: most of what really happens."""
+        unpaid = self.history.unpaid()
+        made = unpaid[index % len(unpaid)]
+        self.pay(self.history.invoices.index(made), payer, 10_000, 400)
+
+    @rule(index=one_of_all)
+    @precondition(lambda self: self.history.accepted())
+    def settle_held(self, index: int) -> None:
+        """One that is accepted."""
+        accepted = self.history.accepted()
+        made = accepted[index % len(accepted)]
+        self.settle([made for made in self.history.invoices if made.preimage].index(made))
+
     def _at_the_edge(self, payer: str, made: Made) -> bool:
         """Whether a channel on the way could carry it by little, or lacks little."""
         return self.runner.run(_near(self.pair, payer, made))
@@ -143,6 +159,7 @@ class Histories(RuleBasedStateMachine):
             )
 
     @rule(blocks=st.integers(1, 12))
+    @precondition(lambda self: self.history.told and self.history.paid() and "mined" not in self.history.told[-1])
     def mine(self, blocks: int) -> None:
         self.runner.run(self.history.settle_heights(blocks))
         self.step(f"mined {blocks} blocks", lambda side: side.network.nodes["alice"].lookup_invoice(bytes(32)))
