@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -53,6 +53,9 @@ docs: setup ## build the documentation into site/ and check what is generated ag
 
 bench: setup ## measure on this machine: every program in benchmarks/
 	@for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
+
+bench-lightning: setup ## a full round's payments beside a plain client: make bench-lightning ARGS="--backend lnd" (after make tools)
+	@$(BIN)/python benchmarks/lightning.py $(ARGS)
 
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning

@@ -146,7 +146,7 @@ async def one_peer(
     )  # fmt: skip
     parts = app.Parts(
         config=config, keys=keys, gateway=gateway, node=node, fees=fees, memory=journal, work=NoWork(),
-        patience=Patience(0.2, now_ms), payout_node=pubkey, now_ms=now_ms,
+        patience=Patience(config.poll_s, now_ms), payout_node=pubkey, now_ms=now_ms,
     )  # fmt: skip
     attempt = Attempt(round=view.round, terms=view.terms, traceparent="")
     try:
