@@ -3,35 +3,18 @@
 import json
 
 import msgspec
-import nats
 from l402core.events import Reconcile, Reconciled
 from l402core.money import show_sat
-from nats.errors import Error as NatsError
 from rich.console import Console
 from rich.table import Table
 
-from l402train.exits import Exit, Stop
-from l402train.watch import quiet
-
-TIMEOUT_S = 30.0
+from l402train import asking
+from l402train.exits import Exit
 
 
 async def ask(nats_url: str) -> Reconciled:
     """The settler's comparison, made now. Raises Stop when nobody answers."""
-    try:
-        client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=1, error_cb=quiet)
-    except (NatsError, OSError) as error:
-        raise Stop(Exit.NOT_FOUND, f"no bus answers at {nats_url}: is the network running?") from error
-    try:
-        answer = await client.request(Reconcile.name, msgspec.json.encode(Reconcile()), timeout=TIMEOUT_S)
-    except (NatsError, TimeoutError) as error:
-        raise Stop(Exit.NOT_FOUND, "the settler does not answer") from error
-    finally:
-        await client.close()
-    told = msgspec.json.decode(answer.data)
-    if told.get("error"):
-        raise Stop(Exit.NOT_FOUND, f"the settler cannot compare now: {told['error']['detail']}")
-    return msgspec.convert(told["ok"], Reconciled)
+    return await asking.ask(nats_url, Reconcile(), Reconciled)
 
 
 async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:

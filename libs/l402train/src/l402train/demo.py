@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, comparing, lives, page, picture, screen, spans, stack
+from l402train import books, channels, comparing, lives, page, picture, screen, spans, stack
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
 from l402train.folder import Folder
 from l402train.lives import Life
-from l402train.report import PartsReport, Report
+from l402train.report import ChannelReport, PartsReport, Report
 from l402train.screen import Progress
 from l402train.spans import FIVE
 from l402train.stack import Network, Plan
@@ -34,9 +34,11 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
     async with stack.running(folder, plan, lambda line: out.print(f"  {line}")) as network:
         facts = Facts(network.cast, lambda: network.age_s)
         async with watching(network.nats_url, facts.take):
+            before = await channels.now(network.nats_url)
             await _follow(network, facts, out)
+            after = await channels.at_rest(network.nats_url)
             compared = await comparing.ask(network.nats_url)
-    report = gather(folder, facts, plan)
+    report = gather(folder, facts, plan, channels.compare(before, after, channels.names(folder)))
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
     found += [comparing.sentence(compared)] if comparing.contradicts(compared) else []
     trace = _paid_trace(folder, report)
@@ -80,7 +82,7 @@ async def _until_settled(facts: Facts) -> None:
         await asyncio.sleep(0.1)
 
 
-def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
+def gather(folder: Folder, facts: Facts, plan: Plan, compared: tuple[ChannelReport, ...] = ()) -> Report:
     """The report, from the facts, the books and the spans."""
     rounds = tuple(facts.report(number) for number in range(1, plan.rounds + 1))
     wanted = frozenset(one.trace_id for round_ in rounds for one in round_.submissions)
@@ -89,6 +91,7 @@ def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
         rounds=rounds,
         ledger=books.ledger(folder.settler / "books.sqlite3"),
         traces=spans.summaries(spans.read(folder.traces), wanted),
+        channels=compared,
     )
 
 
@@ -125,6 +128,9 @@ def _tell(out: Console, report: Report, trace: Life | None) -> None:
     if trace is not None:
         out.print(screen.life_table(trace, width=out.width))
     out.print(screen.ledger_table(report.ledger))
+    if report.channels:
+        out.print(screen.channels_table(report.channels))
+        out.print(f"{screen.rebalanced(report.channels)}\n", soft_wrap=True)
 
 
 def _places(folder: Folder) -> dict[str, Path]:

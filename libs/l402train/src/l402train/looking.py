@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from l402core.events import ChannelsView
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ def status(out: Console, *, folder: Folder | None, url: str | None, as_json: boo
     told["gateway"] = url
     told["ready"] = services.readiness(url or "")
     told["round"] = _round(url or "")
+    told["channels"] = _channels(url or "")
     if as_json:
         out.print_json(json.dumps(told))
     else:
@@ -53,15 +55,25 @@ def _url_files(folder: Folder) -> list[Path]:
 
 def _round(url: str) -> dict[str, Any] | None:
     """The current round's public numbers; None where there is none to be had."""
-    try:
-        code, body = services.get(f"{url}/v1/rounds/current")
-        view = json.loads(body)
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    if code != http.HTTPStatus.OK:
+    view = _read(f"{url}/v1/rounds/current")
+    if view is None:
         return None
     wanted = ("round", "phase", "opened", "uploaded", "scored", "places_left", "available", "unavailable_reason")
     return {name: view.get(name) for name in wanted}
+
+
+def _channels(url: str) -> dict[str, Any] | None:
+    """The coordinator's channels; None where they are not shown."""
+    return _read(f"{url}/v1/channels")
+
+
+def _read(url: str) -> dict[str, Any] | None:
+    try:
+        code, body = services.get(url)
+        view: Any = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return view if code == http.HTTPStatus.OK and isinstance(view, dict) else None
 
 
 def _print_status(out: Console, told: dict[str, Any]) -> None:
@@ -82,7 +94,9 @@ def _print_status(out: Console, told: dict[str, Any]) -> None:
             f"{round_['scored']} scored, {round_['places_left']} places left; {sold}",
             soft_wrap=True,
         )
-    elif not any(told.get("running", {}).values()):
+    if told["channels"] is not None:
+        screen.print_channels(out, msgspec.convert(told["channels"], ChannelsView))
+    if round_ is None and not any(told.get("running", {}).values()):
         out.print("\nNothing runs here. `l402-train up` keeps a network running.")
 
 

@@ -4,8 +4,17 @@ import base64
 from html import escape
 
 from l402train.lives import Life, Moment
-from l402train.report import LedgerReport, Report, RoundReport
-from l402train.screen import account_name, by_peer, sat, score
+from l402train.report import ChannelReport, LedgerReport, Report, RoundReport
+from l402train.screen import (
+    CHANNEL_COLUMNS,
+    account_name,
+    by_peer,
+    channel_cells,
+    channel_sums,
+    rebalanced,
+    sat,
+    score,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d9dee3; --good: #1a7f37;
@@ -47,6 +56,7 @@ def render(report: Report, picture: bytes, life: Life | None, *, faults: list[st
         "<h2>Over the run</h2>",
         _totals(report.rounds),
         *(_round(round_) for round_ in report.rounds),
+        _channels(report.channels) if report.channels else "",
         "<h2>Trial balance</h2>",
         _ledger(report.ledger),
         _trace(life) if life else "",
@@ -120,6 +130,18 @@ def _round(report: RoundReport) -> str:
     ]
     head = ["peer", "kind", "fee", "locked", "score ± 3 SE", "reward", "verdict and reason"]
     return f"<h2>Round {report.round}{loss}</h2>" + _table(head, rows, numbers={2, 3, 4, 5}, kind="round")
+
+
+def _channels(channels: tuple[ChannelReport, ...]) -> str:
+    rows = [[escape(one.peer[:16]), *map(escape, channel_cells(one, rounds=len(one.flow) or 1))] for one in channels]
+    table = _table(
+        ["with", *CHANNEL_COLUMNS], rows, numbers=set(range(1, 1 + len(CHANNEL_COLUMNS))),
+        foot=["all", *channel_sums(channels)],
+    )  # fmt: skip
+    warned = "".join(
+        f'<p class="bad">{escape(one.peer[:16])}: {escape(one.warning)}</p>' for one in channels if one.warning
+    )
+    return f"<h2>The coordinator's channels</h2><p>{escape(rebalanced(channels))}</p>{table}{warned}"
 
 
 def _ledger(ledger: LedgerReport) -> str:

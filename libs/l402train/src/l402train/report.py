@@ -72,6 +72,41 @@ class PartsReport(msgspec.Struct, frozen=True, kw_only=True):
     database: str
 
 
+class FlowReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round moved between the coordinator and one payout node."""
+
+    round: int
+    fees_msat: int
+    rewards_msat: int
+
+    @property
+    def net_msat(self) -> int:
+        """What it left with the coordinator; negative where the peer earned more than it paid."""
+        return self.fees_msat - self.rewards_msat
+
+
+class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel of the coordinator's node: balances as the node told them, flow as the books have it."""
+
+    channel_id: str
+    peer: str
+    """The node on the other side: its name, or its public key where it is none of this run's."""
+    capacity_msat: int
+    local_before_msat: int
+    local_after_msat: int
+    slots_used: int
+    """Outgoing HTLCs at the end."""
+    slots_free: int
+    fees_msat: int
+    """What that node's submissions paid since the books began."""
+    rewards_msat: int
+    """What they were paid."""
+    flow: tuple[FlowReport, ...]
+    """The newest rounds in which anything flowed with that node, oldest first."""
+    warning: str
+    """Why it may soon carry no ladder; "" where it will."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run. docs/report.schema.json is made from this class."""
 
@@ -80,6 +115,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerReport
     traces: dict[str, TraceReport]
     """By trace id: those of the submissions."""
+    channels: tuple[ChannelReport, ...] = ()
+    """The coordinator's, widest first."""
 
 
 def by_number(peer: str) -> tuple[int, str]:
