@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import msgspec
 from l402core.events import ChannelStanding, ChannelsView, NodeFlow, RoundFlow
-from l402train import channels, page, screen
+from l402train import channel_tables, channels, page, screen
 from l402train import report as reports
 from l402train.folder import Folder
 from l402train.report import Report
@@ -43,8 +43,8 @@ def shown(report: Report) -> str:
     """What the terminal shows."""
     out = screen.console()
     with out.capture() as captured:
-        out.print(screen.channels_table(report.channels))
-        out.print(screen.rebalanced(report.channels), soft_wrap=True)
+        out.print(channel_tables.table_of(report.channels))
+        out.print(channel_tables.rebalanced(report.channels), soft_wrap=True)
     return captured.get()
 
 
@@ -95,7 +95,7 @@ def test_status_shows_what_the_next_round_needs() -> None:
     """Balances, flow, and the warning."""
     out = screen.console()
     with out.capture() as captured:
-        screen.print_channels(out, a_view(42_900_000))
+        channel_tables.tell(out, a_view(42_900_000))
     text = captured.get()
     assert "A full next round takes up to 50,880 sat and 48 HTLC slots; 42,900 sat and 483 are there." in text
     assert "next round: it runs short" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, channels, comparing, lives, page, picture, screen, spans, stack
+from l402train import books, channel_tables, channels, comparing, lives, page, picture, screen, spans, stack
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
@@ -129,8 +129,8 @@ def _tell(out: Console, report: Report, trace: Life | None) -> None:
         out.print(screen.life_table(trace, width=out.width))
     out.print(screen.ledger_table(report.ledger))
     if report.channels:
-        out.print(screen.channels_table(report.channels))
-        out.print(f"{screen.rebalanced(report.channels)}\n", soft_wrap=True)
+        out.print(channel_tables.table_of(report.channels))
+        out.print(f"{channel_tables.rebalanced(report.channels)}\n", soft_wrap=True)
 
 
 def _places(folder: Folder) -> dict[str, Path]:

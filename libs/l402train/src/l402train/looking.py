@@ -11,7 +11,7 @@ from l402core.events import ChannelsView
 from rich.console import Console
 from rich.table import Table
 
-from l402train import books, lives, screen, services, spans
+from l402train import books, channel_tables, lives, screen, services, spans
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.knobs import knobs
@@ -95,7 +95,7 @@ def _print_status(out: Console, told: dict[str, Any]) -> None:
             soft_wrap=True,
         )
     if told["channels"] is not None:
-        screen.print_channels(out, msgspec.convert(told["channels"], ChannelsView))
+        channel_tables.tell(out, msgspec.convert(told["channels"], ChannelsView))
     if round_ is None and not any(told.get("running", {}).values()):
         out.print("\nNothing runs here. `l402-train up` keeps a network running.")
 

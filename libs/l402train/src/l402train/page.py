@@ -3,18 +3,10 @@
 import base64
 from html import escape
 
+from l402train import channel_tables
 from l402train.lives import Life, Moment
 from l402train.report import ChannelReport, LedgerReport, Report, RoundReport
-from l402train.screen import (
-    CHANNEL_COLUMNS,
-    account_name,
-    by_peer,
-    channel_cells,
-    channel_sums,
-    rebalanced,
-    sat,
-    score,
-)
+from l402train.screen import account_name, by_peer, sat, score
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d9dee3; --good: #1a7f37;
@@ -133,15 +125,17 @@ def _round(report: RoundReport) -> str:
 
 
 def _channels(channels: tuple[ChannelReport, ...]) -> str:
-    rows = [[escape(one.peer[:16]), *map(escape, channel_cells(one, rounds=len(one.flow) or 1))] for one in channels]
+    rows = [
+        [escape(one.peer[:16]), *map(escape, channel_tables.cells(one, rounds=len(one.flow) or 1))] for one in channels
+    ]
     table = _table(
-        ["with", *CHANNEL_COLUMNS], rows, numbers=set(range(1, 1 + len(CHANNEL_COLUMNS))),
-        foot=["all", *channel_sums(channels)],
+        ["with", *channel_tables.COLUMNS], rows, numbers=set(range(1, 1 + len(channel_tables.COLUMNS))),
+        foot=["all", *channel_tables.sums_of(channels)],
     )  # fmt: skip
     warned = "".join(
         f'<p class="bad">{escape(one.peer[:16])}: {escape(one.warning)}</p>' for one in channels if one.warning
     )
-    return f"<h2>The coordinator's channels</h2><p>{escape(rebalanced(channels))}</p>{table}{warned}"
+    return f"<h2>The coordinator's channels</h2><p>{escape(channel_tables.rebalanced(channels))}</p>{table}{warned}"
 
 
 def _ledger(ledger: LedgerReport) -> str:

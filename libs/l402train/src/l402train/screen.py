@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from l402core.events import ChannelsView
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from l402train.facts import Facts
 from l402train.lives import Life
-from l402train.report import ChannelReport, LedgerReport, RoundReport, SubmissionReport, by_number
+from l402train.report import LedgerReport, RoundReport, SubmissionReport, by_number
 from l402train.spans import Waterfall
 
 WIDTH = 100
@@ -90,7 +89,7 @@ class Progress:
 
 def round_table(report: RoundReport) -> Table:
     """Who paid what for what, and why in short; amounts in satoshi."""
-    table = _table(_title(report))
+    table = lined(_title(report))
     for name in ("peer", "kind"):
         table.add_column(name, no_wrap=True)
     for name in ("fee", "locked", "score ± 3 SE", "reward"):
@@ -111,7 +110,7 @@ def round_table(report: RoundReport) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def lined(title: str) -> Table:
     """Rows below one line, without a frame: room for words."""
     return Table(
         title=f"\n{title}",
@@ -148,7 +147,7 @@ def _title(report: RoundReport) -> str:
 
 def totals_table(rounds: tuple[RoundReport, ...]) -> Table:
     """What the run came to for each peer."""
-    table = _table("Over the run, in satoshi")
+    table = lined("Over the run, in satoshi")
     table.add_column("peer")
     table.add_column("kind")
     for name in ("submitted", "fees", "rewards", "net"):
@@ -171,7 +170,7 @@ def by_peer(rounds: tuple[RoundReport, ...]) -> dict[tuple[str, str], list[Submi
 
 def ledger_table(ledger: LedgerReport) -> Table:
     """The trial balance."""
-    table = _table("Trial balance, in satoshi")
+    table = lined("Trial balance, in satoshi")
     table.show_footer = True
     even = ledger.debits_msat == ledger.credits_msat
     table.add_column("account", footer="sum: debits = credits" if even else "NOT BALANCED")
@@ -184,72 +183,6 @@ def ledger_table(ledger: LedgerReport) -> Table:
             account_name(name), sat(account.debits_msat), sat(account.credits_msat), sat(pending) if pending else "-"
         )
     return table
-
-
-def channels_table(channels: tuple[ChannelReport, ...]) -> Table:
-    """Each channel before and after: fees came in over it, rewards went out."""
-    table = _table("The coordinator's channels, in satoshi")
-    table.show_footer = True
-    sums = channel_sums(channels)
-    table.add_column("with", footer="all")
-    for name, total in zip(CHANNEL_COLUMNS, sums, strict=True):
-        table.add_column(name, justify="right", footer=total)
-    for one in channels:
-        table.add_row(one.peer[:16], *channel_cells(one, rounds=3))
-    return table
-
-
-CHANNEL_COLUMNS = ("capacity", "ours before", "after", "fees in", "rewards out", "net, newest last", "slots")
-
-
-def channel_cells(one: ChannelReport, *, rounds: int) -> tuple[str, ...]:
-    """A channel's numbers, under `CHANNEL_COLUMNS`; the net flow of so many rounds, the newest last."""
-    return (
-        sat(one.capacity_msat), sat(one.local_before_msat), sat(one.local_after_msat), sat(one.fees_msat),
-        sat(one.rewards_msat), " ".join(f"{flow.net_msat / 1000:+,.0f}" for flow in one.flow[-rounds:]) or "-",
-        f"{one.slots_used}/{one.slots_used + one.slots_free}",
-    )  # fmt: skip
-
-
-def channel_sums(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
-    """The sums of the same."""
-    columns = ("capacity_msat", "local_before_msat", "local_after_msat", "fees_msat", "rewards_msat")
-    sums = (sat(sum(getattr(one, name) for one in channels)) for name in columns)
-    used = sum(one.slots_used for one in channels)
-    return (*sums, "", f"{used}/{used + sum(one.slots_free for one in channels)}")
-
-
-def rebalanced(channels: tuple[ChannelReport, ...]) -> str:
-    """What the run moved, in a sentence: measured at the node, beside what the books say."""
-    moved = sum(one.local_after_msat - one.local_before_msat for one in channels)
-    fees, rewards = sum(one.fees_msat for one in channels), sum(one.rewards_msat for one in channels)
-    both = sum(1 for one in channels if one.fees_msat and one.rewards_msat)
-    return (
-        f"Both ways over the same channels: {sat(fees)} sat came in as fees and {sat(rewards)} sat went out as rewards; "
-        f"{both} of {len(channels)} channels carried both. The node's own balance moved by {sat(moved)} sat "
-        f"where fees less rewards are {sat(fees - rewards)} sat."
-    )
-
-
-def print_channels(out: Console, view: ChannelsView) -> None:
-    """The channels now, and what stands against the next round."""
-    flows = {flow.node: flow for flow in view.flows}
-    table = _table("The coordinator's channels, in satoshi")
-    table.add_column("with")
-    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "slots"):
-        table.add_column(name, justify="right")
-    for one in view.channels:
-        flow = flows[one.node]
-        table.add_row(
-            one.node[:16], sat(one.capacity_msat), sat(one.local_msat), sat(one.remote_msat), sat(flow.fees_msat),
-            sat(flow.rewards_msat), f"{one.slots_used}/{one.slots_used + one.slots_free}",
-        )  # fmt: skip
-    out.print(table)
-    needed = f"A full next round takes up to {sat(view.needed_msat)} sat and {view.slots_needed} HTLC slots"
-    out.print(f"{needed}; {sat(view.sendable_msat)} sat and {view.slots_free} are there.", soft_wrap=True)
-    for who, warning in [("next round", view.warning), *((one.node[:16], one.warning) for one in view.channels)]:
-        if warning:
-            out.print(f"{who}: {warning}", style="yellow", soft_wrap=True)
 
 
 def account_name(name: str) -> str:
