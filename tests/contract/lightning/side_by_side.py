@@ -115,6 +115,10 @@ class History:
         self.broken = False
         pair.histories += 1
 
+    def just(self, did: str) -> bool:
+        """Whether the last step did this: what was done twice tells little."""
+        return bool(self.told) and did in self.told[-1].split()
+
     def paid(self) -> bool:
         """Whether anybody has tried to pay anything."""
         return any(made.payers for made in self.invoices)
