@@ -20,7 +20,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 K = TypeVar("K")
 
-CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=8),)
+CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=32),)
 
 REVISION = {status: number for number, status in enumerate(PaymentStatus)}
 """A rung that is told again as something else is another message; told again as the same, the same one."""

@@ -28,5 +28,5 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     routing_fee_max_msat: int = Field(default=100_000, ge=0, description="Largest routing fee of one rung, in msat.")
     cltv_limit_max: int = Field(default=2_016, ge=24, description="Longest that a rung may lock our funds, in blocks.")
     pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long LND may look for a route for one rung.")
-    rungs_at_once: int = Field(default=24, ge=1, le=483, description="Rungs that are being sent at the same time.")
+    rungs_at_once: int = Field(default=192, ge=1, le=483, description="Rungs that are being sent at the same time.")
     retry_max_s: float = Field(default=10.0, gt=0, le=300, description="Longest pause before listening to LND again.")
