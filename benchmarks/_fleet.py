@@ -25,7 +25,7 @@ from l402core.lnd.wire import LndEndpoint
 from l402core.sealing import UnsealingKey
 from l402core.signing import Signed, SigningKey
 
-STAGES = ("fee", "open", "make", "lock", "agree", "return")
+STAGES: tuple[str, ...] = ("fee", "open", "make", "lock", "agree", "return")
 RETURN_S = 120.0
 
 
@@ -34,7 +34,7 @@ class Gates:
 
     def __init__(self, peers: int, *, staged: bool) -> None:
         self._peers, self._staged = peers, staged
-        self._arrived = dict.fromkeys(STAGES, 0)
+        self._arrived: dict[str, int] = dict.fromkeys(STAGES, 0)
         self._open = {stage: asyncio.Event() for stage in STAGES}
 
     async def through(self, stage: str) -> None:
