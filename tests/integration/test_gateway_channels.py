@@ -10,10 +10,10 @@ from l402core import events
 from tests.support.gateway import edge
 
 
-async def test_anybody_may_read_the_channels(tmp_path: Path) -> None:
+async def test_where_the_operator_shows_them_anybody_may_read_the_channels(tmp_path: Path) -> None:
     """A hundred askers are a few questions, though other reads are not kept at all; the page tells people the same."""
     async with (
-        edge(tmp_path, read_cache_ms=0) as it,
+        edge(tmp_path, read_cache_ms=0, show_channels=True) as it,
         httpx.AsyncClient(base_url=it.url, timeout=60, limits=httpx.Limits(max_connections=50)) as http,
     ):
         answers = await asyncio.gather(*(http.get("/v1/channels") for _ in range(100)))
@@ -29,9 +29,9 @@ async def test_anybody_may_read_the_channels(tmp_path: Path) -> None:
         assert (await http.post("/v1/channels")).status_code == 405
 
 
-async def test_channels_may_be_kept_to_oneself(tmp_path: Path) -> None:
+async def test_channels_are_the_operators_own_unless_shown(tmp_path: Path) -> None:
     """Balances are the operator's own: then nobody is asked, and the page is the round's alone."""
-    async with edge(tmp_path, show_channels=False) as it, httpx.AsyncClient(base_url=it.url, timeout=60) as http:
+    async with edge(tmp_path) as it, httpx.AsyncClient(base_url=it.url, timeout=60) as http:
         answer = await http.get("/v1/channels")
         assert (answer.status_code, answer.json()["code"]) == (404, "channels_hidden")
         page = (await http.get("/")).text

@@ -23,7 +23,7 @@ class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     bus_timeout_s: float = Field(default=5.0, gt=0, le=30, description="Longest wait for an answer over the bus.")
     read_cache_ms: int = Field(default=250, ge=0, le=5_000, description="How long a read may be answered from memory.")
     show_channels: bool = Field(
-        default=True, description="Whether anybody may read the channels' balances and flow, here and on the page."
+        default=False, description="Whether anybody may read the channels' balances and flow, here and on the page."
     )
     fee_expiry_s: int = Field(default=600, ge=60, le=3_600, description="Longest life of a fee invoice, in seconds.")
     challenge_margin_s: int = Field(
