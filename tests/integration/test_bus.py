@@ -126,6 +126,23 @@ async def test_an_answer_and_a_refusal_cross_the_bus(url: str) -> None:
     assert seen[0] == asked
 
 
+async def test_who_is_only_about_to_answer_is_waited_for(url: str) -> None:
+    """A service that starts a moment later answers all the same: its place in the queue is not there yet."""
+    asker, late = Bus(url, "asker"), Bus(url, "tester")
+
+    async def answer(_question: FeeMint) -> FeeMinted:
+        return FeeMinted(payment_hash="aa", bolt11="ln", expires_at_ms=1)
+
+    late.answer(FeeMint, answer)
+    await asker.start()
+    asked = asyncio.create_task(asker.ask(_mint(1), FeeMinted))
+    await asyncio.sleep(0.2)
+    await late.start()
+    assert (await asked).bolt11 == "ln"
+    await asker.stop()
+    await late.stop()
+
+
 async def test_nobody_there_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question without an answerer, and a server that is gone, are both the world's fault."""
     bus = Bus(url, "tester")

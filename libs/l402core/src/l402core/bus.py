@@ -17,6 +17,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 from nats.js.api import AckPolicy as JetStreamAck
 from nats.js.api import ConsumerConfig, DeliverPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
@@ -34,6 +35,7 @@ A = TypeVar("A", bound=msgspec.Struct)
 PUBLISH_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
+NOBODY_YET_S = 1.0
 MAX_DELIVER = 20
 RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 10.0)
 DEAD = "DEAD"
@@ -145,9 +147,7 @@ class Bus:
         """The answer, or the error that the answering side raised. Raises Unavailable when nobody answers."""
         with telemetry.span(f"ask {question.name}", kind=SpanKind.CLIENT):
             try:
-                reply = await self.broker.request(
-                    msgspec.json.encode(question), question.name, headers=_trace_headers(), timeout=timeout_s
-                )
+                reply = await self._request(question, timeout_s)
             except (NatsError, TimeoutError, OSError) as error:
                 raise errors.Unavailable(
                     "bus", f"{question.answered_by} did not answer {question.name} within {timeout_s:g} s"
@@ -157,6 +157,20 @@ class Bus:
                 kind = errors.BY_NAME.get(envelope.error["kind"], errors.Unavailable)
                 raise kind(envelope.error["code"], envelope.error["detail"])
             return msgspec.json.decode(envelope.ok, type=answer)
+
+    async def _request(self, question: Question, timeout_s: float) -> NatsMessage:
+        """One reply. Nobody listening is given a moment: a service that starts has not said yet that it answers."""
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + min(timeout_s, NOBODY_YET_S)
+        while True:
+            try:
+                return await self.broker.request(
+                    msgspec.json.encode(question), question.name, headers=_trace_headers(), timeout=timeout_s
+                )
+            except NoRespondersError:
+                if loop.time() >= patient_until:
+                    raise
+                await asyncio.sleep(0.05)
 
     async def publish(self, event: Event, *, parent: str = "") -> None:
         """Publish to its stream and wait for the server's ack. Raises Unavailable; publishing again is harmless."""
