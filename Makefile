@@ -41,7 +41,7 @@ test-lightning: setup tools ## the Lightning contract on lndsim and real lnd, an
 	@REQUIRE_REAL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract/lightning $(ARGS)
 
 soak: setup tools ## random histories on lndsim and real lnd side by side for longer: make soak STEPS=20000 SEED=1
-	@REQUIRE_REAL=1 STEPS=$(STEPS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -n 0 tests/contract/lightning/test_lightning_differential.py $(ARGS)
+	@REQUIRE_REAL=1 STEPS=$(STEPS) SEED=$(or $(SEED),$$RANDOM) $(BIN)/python -m pytest -n 0 tests/contract/lightning/test_lightning_differential.py $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

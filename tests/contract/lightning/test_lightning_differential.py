@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
@@ -18,6 +17,8 @@ from tests.contract.lightning.side_by_side import History, Made, Pair, Side
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lnd")]
 
+EVERYDAY_SEED = 1_249_798_092
+"""A change is judged by the same histories as the one before it; `make soak` looks for new ones."""
 STEPS = int(os.environ.get("STEPS", "1000"))
 STEPS_BETWEEN_RESTARTS = 150
 STEPS_A_HISTORY = 25
@@ -204,7 +205,7 @@ def test_lndsim_and_lnd_tell_the_same_history(
     """Whatever is done, both answer the same, and come to the same states, balances and HTLCs in flight."""
     played = Pair(sim_process, real_nodes)
     Histories.runner, Histories.pair = runner, played
-    first = int(os.environ.get("SEED", secrets.randbelow(2**32)))
+    first = int(os.environ.get("SEED", EVERYDAY_SEED))
     record_property("seed", first)
     began = time.monotonic()
     batch = 0
