@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from l402_settler import ledger as rules
-from l402_settler.adapters.tables import metadata, transfers
+from l402_settler.adapters.tables import metadata, submissions, transfers
 from l402_settler.ledger import Transfer
 from l402train import books
 from l402train.exits import Exit, Stop
@@ -59,6 +59,22 @@ def test_the_trial_balance_is_the_settlers(tmp_path_factory: pytest.TempPathFact
     assert read.debits_msat == read.credits_msat
     pending = {line.id for line in lines if line.phase == "pending"}
     assert read.open_escrows == len(pending - {line.pending_id for line in lines})
+
+
+def test_a_submission_that_has_not_ended_is_open_though_no_rung_is_pending(tmp_path: Path) -> None:
+    """A place that somebody waits for is no less open for holding no money."""
+    path = kept(tmp_path / "books.sqlite3", [rules.opening(1)])
+    engine = sa.create_engine(f"sqlite:///{path}")
+    row = {
+        "seq": 1, "round": 1, "peer": "p", "payment_hash": "h", "fee_msat": 1, "reserved_msat": 1, "request_hash": "r",
+        "statement": "", "failure": "", "credit_due": False, "frozen": False, "traceparent": "", "opened_at_ms": 1,
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for seq, state in enumerate(("uploaded", "ended"), start=1):
+            values = {**row, "seq": seq, "commitment": state, "token_id": state, "state": state}
+            connection.execute(sa.insert(submissions), values)
+    engine.dispose()
+    assert books.ledger(path).open_escrows == 1
 
 
 def test_books_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:

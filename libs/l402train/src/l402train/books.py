@@ -23,6 +23,7 @@ _OPEN_ESCROWS = f"""
     select count(*) from (
         select commitment from transfers where {_OPEN}
         union select commitment from rungs where state in ('registered', 'in flight')
+        union select commitment from submissions where state <> 'ended'
     )
 """  # noqa: S608 - made of constants
 

@@ -71,7 +71,6 @@ def environment(service: str, name: str, folder: Folder, wiring: Wiring) -> dict
         "objects_url": f"file://{folder.objects}",
         "trace_file": folder.trace(name),
         "key_file": folder.keys / f"{service}.json",
-        "network": wiring.network,
     }
     wired = {**common, **_own(service, folder, wiring)}
     chosen = {prefix + key.upper(): value for key, value in _choices(service, wiring).items()}

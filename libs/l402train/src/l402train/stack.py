@@ -205,10 +205,6 @@ class Network:
         """Seconds since the start."""
         return time.monotonic() - self._began
 
-    def peers_have_ended(self) -> bool:
-        """Whether every peer that ran here has gone home."""
-        return all(self._processes[peer.name].returncode is not None for peer in self.cast)
-
     async def watch(self) -> None:
         """Runs for ever; raises Stop when a part ends by itself. Peers may go home."""
         going_home = {peer.name for peer in self.cast}
