@@ -8,9 +8,10 @@ import grpc
 import grpc.aio
 import msgspec
 import pytest
-from l402core.errors import Conflict, Unauthorized, Unavailable
+from l402core.errors import Conflict, Malformed, Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, bake
+from l402core.lnd.scope import read_scope, refuse_excess
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
@@ -119,6 +120,31 @@ async def test_each_service_may_do_its_part_only(
             assert name in opens & {"settle", "pay"}  # still open, and to oneself: allowed, and refused for that
         else:
             assert name in opens, f"{name} should be denied"
+
+
+@pytest.mark.parametrize("uris", [INVOICER, SETTLER, ATTESTOR, PEER], ids=["invoicer", "settler", "attestor", "peer"])
+async def test_what_a_macaroon_opens_can_be_read_from_it(
+    backend: Backend, tmp_path: Path, *, uris: tuple[str, ...]
+) -> None:
+    """The one baked for a service says exactly that service's calls, and the service starts with it."""
+    path = tmp_path / "service.macaroon"
+    await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), uris))
+    scope = read_scope(path.read_bytes())
+    assert set(scope.opens) == set(uris)
+    assert scope.caveats == ()
+    refuse_excess(path, uris, tolerated=(), service="any")
+    with pytest.raises(Malformed, match=uris[0]):
+        refuse_excess(path, uris[1:], tolerated=(), service="any")
+
+
+async def test_the_nodes_own_macaroons_are_too_much_for_every_service(backend: Backend) -> None:
+    """What lies beside a fresh node opens families of calls: no service starts with it."""
+    for macaroon, names in (("admin", {"offchain:write", "macaroon:generate"}), ("readonly", {"info:read"})):
+        path = backend.endpoint("bob", macaroon).macaroon_path
+        for uris in (INVOICER, SETTLER, ATTESTOR, PEER):
+            assert names <= set(read_scope(path.read_bytes()).excess(uris))
+            with pytest.raises(Malformed, match="more than this service needs"):
+                refuse_excess(path, uris, tolerated=(), service="any")
 
 
 async def test_streams_are_guarded_too(backend: Backend, bob_wire: Wire, tmp_path: Path, connected: Connect) -> None:

@@ -8,7 +8,7 @@ from l402core.errors import Unauthorized
 from l402core.lnd.grpc import connect
 from l402core.lnd.permissions import ATTESTOR, SETTLER
 from l402train.exits import Exit, Stop
-from l402train.lightning.baking import Order, bake
+from l402train.lightning.baking import Order, bake, inspect
 from lndsim import Simulation
 
 
@@ -19,8 +19,8 @@ async def test_each_service_gets_its_calls_and_no_other(tmp_path: Path, capsys: 
         order = Order(node=simulation.endpoint("node"), roles=("settler", "attestor"), into=tmp_path / "baked")
         assert await bake(order, as_json=True) == Exit.FINE
         told = json.loads(capsys.readouterr().out)
-        assert told["settler"]["uris"] == list(SETTLER)
-        assert told["attestor"]["uris"] == list(ATTESTOR)
+        assert sorted(told["settler"]["uris"]) == sorted(SETTLER)
+        assert sorted(told["attestor"]["uris"]) == sorted(ATTESTOR)
         for role, allowed in (("settler", True), ("attestor", False)):
             path = tmp_path / "baked" / f"{role}.macaroon"
             assert path.stat().st_mode & 0o777 == 0o600
@@ -45,3 +45,25 @@ async def test_a_service_without_a_node_gets_none(tmp_path: Path, roles: tuple[s
         with pytest.raises(Stop, match="invoicer, settler, attestor, peer"):
             await bake(order, as_json=False)
     assert not (tmp_path / "baked").exists()
+
+
+async def test_a_macaroon_is_inspected_for_a_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fine for the service it was baked for; for another, what is too much and what is missing, and exit code 1."""
+    async with await Simulation.start(tmp_path / "sim") as simulation:
+        await simulation.add_node("node")
+        node = simulation.endpoint("node")
+        await bake(Order(node=node, roles=("attestor",), into=tmp_path), as_json=True)
+        capsys.readouterr()
+        baked = tmp_path / "attestor.macaroon"
+        assert await inspect(baked, None, as_json=False) == Exit.FINE
+        assert capsys.readouterr().out.splitlines()[1:] == ["opens:", *(f"  {uri}" for uri in ATTESTOR)]
+        assert await inspect(baked, "attestor", as_json=True) == Exit.FINE
+        assert json.loads(capsys.readouterr().out)["too_much"] == []
+        assert await inspect(baked, "settler", as_json=True) == Exit.UNTRUE
+        told = json.loads(capsys.readouterr().out)
+        assert told["too_much"] == ["/chainrpc.ChainNotifier/RegisterBlockEpochNtfn"]
+        assert "/lnrpc.Lightning/ListPayments" in told["missing"]
+        assert await inspect(node.macaroon_path, "peer", as_json=False) == Exit.UNTRUE
+        assert "too much for peer:\n  address:read" in capsys.readouterr().out
+    with pytest.raises(Stop, match="there is no service gateway"):
+        await inspect(baked, "gateway", as_json=False)

@@ -58,4 +58,9 @@ class LndConfig(BaseSettings):
     lnd_host: str = Field(default="127.0.0.1:10009", description="LND's gRPC address.")
     lnd_tls_cert: Path = Field(default=Path("tls.cert"), description="LND's TLS certificate.")
     lnd_macaroon: Path = Field(default=Path("admin.macaroon"), description="The macaroon baked for this service.")
+    lnd_macaroon_excess: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of permissions beyond this service's own that its macaroon may have all the same, "
+        'such as ["info:read"]; with any other it does not start.',
+    )
     lnd_network: str = Field(default="simnet", description="The network LND must be on.")

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
-from l402train.lightning.command import LndDir, bake
+from l402train.lightning.command import LndDir, bake, macaroon
 from l402train.lightning.command import app as lightning_app
 from l402train.running import run, tell
 
@@ -41,6 +41,7 @@ app = App(
 )
 app.command(lightning_app)
 app.command(bake)
+app.command(macaroon)
 
 
 @app.command

@@ -1,6 +1,7 @@
 """Wiring of the invoicer: `python -m l402_invoicer`."""
 
 import asyncio
+import sys
 import time
 
 import structlog
@@ -12,6 +13,8 @@ from l402core.events import FeeMint
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.fitness import silence, trouble
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
+from l402core.lnd.permissions import INVOICER
+from l402core.lnd.scope import refuse_excess
 
 from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.app import CONSUMERS, Invoicer
@@ -21,7 +24,8 @@ log = structlog.get_logger()
 
 
 async def serve(config: Config) -> None:
-    """Consume, answer and watch until asked to stop."""
+    """Consume, answer and watch until asked to stop. Raises Malformed for a macaroon that may do too much."""
+    refuse_excess(config.lnd_macaroon, INVOICER, tolerated=config.lnd_macaroon_excess, service="invoicer")
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     bus = Bus(config.nats_url, "invoicer")
     cursor = FileCursor(config.data_dir / "invoicer.cursor")
@@ -55,15 +59,19 @@ async def _node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
     return {"lnd": False, f"lnd_{found.check}": False} if found else {"lnd": True}
 
 
-def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+def main() -> int:
+    """Exit code 0 when asked to stop, 1 when it cannot run."""
     config = Config.model_validate({})
     provider = telemetry.setup("invoicer", trace_file=config.trace_file, log_level=config.log_level)
     try:
         asyncio.run(serve(config))
+    except (L402Error, OSError) as error:
+        print(f"invoicer: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
+        return 1
     finally:
         provider.shutdown()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -10,7 +10,7 @@ def main() -> None:
     """Start the role that is named."""
     if len(sys.argv) != 2 or sys.argv[1] not in ROLES:
         sys.exit(f"usage: python -m l402_oracle {{{'|'.join(ROLES)}}}")
-    import_module(f"l402_oracle.{sys.argv[1]}.wiring").main()
+    sys.exit(import_module(f"l402_oracle.{sys.argv[1]}.wiring").main())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # peers share a machine's cores; torch reads it once, when imported
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import msgspec
 import structlog
 import torch
 from l402core import telemetry
-from l402core.errors import Malformed, Unavailable
+from l402core.errors import L402Error, Malformed, Unavailable
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
+from l402core.lnd.permissions import PEER
 from l402core.lnd.port import NodeInfo
+from l402core.lnd.scope import refuse_excess
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 
@@ -61,7 +64,8 @@ def work_of(config: Config, peer: str) -> Work:
 
 
 async def play(config: Config) -> None:
-    """Play rounds until done or asked to stop."""
+    """Play rounds until done or asked to stop. Raises Malformed for a macaroon that may do too much."""
+    refuse_excess(config.lnd_macaroon, PEER, tolerated=config.lnd_macaroon_excess, service="peer")
     keys = read_keys(config.key_file)
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     journal = Journal(config.data_dir / "journal.sqlite3")
@@ -118,8 +122,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def main() -> None:
-    """Exit 0 when the rounds are played or the network is done."""
+def main() -> int:
+    """Exit code 0 when the rounds are played or the network is done, 1 when it cannot run."""
     config = Config.model_validate({})
     torch.set_num_threads(1)
     config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -127,9 +131,13 @@ def main() -> None:
     structlog.contextvars.bind_contextvars(peer_name=config.name)
     try:
         asyncio.run(play(config))
+    except (L402Error, OSError) as error:
+        print(f"peer-agent: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
+        return 1
     finally:
         provider.shutdown()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

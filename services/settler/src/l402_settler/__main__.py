@@ -14,6 +14,8 @@ from l402core.errors import L402Error
 from l402core.events import ReadChannels, Reconcile
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
+from l402core.lnd.permissions import SETTLER
+from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
 from l402core.signing import SigningKey
 
@@ -26,7 +28,11 @@ from l402_settler.watch import Watch
 
 
 async def serve(config: Config) -> None:
-    """Run until asked to stop. Raises Unavailable when NATS or the database is not there at the start."""
+    """Run until asked to stop.
+
+    Raises Unavailable when NATS or the database is not there at the start, Malformed for a macaroon that may do too much.
+    """
+    refuse_excess(config.lnd_macaroon, SETTLER, tolerated=config.lnd_macaroon_excess, service="settler")
     key = SigningKey(bytes.fromhex(json.loads(config.key_file.read_text())["signing_key"]))
     database = Database(config.database_url, outbox)
     office = Office(

@@ -15,6 +15,7 @@ COMMANDS = {
     **{name: getattr(cli, name) for name in ("demo", "up", "peer", "status", "trace", "ledger", "config", "migrate")},
     "lightning up": lightning.up,
     "bake": lightning.bake,
+    "macaroon": lightning.macaroon,
 }
 
 

@@ -1,14 +1,18 @@
-"""`l402-train bake`: one macaroon per service, at a node of one's own. It keeps no macaroon that can do more."""
+"""`l402-train bake` and `macaroon`: one macaroon per service, and what one opens. It keeps none that can do more."""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from l402core.lnd.scope import Scope, read_scope
 from l402core.lnd.wire import LndEndpoint
 
 from l402train import credentials
 from l402train.exits import Exit, Stop, stop_for
+
+MAX_FILE_BYTES = 1 << 16
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,26 +25,65 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def bake(order: Order, *, as_json: bool) -> Exit:
-    """Bake, write with mode 0600, print what each may call. Raises Stop, Unavailable, Unauthorized."""
-    unknown = [role for role in order.roles if role not in credentials.ALLOWED]
-    if unknown or not order.roles:
-        raise Stop(
-            Exit.USAGE, f"there is no service {', '.join(unknown) or 'to bake for'}: {', '.join(credentials.ALLOWED)}"
-        )
+    """Bake, write with mode 0600, read again, print what each opens. Raises Stop, Unavailable, Unauthorized."""
+    known_roles(order.roles)
     try:
         order.into.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise stop_for(error, order.into) from error
-    made: dict[str, tuple[Path, tuple[str, ...]]] = {}
+    made: dict[str, Any] = {}
     for role in dict.fromkeys(order.roles):
         path = order.into / f"{role}.macaroon"
         await credentials.bake(order.node, credentials.ALLOWED[role], path)
-        made[role] = (path, credentials.ALLOWED[role])
-    told = {role: {"file": str(path), "uris": uris} for role, (path, uris) in made.items()}
-    sys.stdout.write(json.dumps(told) + "\n" if as_json else _text(made))
+        scope = read(path)
+        if set(scope.opens) != set(credentials.ALLOWED[role]):
+            path.unlink()
+            raise Stop(Exit.UNTRUE, f"the node baked another macaroon for {role} than was asked for; it was removed")
+        made[role] = {"file": str(path), "uris": scope.opens}
+    text = [line for role, one in made.items() for line in (f"{role}  {one['file']}", *_indented(one["uris"]))]
+    sys.stdout.write((json.dumps(made) if as_json else "\n".join(text)) + "\n")
     return Exit.FINE
 
 
-def _text(made: dict[str, tuple[Path, tuple[str, ...]]]) -> str:
-    lines = [line for role, (path, uris) in made.items() for line in (f"{role}  {path}", *(f"  {uri}" for uri in uris))]
-    return "\n".join([*lines, ""])
+async def inspect(path: Path, role: str | None, *, as_json: bool) -> Exit:
+    """Print what a macaroon opens and, for a service, what of it is too much or missing. Raises Stop, Malformed."""
+    allowed = credentials.ALLOWED[known_roles((role,))[0]] if role else None
+    scope = read(path)
+    told: dict[str, Any] = {"file": str(path), "opens": scope.opens, "caveats": scope.caveats}
+    if allowed is not None:
+        told |= {"too_much": scope.excess(allowed), "missing": tuple(sorted(set(allowed) - set(scope.opens)))}
+    titles = {"opens": "opens", "caveats": "narrowed by", "too_much": f"too much for {role}", "missing": "missing"}
+    text = [
+        str(path),
+        *(line for name, title in titles.items() if told.get(name) for line in _block(title, told[name])),
+    ]
+    sys.stdout.write((json.dumps(told) if as_json else "\n".join(text)) + "\n")
+    return Exit.UNTRUE if told.get("too_much") or told.get("missing") else Exit.FINE
+
+
+def known_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    """The roles as given. Raises Stop for one that there is not."""
+    unknown = [role for role in roles if role not in credentials.ALLOWED]
+    if unknown or not roles:
+        raise Stop(
+            Exit.USAGE, f"there is no service {', '.join(unknown) or 'to bake for'}: {', '.join(credentials.ALLOWED)}"
+        )
+    return roles
+
+
+def read(path: Path) -> Scope:
+    """What the macaroon in a file opens. Raises Stop, Malformed."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES)
+    except OSError as error:
+        raise stop_for(error, path) from error
+    return read_scope(raw)
+
+
+def _block(title: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"{title}:", *_indented(lines))
+
+
+def _indented(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"  {line}" for line in lines)

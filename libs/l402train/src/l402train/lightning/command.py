@@ -77,3 +77,18 @@ def bake(
         into=into.absolute(),
     )
     return run(story(order, as_json=as_json), as_json=as_json)
+
+
+def macaroon(
+    file: Annotated[Path, Parameter(help="A macaroon of lnd's, as a file.")],
+    /,
+    *,
+    service: Annotated[
+        str | None, Parameter(help="Compare with what this service needs: invoicer, settler, attestor or peer.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Print what a macaroon opens; with a service, what of it is too much or missing, and exit 1 where something is."""
+    from l402train.lightning.baking import inspect as story
+
+    return run(story(file.absolute(), service, as_json=as_json), as_json=as_json)

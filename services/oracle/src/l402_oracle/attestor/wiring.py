@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,9 +10,11 @@ import sqlalchemy as sa
 from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
-from l402core.errors import Unavailable
+from l402core.errors import L402Error, Unavailable
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
+from l402core.lnd.permissions import ATTESTOR
+from l402core.lnd.scope import refuse_excess
 from l402core.objects import open_store
 from l402core.outbox import Database
 from sparseloco.corpus import load_corpus
@@ -27,17 +30,22 @@ from l402_oracle.config import AttestorConfig
 from l402_oracle.keys import KeyFileError, read_attestor_keys
 
 
-def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+def main() -> int:
+    """Exit code 0 when asked to stop, 1 when it cannot run."""
     config = AttestorConfig()
     provider = telemetry.setup("oracle", trace_file=config.trace_file, log_level=config.log_level)
     try:
         asyncio.run(_serve(config))
+    except (L402Error, OSError) as error:
+        print(f"attestor: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
+        return 1
     finally:
         provider.shutdown()
+    return 0
 
 
 async def _serve(config: AttestorConfig) -> None:
+    refuse_excess(config.lnd_macaroon, ATTESTOR, tolerated=config.lnd_macaroon_excess, service="attestor")
     keys = read_attestor_keys(config.key_file)
     key_id = config.key_id or keys.newest()
     if key_id not in keys.preimages:
