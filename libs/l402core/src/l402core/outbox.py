@@ -6,7 +6,7 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from l402core import telemetry
 from l402core.errors import Unavailable
 from l402core.events import Event
+from l402core.writer import Writer
 
 log = structlog.get_logger()
 R = TypeVar("R")
@@ -47,13 +48,19 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
 
 
 class Database:
-    """One SQL database. Transactions are plain functions, run one at a time off the event loop."""
+    """One SQL database. Transactions are plain functions, run one after another off the event loop.
 
-    def __init__(self, url: str, outbox: sa.Table) -> None:
+    Those that wait share a commit. `writer` and `readers` run them: threads, unless a caller brings something else.
+    """
+
+    def __init__(
+        self, url: str, outbox: sa.Table, *, writer: Executor | None = None, readers: Executor | None = None
+    ) -> None:
         self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
         self._outbox = outbox
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
+        self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
+        self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
+        self._writer = Writer(self.engine, self._thread)
         self._waiting = asyncio.Event()
         if self.engine.dialect.name == "sqlite":
             sa_event.listen(self.engine, "connect", _sqlite_pragmas)
@@ -61,19 +68,13 @@ class Database:
 
     async def transact(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
-        parent = telemetry.traceparent()  # the context goes along: spans and logs inside belong to the caller's trace
+        parent = telemetry.traceparent()
 
-        def run() -> tuple[R, bool]:
-            with self.engine.begin() as connection:
-                transaction = Transaction(connection, self._outbox, parent)
-                return work(transaction), transaction.spoke
+        def run(connection: sa.Connection) -> tuple[R, bool]:
+            transaction = Transaction(connection, self._outbox, parent)
+            return work(transaction), transaction.spoke
 
-        try:
-            result, spoke = await asyncio.get_running_loop().run_in_executor(
-                self._thread, contextvars.copy_context().run, run
-            )
-        except OperationalError as error:
-            raise Unavailable("database", f"the database does not take the change: {error.orig}") from error
+        result, spoke = await self._writer.write(run)
         if spoke:
             self._waiting.set()
         return result
@@ -106,12 +107,15 @@ class Database:
                 self._waiting.set()
 
     async def _publish_batch(self, publisher: Publisher) -> bool:
-        rows = await self.transact(lambda tx: tx.rows(sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)))
-        for row in rows:
-            await publisher.publish_raw(row.stream, row.subject, row.message_id, row.body, parent=row.traceparent)
-        if rows:
-            done = [row.id for row in rows]
+        """Send a batch in order without waiting for each acknowledgement; forget what was acknowledged."""
+        rows = await self.read(lambda tx: tx.rows(sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)))
+        sent = await asyncio.gather(*(_publish(publisher, row) for row in rows), return_exceptions=True)
+        done = [row.id for row, failure in zip(rows, sent, strict=True) if failure is None]
+        if done:
             await self.transact(lambda tx: tx.execute(sa.delete(self._outbox).where(self._outbox.c.id.in_(done))))
+        for failure in sent:
+            if failure is not None:
+                raise failure
         return bool(rows)
 
     def close(self) -> None:
@@ -119,6 +123,10 @@ class Database:
         self._thread.shutdown()
         self._readers.shutdown()
         self.engine.dispose()
+
+
+async def _publish(publisher: Publisher, row: sa.Row[Any]) -> None:
+    await publisher.publish_raw(row.stream, row.subject, row.message_id, row.body, parent=row.traceparent)
 
 
 class Transaction:

@@ -1,0 +1,108 @@
+"""One writer for one SQL database: changes that wait are committed together, each of them whole or not at all.
+
+It knows SQLAlchemy and both dialects, and refuses to know what a change means. Nobody is answered before the commit.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from l402core.errors import Unavailable
+
+R = TypeVar("R")
+TOGETHER = 64
+"""So many changes share a commit at most: what the first of them waits for the last is bounded."""
+
+
+class Change(Generic[R]):
+    """One caller's change: what to do in an open transaction, and where to say how it went."""
+
+    def __init__(self, work: Callable[[sa.Connection], R], answer: "asyncio.Future[R]") -> None:
+        self._work = work
+        self._context = contextvars.copy_context()  # spans and logs inside belong to the caller's trace
+        self._answer = answer
+
+    def make(self, connection: sa.Connection) -> R:
+        """Do it, as its caller."""
+        return self._context.run(self._work, connection)
+
+    def tell(self, outcome: R | Exception) -> None:
+        """Answer the caller, who may have gone."""
+        if self._answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self._answer.set_exception(outcome)
+        else:
+            self._answer.set_result(outcome)
+
+
+class Writer:
+    """Takes changes in order. `executor` runs one batch at a time; one that runs at once makes it synchronous."""
+
+    def __init__(self, engine: sa.Engine, executor: Executor) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._waiting: deque[Change[Any]] = deque()
+        self._hand = threading.Lock()
+        self._busy = False
+
+    async def write(self, work: Callable[[sa.Connection], R]) -> R:
+        """Do `work` in a transaction and commit. Raises what `work` raises, and Unavailable."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        with self._hand:
+            self._waiting.append(Change(work, answer))
+            begin, self._busy = not self._busy, True
+        if begin:
+            self._executor.submit(self._write_waiting, loop)
+        return await answer
+
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            with self._hand:
+                changes = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+                self._busy = bool(changes)
+            if not changes:
+                return
+            outcomes = self._commit(changes)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for an answer any more
+                loop.call_soon_threadsafe(_tell, changes, outcomes)
+
+    def _commit(self, changes: Sequence[Change[Any]]) -> list[Any]:
+        try:
+            with self._engine.begin() as connection:
+                if len(changes) == 1:
+                    return [changes[0].make(connection)]
+                return [_one_of_many(connection, change) for change in changes]
+        except (OperationalError, InterfaceError) as error:
+            refused = Unavailable("database", f"the database does not take the change: {error.orig}")
+            return [refused for _ in changes]
+        except Exception as error:  # noqa: BLE001 - its own caller's, who raises it; all was rolled back
+            return [error for _ in changes]
+
+
+def _one_of_many(connection: sa.Connection, change: Change[Any]) -> Any:
+    """The outcome of one change, undone alone where it raised. Raises when the whole transaction is lost."""
+    connection.exec_driver_sql("SAVEPOINT one")
+    try:
+        outcome = change.make(connection)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+        outcome = error
+    connection.exec_driver_sql("RELEASE SAVEPOINT one")
+    return outcome
+
+
+def _tell(changes: Sequence[Change[Any]], outcomes: Sequence[Any]) -> None:
+    for change, outcome in zip(changes, outcomes, strict=True):
+        change.tell(outcome)

@@ -1,0 +1,117 @@
+"""Changes that wait share a commit, and stay each other's strangers."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from l402core.errors import Conflict, Unavailable
+from l402core.outbox import Database, Transaction, outbox_table
+from l402core.telemetry import setup, span, trace_id
+
+metadata = sa.MetaData()
+outbox = outbox_table(metadata)
+notes = sa.Table("notes", metadata, sa.Column("word", sa.String(20), primary_key=True))
+
+
+class Held:
+    """A database whose writer a test holds back; it counts commits."""
+
+    def __init__(self, file: Path) -> None:
+        self.database = Database(f"sqlite:///{file}", outbox)
+        metadata.create_all(self.database.engine)
+        self.commits = 0
+        self.held, self.go = threading.Event(), threading.Event()
+        sa.event.listen(self.database.engine, "commit", self._committed)
+
+    def _committed(self, _connection: sa.Connection) -> None:
+        self.commits += 1
+
+    def _hold(self, _tx: Transaction) -> None:
+        self.held.set()
+        self.go.wait(10)
+
+    async def together(self, *works: "Work") -> list[object]:
+        """The outcomes of changes that wait for the same commit."""
+        first = asyncio.create_task(self.database.transact(self._hold))
+        await asyncio.to_thread(self.held.wait, 10)
+        waiting = [asyncio.create_task(self.database.transact(work)) for work in works]
+        await asyncio.sleep(0)
+        self.go.set()
+        await first
+        return list(await asyncio.gather(*waiting, return_exceptions=True))
+
+    async def words(self) -> list[str]:
+        """What is in the table."""
+        return [row.word for row in await self.database.read(lambda tx: tx.rows(sa.select(notes)))]
+
+
+class Work:
+    """Write a word; then perhaps fail."""
+
+    def __init__(self, word: str, failure: Exception | None = None) -> None:
+        self.word, self.failure, self.trace = word, failure, ""
+
+    def __call__(self, tx: Transaction) -> str:
+        self.trace = trace_id()
+        tx.execute(sa.insert(notes), {"word": self.word})
+        if self.failure:
+            raise self.failure
+        return self.word
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    """Closed after the test."""
+    one = Held(tmp_path / "notes.sqlite3")
+    yield one
+    one.database.close()
+
+
+async def test_what_waits_shares_a_commit(held: Held) -> None:
+    """Fifty changes, one commit besides that of the change they waited for, and each its own answer."""
+    words = [f"w{number}" for number in range(50)]
+    assert await held.together(*(Work(word) for word in words)) == words
+    assert held.commits == 2
+    assert sorted(await held.words()) == sorted(words)
+
+
+async def test_a_change_that_raises_is_undone_alone(held: Held) -> None:
+    """Its neighbours stand, and the error reaches its own caller and nobody else."""
+    outcomes = await held.together(Work("a"), Work("b", Conflict("no", "not this one")), Work("c"), Work("a"))
+    assert [type(one).__name__ for one in outcomes] == ["str", "Conflict", "str", "IntegrityError"]
+    assert sorted(await held.words()) == ["a", "c"]
+
+
+async def test_nobody_is_told_of_a_commit_that_failed(held: Held) -> None:
+    """Not even whoever was refused: the refusal may rest on what is gone now."""
+
+    def refuse(_connection: sa.Connection) -> None:
+        raise sa.exc.OperationalError("commit", {}, Exception("disk full"))
+
+    def work(tx: Transaction) -> str:
+        sa.event.listen(held.database.engine, "commit", refuse)
+        return Work("b")(tx)
+
+    outcomes = await held.together(Work("a"), work, Work("c", Conflict("no", "not this one")))  # type: ignore[arg-type]
+    sa.event.remove(held.database.engine, "commit", refuse)
+    assert [type(one) for one in outcomes] == [Unavailable] * 3
+    assert await held.words() == []
+
+
+async def test_each_change_keeps_its_own_trace(held: Held) -> None:
+    """Whoever commits, a change belongs to the trace of its caller."""
+    setup("tester", trace_file=None)
+    works, traces = [Work("a"), Work("b")], []
+
+    async def traced(work: Work) -> None:
+        with span("root"):
+            traces.append(trace_id())
+            await held.database.transact(work)
+
+    held.go.set()
+    await asyncio.gather(*(traced(work) for work in works))
+    assert [work.trace for work in works] == traces
+    assert traces[0] != traces[1]
