@@ -21,6 +21,7 @@ registered  .     l         l       l      .
 in flight   c     .         l       l      .
 settled     c     c         .       c      c
 returned    .     c         c       .      c
+unsent      .     c         c       c      c
 """
 
 

@@ -16,7 +16,6 @@ from l402core.documents import Offer, Receipt, Terms
 from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
 from l402core.escrow import Escrow, Trigger
 from l402core.events import (
-    CancelRequested,
     CheckpointPublished,
     ClaimCredit,
     EscrowDispatched,
@@ -41,7 +40,7 @@ from l402core.signing import open_signed
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.desk import Desk
-from l402_settler.escrows import move_escrow
+from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.office import Office
 from l402_settler.recovery import (
     say_escrow_again,
@@ -57,7 +56,7 @@ from l402_settler.rounds import (
 )
 from l402_settler.tracking import end_escrow_if_over, record_decision, record_sight
 from l402_settler.turning import turn
-from l402_settler.views import terms_of, to_cancel
+from l402_settler.views import terms_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -221,17 +220,7 @@ class Settler:
                     amount_msat=event.reward_msat,
                 )
             )  # fmt: skip
-            row = _known(books.submission(tx, event.commitment))
-            lines = books.rungs_of(tx, event.commitment)
-            hashes = tuple(line.payment_hash for line in lines)
-            back = to_cancel(row.state, event, hashes, lines)
-            if back:
-                id_, at = office.stamp()
-                tx.say(
-                    CancelRequested(
-                        id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, payment_hashes=back
-                    )
-                )
+            ask_cancel(office, tx, event.commitment)
             end_escrow_if_over(office, tx, event.commitment)
             log.info(
                 "gradient.decided", commitment=event.commitment, verdict=event.verdict, reward_msat=event.reward_msat
@@ -254,7 +243,6 @@ class Settler:
                 round_ = _known(books.round_row(tx, row.round))
                 with telemetry.span("recover", parent=row.traceparent):
                     say_escrow_again(office, tx, row, round_)
-                    end_escrow_if_over(office, tx, row.commitment)
             return len(rows)
 
         log.info("settler.recovered", open_escrows=await office.database.transact(work))

@@ -10,13 +10,22 @@ import sqlalchemy as sa
 import structlog
 from l402core.documents import Accepted, Locked, ObjectRef, Statement, Terms
 from l402core.escrow import Escrow, Rung, Trigger, move
-from l402core.events import CreditIssued, EscrowLock, EscrowLocked, GradientUploaded, OfferMake
+from l402core.events import (
+    CancelRequested,
+    CreditIssued,
+    EscrowLock,
+    EscrowLocked,
+    GradientScored,
+    GradientUploaded,
+    OfferMake,
+)
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.office import Office
+from l402_settler.views import to_cancel
 
 log = structlog.get_logger()
 
@@ -67,6 +76,20 @@ def say_uploaded(office: Office, tx: Transaction, row: sa.Row[Any], terms: Terms
             checkpoint=terms.checkpoint.sha256, model_id=terms.model_id, payload=payload,
         )
     )  # fmt: skip
+
+
+def ask_cancel(office: Office, tx: Transaction, commitment: str) -> None:
+    """Ask the peer to cancel every rung that will earn nothing; its node's auto-cancel is the backstop."""
+    row = books.submission(tx, commitment)
+    assert row is not None
+    back = to_cancel(row.state, books.from_json(row.scored, GradientScored), books.rungs_of(tx, commitment))
+    if not back:
+        return
+    id_, at = office.stamp()
+    tx.say(
+        CancelRequested(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, payment_hashes=back),
+        parent=row.traceparent,
+    )
 
 
 def try_lock(office: Office, tx: Transaction, commitment: str) -> None:

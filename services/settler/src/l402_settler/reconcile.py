@@ -19,6 +19,7 @@ AGREES: dict[Rung, set[PaymentStatus | None]] = {
     Rung.IN_FLIGHT: {PaymentStatus.IN_FLIGHT, PaymentStatus.UNKNOWN},
     Rung.SETTLED: {PaymentStatus.SETTLED},
     Rung.RETURNED: {PaymentStatus.FAILED, None},
+    Rung.UNSENT: {None},
 }
 """What LND may say of a rung that the books have in this state."""
 

@@ -1,39 +1,71 @@
-"""What a restarted settler says again from its books: any stream may have vanished. It decides and moves nothing.
+"""What a restarted settler says again from its books: any stream may have vanished. It decides nothing.
 
 Whoever hears it twice does nothing twice. The escrow table's RECOVER column says what is due in each state.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from l402core import telemetry
 from l402core.documents import ObjectRef, Statement
-from l402core.escrow import Escrow
+from l402core.escrow import RECOVER, Again, Escrow
 from l402core.events import CommitsClosed, RoundClosed, RoundOpened
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_settler.adapters import books
-from l402_settler.escrows import say_escrow_lock, say_locked, say_offer_make, say_uploaded
+from l402_settler.escrows import ask_cancel, say_escrow_lock, say_locked, say_offer_make, say_uploaded
 from l402_settler.office import Office
 from l402_settler.rounds import DONE, JUDGE
+from l402_settler.tracking import end_escrow_if_over
 from l402_settler.views import terms_of
 
 Row = sa.Row[Any]
 
 
 def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
-    """What others need to hear of an escrow in its state."""
-    if row.state == Escrow.LOCKING:
-        statement = _statement(row)
-        bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
-        offer = msgspec.json.decode(row.offer, type=Signed)
-        say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, statement.payout_node, terms_of(round_))
-    if row.state in (Escrow.LOCKED, Escrow.UPLOADED):
-        say_locked(office, tx, row, msgspec.json.decode(row.locked, type=Signed))
-    if row.state == Escrow.UPLOADED:
-        say_uploaded(office, tx, row, terms_of(round_), msgspec.json.decode(row.payload, type=ObjectRef))
+    """Everything that the escrow's table lists for its state. Its open rungs are looked up by hash in any state."""
+    for again in RECOVER[Escrow(row.state)]:
+        AGAIN[again](office, tx, row, round_)
+
+
+def _ask_offer(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
+    say_offer_make(office, tx, row.round, row.commitment, _statement(row), row.seq, round_.terms)
+
+
+def _ask_lock(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
+    bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
+    offer, payee = msgspec.json.decode(row.offer, type=Signed), _statement(row).payout_node
+    say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, payee, terms_of(round_))
+
+
+def _tell_locked(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
+    say_locked(office, tx, row, msgspec.json.decode(row.locked, type=Signed))
+
+
+def _tell_uploaded(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
+    say_uploaded(office, tx, row, terms_of(round_), msgspec.json.decode(row.payload, type=ObjectRef))
+
+
+def _ask_cancel(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
+    ask_cancel(office, tx, row.commitment)
+
+
+def _close(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
+    end_escrow_if_over(office, tx, row.commitment)
+
+
+AGAIN: dict[Again, Callable[[Office, Transaction, Row, Row], None]] = {
+    Again.ASK_OFFER: _ask_offer,
+    Again.ASK_LOCK: _ask_lock,
+    Again.TELL_LOCKED: _tell_locked,
+    Again.TELL_UPLOADED: _tell_uploaded,
+    Again.ASK_CANCEL: _ask_cancel,
+    Again.CLOSE: _close,
+}
+"""How each entry of the table's RECOVER column is done."""
 
 
 def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
@@ -52,7 +84,7 @@ def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
         if round_.phase == JUDGE:
             say_round_closed(office, tx, round_, rows)
     for row in rows:
-        if row.offer is None:
+        if row.offer is None and Again.ASK_OFFER not in RECOVER[Escrow(row.state)]:
             with telemetry.span("recover", parent=row.traceparent):
                 say_offer_make(office, tx, row.round, row.commitment, _statement(row), row.seq, round_.terms)
 

@@ -138,5 +138,5 @@ def fault_is_ours(
     if state in (Escrow.OPENED, Escrow.UPLOADED):
         return True
     if state is Escrow.LOCKING:
-        return any(rung in (Rung.RETURNED, Rung.REGISTERED) for rung in rungs) or accepted
+        return any(rung in (Rung.RETURNED, Rung.UNSENT, Rung.REGISTERED) for rung in rungs) or accepted
     return False

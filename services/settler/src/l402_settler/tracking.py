@@ -19,7 +19,7 @@ from l402core.outbox import Transaction
 
 from l402_settler import ledger
 from l402_settler.adapters import books
-from l402_settler.escrows import issue_credit, move_escrow, try_lock
+from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
 from l402_settler.submissions import fault_is_ours
 
@@ -79,7 +79,7 @@ def _join(
         try_lock(office, tx, row.commitment)
         return
     _end_rung(office, tx, row, line, paid=after is Rung.SETTLED, routing_msat=view.fee_msat if view else 0)
-    if after is Rung.RETURNED and row.state == Escrow.LOCKING:
+    if after is not Rung.SETTLED and row.state == Escrow.LOCKING:
         why = view.failure if view else str(sight)
         reason = f"rung {line.rung} could not be locked: {why}"
         fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=why)
@@ -122,6 +122,7 @@ def fail_escrow(
         EscrowFailed(id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, reason=reason),
         parent=row.traceparent,
     )
+    ask_cancel(office, tx, row.commitment)
     log.info("escrow.failed", commitment=row.commitment, reason=reason, credit_due=ours)
 
 
@@ -138,7 +139,7 @@ def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None
     check_decision(lines, scored)
     kept = mask_indices(scored.mask, len(lines)) if scored else ()
     for line in lines:
-        if line.rung in kept and line.state == Rung.RETURNED:
+        if line.rung in kept and line.state in (Rung.RETURNED, Rung.UNSENT):
             forfeit = ledger.reward_forfeited(line.payment_hash, row.peer, commitment, line.amount_msat)
             books.post(tx, forfeit, now_ms=office.now_ms())
             log.warning("reward.forfeited", commitment=commitment, index=line.rung, amount_msat=line.amount_msat)
@@ -174,7 +175,7 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
         raise Contradiction("mask_sum", f"the mask reveals {revealed} msat, the decision says {event.reward_msat}")
     check_decision(lines, event)
     due = event.verdict == "unscored"
-    if row.state == Escrow.ENDED or not move_escrow(
+    if not move_escrow(
         tx, event.commitment, Escrow(row.state), Trigger.SCORED, scored=msgspec.json.encode(event).decode(),
         credit_due=due, failure="; ".join(event.reasons) if due else row.failure,
     ):  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from l402core.documents import Offer, Terms, mask_indices
+from l402core.documents import Terms, mask_indices
 from l402core.escrow import Escrow, Rung
 from l402core.events import GradientScored, RoundView, RungView, SubmissionView
 from l402core.outbox import Transaction
@@ -45,7 +45,6 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
     offer = books.from_json(row.offer, Signed)
     scored = books.from_json(row.scored, GradientScored)
     lines = books.rungs_of(tx, row.commitment)
-    hashes = msgspec.json.decode(offer.body, type=Offer).reward_hashes if offer else ()
     credit = books.credit(tx, row.payment_hash)
     round_ = books.round_row(tx, row.round)
     return SubmissionView(
@@ -67,18 +66,16 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
             RungView(index=line.rung, payment_hash=line.payment_hash, amount_msat=line.amount_msat, state=line.state)
             for line in lines
         ),
-        cancel=to_cancel(row.state, scored, hashes, lines),
+        cancel=to_cancel(row.state, scored, lines),
         fee_msat=row.fee_msat,
         credit_available=credit is not None and credit.spent_on is None,
         trace_id=row.traceparent.split("-")[1] if row.traceparent else "",
     )
 
 
-def to_cancel(
-    state: str, scored: GradientScored | None, hashes: tuple[str, ...], lines: list[sa.Row[Any]]
-) -> tuple[str, ...]:
+def to_cancel(state: str, scored: GradientScored | None, lines: list[sa.Row[Any]]) -> tuple[str, ...]:
     """The rungs that the peer should cancel: all of a failed escrow, those outside the mask of a scored one."""
     if state not in (Escrow.FAILED, Escrow.SCORED):
         return ()
-    kept = set(mask_indices(scored.mask, len(hashes))) if scored else set[int]()
+    kept = set(mask_indices(scored.mask, len(lines))) if scored else set[int]()
     return tuple(line.payment_hash for line in lines if line.rung not in kept and line.state in LIVE)

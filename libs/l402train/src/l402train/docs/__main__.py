@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from l402train import report
-from l402train.docs import asyncapi, openapi, pages
+from l402train.docs import asyncapi, escrow, openapi, pages
 from l402train.exits import Exit
 from l402train.migration import consumers
 
@@ -26,6 +26,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "report.schema.json": lambda: _json(report.schema()),
     "configuration.md": pages.configuration,
     "cli.md": pages.commands,
+    "escrow.md": escrow.page,
 }
 
 

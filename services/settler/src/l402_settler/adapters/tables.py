@@ -64,7 +64,7 @@ rungs = sa.Table(
     sa.Column("expiry_height", sa.Integer, nullable=False, default=0),
     sa.UniqueConstraint("commitment", "rung"),
     sa.CheckConstraint("amount_msat > 0"),
-    sa.CheckConstraint("state in ('registered', 'in flight', 'settled', 'returned')"),
+    sa.CheckConstraint("state in ('registered', 'in flight', 'settled', 'returned', 'unsent')"),
     sa.Index("rungs_by_state", "state"),
 )
 
