@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from l402_invoicer.adapters.cursor import FileCursor
+from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import CONSUMERS, Invoicer
 from l402_invoicer.config import Config
 from l402core.bus import Bus, Consumer, migrate
@@ -51,7 +52,8 @@ class World:
         config = Config(attestor=ATTESTOR.public, **{"retry_max_s": 0.5, **overrides})
         bus = Bus(self.nats_url, "invoicer")
         cursor = FileCursor(self.folder / "cursor")
-        invoicer = Invoicer(config, self.ours, bus, cursor, now_ms=now_ms)
+        tally = FileTally(self.folder / "tally")
+        invoicer = Invoicer(config, self.ours, bus, cursor, tally, now_ms=now_ms)
         bus.consume(CONSUMERS[0], invoicer.lock_ladder)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
@@ -62,6 +64,7 @@ class World:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             await bus.stop()
+            tally.close()
 
     async def listen(self) -> None:
         """Collect every fact of the invoicer."""
@@ -267,6 +270,41 @@ async def test_a_failed_rung_is_never_sent_again(world: World) -> None:
         assert await failed()
         await until(lambda: any(f.index == 0 and f.status == "FAILED" for f in world.facts(EscrowDispatched)))
     assert len(await world.ours.list_payments()) == 6
+
+
+@pytest.mark.parametrize("cap", ["round_max_msat", "day_max_msat"])
+async def test_two_signed_ladders_are_one_too_many_for_a_cap(world: World, cap: str) -> None:
+    """Whatever settler and attestor sign, we send no more than our own caps, before a restart and after it."""
+    ladder_msat = sum(LADDER) * UNIT_MSAT + len(LADDER) * 1_000  # with the routing fee that each rung may cost
+    caps = {cap: 2 * ladder_msat - 1}
+    async with world.invoicer(**caps):
+        await world.bus.publish(await a_lock(world))
+        await until(lambda: len(world.facts(EscrowDispatched)) == 6)
+    async with world.invoicer(**caps) as invoicer:
+        await invoicer.lock_ladder(await a_lock(world, name="second"))
+        await until(lambda: len(world.facts(EscrowRefused)) == 1)
+    assert cap.removesuffix("_max_msat") in world.facts(EscrowRefused)[0].reason
+    assert len(await world.ours.list_payments()) == 6
+    async with world.invoicer(**{cap: 2 * ladder_msat}) as invoicer:
+        await invoicer.lock_ladder(await a_lock(world, name="third"))
+    assert len(await world.ours.list_payments()) == 12
+
+
+async def test_what_failed_at_once_counts_for_no_cap(world: World) -> None:
+    """A peer that cancels its rungs leaves room for the others'."""
+    ladder_msat = sum(LADDER) * UNIT_MSAT + len(LADDER) * 1_000
+    work = await a_lock(world)
+    for preimage in preimages("c"):
+        await world.theirs.cancel_invoice(hashlib.sha256(preimage).digest())
+    async with world.invoicer(round_max_msat=ladder_msat) as invoicer:
+
+        async def all_failed() -> bool:
+            await invoicer.lock_ladder(work)
+            return {f.index for f in world.facts(EscrowDispatched) if f.status == "FAILED"} == set(range(6))
+
+        await until(all_failed)
+        await invoicer.lock_ladder(await a_lock(world, name="second"))
+    assert await states(world, "second") == [InvoiceState.ACCEPTED] * 6
 
 
 async def test_an_offer_of_nobody_is_not_paid(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from l402_invoicer.adapters.cursor import FileCursor
+from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import Invoicer
 from l402_invoicer.config import Config
 from l402core.documents import LADDER, Offer
@@ -50,7 +51,8 @@ class World:
     def invoicer(self) -> Invoicer:
         """A new one: it remembers nothing, as after a restart."""
         config = Config(attestor=ATTESTOR.public, pay_timeout_s=1)
-        return Invoicer(config, self.ours, self.said, FileCursor(self.folder / "cursor"), now_ms=now_ms)
+        cursor, tally = FileCursor(self.folder / "cursor"), FileTally(self.folder / "tally")
+        return Invoicer(config, self.ours, self.said, cursor, tally, now_ms=now_ms)
 
     def plan(self, kind: FaultKind, method: str, **more: Any) -> None:
         self.simulation.faults.plan(Fault(kind=kind, method=method, node="coordinator", **more))

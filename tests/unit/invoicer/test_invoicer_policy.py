@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 from coincurve import PrivateKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from l402_invoicer.policy import Caps, FeeCaps, Step, check_fee, check_ladder, step_for
+from l402_invoicer.policy import Caps, FeeCaps, Sent, Step, check_fee, check_ladder, check_sent, step_for
 from l402core import bolt11
 from l402core.documents import LADDER, Offer
 from l402core.errors import CallerError, Conflict, L402Error, Malformed, TooLarge, Unauthorized
@@ -27,6 +27,8 @@ CAPS = Caps(
     network="simnet",
     payment_max_msat=40_000,
     ladder_max_msat=63_000,
+    round_max_msat=200_000,
+    day_max_msat=300_000,
     routing_fee_max_msat=1_000,
     cltv_limit_max=500,
 )
@@ -131,6 +133,22 @@ def test_no_invoice_can_make_us_pay_more_than_the_offer(index: int, amount: int,
     assert sum(AMOUNTS) <= CAPS.ladder_max_msat
     assert 40 <= cltv <= 100
     assert expiry >= 50
+
+
+@given(st.integers(150_000, 250_000), st.integers(250_000, 350_000), st.integers(1, 50_000))
+@example(round_msat=199_999, day_msat=299_999, more_msat=1)
+@example(round_msat=200_000, day_msat=0, more_msat=1)
+@example(round_msat=0, day_msat=300_000, more_msat=1)
+def test_neither_a_round_nor_a_day_sends_more_than_its_cap(round_msat: int, day_msat: int, more_msat: int) -> None:
+    """Each cap is named when it is reached, the round's first."""
+    fits_round, fits_day = round_msat + more_msat <= CAPS.round_max_msat, day_msat + more_msat <= CAPS.day_max_msat
+    sent = Sent(round_msat=round_msat, day_msat=day_msat)
+    if fits_round and fits_day:
+        check_sent(sent, more_msat, CAPS)
+        return
+    with pytest.raises(TooLarge) as refused:
+        check_sent(sent, more_msat, CAPS)
+    assert refused.value.code == ("lock_day_cap" if fits_round else "lock_round_cap")
 
 
 payments = st.builds(

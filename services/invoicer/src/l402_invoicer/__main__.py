@@ -17,6 +17,7 @@ from l402core.lnd.permissions import INVOICER
 from l402core.lnd.scope import refuse_excess
 
 from l402_invoicer.adapters.cursor import FileCursor
+from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import CONSUMERS, Invoicer
 from l402_invoicer.config import Config
 
@@ -29,7 +30,8 @@ async def serve(config: Config) -> None:
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     bus = Bus(config.nats_url, "invoicer")
     cursor = FileCursor(config.data_dir / "invoicer.cursor")
-    invoicer = Invoicer(config, node, bus, cursor, now_ms=lambda: time.time_ns() // 1_000_000)
+    tally = FileTally(config.data_dir / "invoicer.sqlite3")
+    invoicer = Invoicer(config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000)
     (lock,) = CONSUMERS
     bus.consume(lock, invoicer.lock_ladder)
     bus.answer(FeeMint, invoicer.mint_fee)
@@ -48,6 +50,7 @@ async def serve(config: Config) -> None:
         address_file.unlink(missing_ok=True)
         await bus.stop()
         await node.close()
+        tally.close()
 
 
 async def _node_ready(node: GrpcNode, network: str) -> dict[str, bool]:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 import structlog
@@ -14,7 +14,19 @@ from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, Event, 
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
 from l402_invoicer.config import Config
-from l402_invoicer.policy import Caps, FeeCaps, Ladder, Rung, Step, check_fee, check_ladder, step_for, too_late
+from l402_invoicer.policy import (
+    Caps,
+    FeeCaps,
+    Ladder,
+    Rung,
+    Sent,
+    Step,
+    check_fee,
+    check_ladder,
+    check_sent,
+    step_for,
+    too_late,
+)
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -61,19 +73,32 @@ class Cursor(Protocol):
     def advance(self, settle_index: int) -> None: ...
 
 
+class Tally(Protocol):
+    """What may have been sent, on disk. Calls block for a moment."""
+
+    def reserve(
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+    ) -> None: ...
+
+    def release(self, payment_hashes: list[bytes]) -> None: ...
+
+
 class Invoicer:
     """All handlers. `now_ms` is the clock."""
 
     def __init__(
-        self, config: Config, node: Node, bus: Publisher, cursor: Cursor, *, now_ms: Callable[[], int]
+        self, config: Config, node: Node, bus: Publisher, cursor: Cursor, tally: Tally, *, now_ms: Callable[[], int]
     ) -> None:
         self._config, self._node, self._bus, self._cursor, self._now_ms = config, node, bus, cursor, now_ms
+        self._tally = tally
         self._fee_caps = FeeCaps(amount_max_msat=config.fee_max_msat, expiry_max_s=config.fee_expiry_max_s)
         self._caps = Caps(
             attestor=config.attestor,
             network=config.lnd_network,
             payment_max_msat=config.payment_max_msat,
             ladder_max_msat=config.ladder_max_msat,
+            round_max_msat=config.round_max_msat,
+            day_max_msat=config.day_max_msat,
             routing_fee_max_msat=config.routing_fee_max_msat,
             cltv_limit_max=config.cltv_limit_max,
         )
@@ -155,6 +180,7 @@ class Invoicer:
         """Pay the rungs that LND has never seen; say of each how it stands. Raises Unavailable: try again later."""
         try:
             ladder = check_ladder(work, self._caps)
+            await self._reserve(work, ladder)
         except CallerError as refused:
             await self._refuse(work, refused)
             return
@@ -167,6 +193,15 @@ class Invoicer:
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, CallerError):
                 raise outcome
+
+    async def _reserve(self, work: EscrowLock, ladder: Ladder) -> None:
+        """Remember before anything is sent; what is too late will not be. Raises TooLarge, Unavailable."""
+        now_ms = self._now_ms()
+        if now_ms < ladder.not_after_ms:
+            await asyncio.to_thread(
+                self._tally.reserve, work.round, ladder.most_msat(), now_ms,
+                lambda sent, more_msat: check_sent(sent, more_msat, self._caps),
+            )  # fmt: skip
 
     async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> None:
         async with self._sending:
@@ -200,6 +235,8 @@ class Invoicer:
 
     async def _dispatched(self, work: EscrowLock, rung: Rung, payment: PaymentView) -> None:
         """UNKNOWN and FAILED are told as they are: the settler tracks the hash, and nobody sends it again."""
+        if payment.status is PaymentStatus.FAILED:
+            await asyncio.to_thread(self._tally.release, [rung.payment_hash])
         fact = EscrowDispatched(
             id=f"dispatched-{work.commitment}-{rung.index}-{payment.status}",
             occurred_at_ms=self._now_ms(),

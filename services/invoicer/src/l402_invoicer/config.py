@@ -25,6 +25,12 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     )
     payment_max_msat: int = Field(default=100_000_000, ge=1, description="Largest single payment (one rung), in msat.")
     ladder_max_msat: int = Field(default=200_000_000, ge=1, description="Most that one submission may lock, in msat.")
+    round_max_msat: int = Field(
+        default=2 * 10**9, ge=1, description="Most that one round may send, routing included, in msat."
+    )
+    day_max_msat: int = Field(
+        default=10**10, ge=1, description="Most that may be sent within 24 hours, routing included, in msat."
+    )
     routing_fee_max_msat: int = Field(default=100_000, ge=0, description="Largest routing fee of one rung, in msat.")
     cltv_limit_max: int = Field(default=2_016, ge=24, description="Longest that a rung may lock our funds, in blocks.")
     pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long LND may look for a route for one rung.")

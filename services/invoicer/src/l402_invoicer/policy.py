@@ -25,8 +25,17 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     payment_max_msat: int
     ladder_max_msat: int
+    round_max_msat: int
+    day_max_msat: int
     routing_fee_max_msat: int
     cltv_limit_max: int
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent or may have been, routing included, and did not fail."""
+
+    round_msat: int
+    day_msat: int
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +54,10 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     not_after_ms: int
     fee_limit_msat: int
     cltv_limit: int
+
+    def most_msat(self) -> dict[bytes, int]:
+        """The most that each rung may cost, by payment hash."""
+        return {rung.payment_hash: rung.amount_msat + self.fee_limit_msat for rung in self.rungs}
 
 
 class Step(StrEnum):
@@ -88,6 +101,14 @@ def check_ladder(work: EscrowLock, caps: Caps) -> Ladder:
         fee_limit_msat=work.fee_limit_msat,
         cltv_limit=work.cltv_limit or caps.cltv_limit_max,
     )
+
+
+def check_sent(sent: Sent, more_msat: int, caps: Caps) -> None:
+    """Raises TooLarge where `more_msat` would go beyond what one round, or one day, may cost."""
+    if sent.round_msat + more_msat > caps.round_max_msat:
+        raise TooLarge("lock_round_cap", f"{sent.round_msat} msat of {caps.round_max_msat} are sent for this round")
+    if sent.day_msat + more_msat > caps.day_max_msat:
+        raise TooLarge("lock_day_cap", f"{sent.day_msat} msat of {caps.day_max_msat} were sent within a day")
 
 
 def step_for(known: PaymentView | None, *, now_ms: int, not_after_ms: int) -> Step:
