@@ -67,12 +67,14 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     """What is left to sell now: the terms' limits less what is reserved."""
     sight, rows = office.sight, books.submissions_of(tx, terms.round)
     reserved_msat = sum(row.reserved_msat for row in rows if row.state != Escrow.ENDED)
-    waiting = sum(row.state in (Escrow.OPENED, Escrow.OFFERED, Escrow.LOCKING) for row in rows)
+    unlocked = sum(row.state in (Escrow.OPENED, Escrow.OFFERED) for row in rows)
+    waiting = unlocked + sum(row.state == Escrow.LOCKING for row in rows)
+    locked_msat = books.locked_since(tx, office.now_ms() - books.DAY_MS)
     taken = sum(_holds_place(row) for row in rows)
     return Room(
         places=terms.places - taken,
         budget_msat=terms.budget_msat - reserved_msat,
-        day_msat=office.config.day_cap_msat - books.locked_since(tx, office.now_ms() - books.DAY_MS),
+        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat(),
         liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat(),
         slots=sight.slots - waiting * len(terms.rungs),
         node_trouble=sight.trouble,
