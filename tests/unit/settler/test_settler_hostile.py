@@ -219,6 +219,7 @@ async def test_the_round_turns_on_after_a_failure_of_the_disk(
             raise troubles.pop()
         turned.set()
 
+    monkeypatch.setattr(stage.settler, "_is_due", lambda _tx: True)
     monkeypatch.setattr(stage.settler, "_turn", turn)
     task = asyncio.create_task(stage.settler.turn_rounds())
     await asyncio.wait_for(turned.wait(), 10)

@@ -72,7 +72,8 @@ class Database:
 
         def run(connection: sa.Connection) -> tuple[R, bool]:
             transaction = Transaction(connection, self._outbox, parent)
-            return work(transaction), transaction.spoke
+            result = work(transaction)
+            return result, transaction.speak()
 
         result, spoke = await self._writer.write(run)
         if spoke:
@@ -136,7 +137,7 @@ class Transaction:
         self._connection = connection
         self._outbox = outbox
         self._parent = parent
-        self.spoke = False
+        self._said: list[dict[str, Any]] = []
 
     def execute(self, statement: sa.Executable, values: Any = None) -> int:
         """Run a statement; the number of rows it changed."""
@@ -156,17 +157,21 @@ class Transaction:
 
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace."""
-        self.spoke = True
-        self._connection.execute(
-            sa.insert(self._outbox),
+        self._said.append(
             {
                 "stream": event.stream,
                 "subject": event.subject,
                 "message_id": event.message_id,
                 "body": msgspec.json.encode(event),
                 "traceparent": parent or self._parent,
-            },
+            }
         )
+
+    def speak(self) -> bool:
+        """Write what was said into the outbox, last thing in the transaction; whether anything was."""
+        if self._said:
+            self._connection.execute(sa.insert(self._outbox), self._said)
+        return bool(self._said)
 
 
 def _sqlite_pragmas(connection: Any, _record: object) -> None:

@@ -46,11 +46,10 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
         unknown = NotFound("round_unknown", f"round {question.round} was never opened")
         return _keep_fee_as_credit(office, tx, question, unknown, terms=None)
     terms = terms_of(round_)
-    rows = books.submissions_of(tx, question.round)
+    rows = books.standings_of(tx, question.round, question.peer)
     refusal = may_open(
         statement, terms, phase=round_.phase, room=room_of(office, tx, terms), now_ms=office.now_ms(),
-        open_peers=frozenset(row.peer for row in rows if _holds_place(row)),
-        attempts=sum(row.peer == question.peer for row in rows),
+        open_peers=frozenset(question.peer for row in rows if _holds_place(row)), attempts=len(rows),
     )  # fmt: skip
     if books.submission(tx, question.commitment) is not None:
         refusal = Conflict("other_request", "this commitment was opened by another request")
@@ -65,12 +64,12 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
 
 def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     """What is left to sell now: the terms' limits less what is reserved."""
-    sight, rows = office.sight, books.submissions_of(tx, terms.round)
-    reserved_msat = sum(row.reserved_msat for row in rows if row.state != Escrow.ENDED)
-    unlocked = sum(row.state in (Escrow.OPENED, Escrow.OFFERED) for row in rows)
-    waiting = unlocked + sum(row.state == Escrow.LOCKING for row in rows)
+    sight, groups = office.sight, books.occupancy(tx, terms.round)
+    reserved_msat = sum(group.reserved_msat for group in groups if group.state != Escrow.ENDED)
+    unlocked = sum(group.rows for group in groups if group.state in (Escrow.OPENED, Escrow.OFFERED))
+    waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
     locked_msat = books.locked_since(tx, office.now_ms() - books.DAY_MS)
-    taken = sum(_holds_place(row) for row in rows)
+    taken = sum(group.rows for group in groups if _holds_place(group))
     return Room(
         places=terms.places - taken,
         budget_msat=terms.budget_msat - reserved_msat,
@@ -82,7 +81,7 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
 
 
 def _holds_place(row: sa.Row[Any]) -> bool:
-    return holds_place(row.state, is_scored=row.scored is not None)
+    return holds_place(row.state, is_scored=bool(row.is_scored))
 
 
 def _earn_fee(office: Office, tx: Transaction, question: SubmissionOpen, terms: Terms) -> int:

@@ -55,7 +55,7 @@ from l402_settler.rounds import (
     make_terms,
 )
 from l402_settler.tracking import end_escrow_if_over, record_decision, record_sight
-from l402_settler.turning import turn
+from l402_settler.turning import is_due, turn
 from l402_settler.views import terms_of
 
 log = structlog.get_logger()
@@ -149,10 +149,14 @@ class Settler:
         """Close phases when their time has come or everybody is through; fail what missed its deadline."""
         while True:
             try:
-                await self._office.database.transact(self._turn)
+                if await self._office.database.read(self._is_due):
+                    await self._office.database.transact(self._turn)
             except L402Error as error:
                 log.exception("rounds.stand_still", code=error.code, fault=error.fault)
             await asyncio.sleep(TICK_S)
+
+    def _is_due(self, tx: Transaction) -> bool:
+        return is_due(self._office, tx)
 
     def _turn(self, tx: Transaction) -> None:
         turn(self._office, tx)
@@ -194,7 +198,9 @@ class Settler:
         await office.database.transact(work)
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
-        """A hint that a rung is on its way: look for ourselves."""
+        """A hint that a rung is on its way: look for ourselves, unless our node's stream has told already."""
+        if self._office.joined.knows(event.payment_hash):
+            return
         view = await self._node.lookup_payment(bytes.fromhex(event.payment_hash))
         if view is not None:
             await record_sight(self._office, view)

@@ -1,11 +1,12 @@
 """What every desk of the settler shares: configuration, keys, clock, and what was last seen of our node. No decisions."""
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 
 import msgspec
 from l402core.errors import NotFound
+from l402core.escrow import RUNG_IGNORED, Rung, Sight
 from l402core.events import SubmissionView
 from l402core.outbox import Database, Transaction
 from l402core.signing import SigningKey
@@ -14,6 +15,8 @@ from l402_settler.adapters import books
 from l402_settler.config import Config
 from l402_settler.rounds import Identity
 from l402_settler.views import submission_view
+
+JOINED_KEPT = 100_000
 
 
 class NodeSight(msgspec.Struct, kw_only=True):
@@ -31,6 +34,36 @@ class NodeSight(msgspec.Struct, kw_only=True):
         """For `/readyz`: whether rewards can be locked, and by name what stands against it."""
         named = {f"lightning_{self.failing}": False} if self.failing else {}
         return {"lightning": not self.failing, **named}
+
+
+class Joined:
+    """What this process last wrote of each rung, so that a look which tells nothing new costs no transaction.
+
+    A rung's states only go forward: what is no news to the memory is no news to the books, whoever wrote them since.
+    """
+
+    def __init__(self) -> None:
+        self._rungs: OrderedDict[str, tuple[Rung, int]] = OrderedDict()
+
+    def knows(self, payment_hash: str) -> bool:
+        """Whether the rung was seen under way, or further."""
+        known = self._rungs.get(payment_hash)
+        return known is not None and known[0] is not Rung.REGISTERED
+
+    def is_news(self, payment_hash: str, sight: Sight, height: int) -> bool:
+        """Whether the books may not know, or cannot believe it."""
+        if payment_hash not in self._rungs:
+            return True
+        state, known = self._rungs[payment_hash]
+        new_height = state is Rung.IN_FLIGHT and height not in (0, known)
+        return new_height or (state, sight) not in RUNG_IGNORED
+
+    def remember(self, payment_hash: str, state: Rung, expiry_height: int) -> None:
+        """It is in the books now. The newest are kept."""
+        self._rungs[payment_hash] = (state, expiry_height)
+        self._rungs.move_to_end(payment_hash)
+        if len(self._rungs) > JOINED_KEPT:
+            self._rungs.popitem(last=False)
 
 
 class Office:
@@ -57,6 +90,7 @@ class Office:
             attestor_url=config.attestor_url,
             reading_key=config.reading_public,
         )
+        self.joined = Joined()
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def stamp(self) -> tuple[str, int]:

@@ -4,6 +4,8 @@ LND has the last word about money; this desk asks, records, and never acts on LN
 nothing.
 """
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -31,79 +33,146 @@ SIGHTS = {
 }
 
 
-async def record_sight(office: Office, view: PaymentView) -> None:
-    """Join one payment's view into the books. Payments that are no rung of ours, and UNKNOWN, change nothing."""
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at one rung's payment."""
+
+    payment_hash: str
+    sight: Sight
+    height: int = 0
+    """Where the HTLC that is out expires; 0 for none."""
+    routing_msat: int = 0
+    failure: str = ""
+
+
+def look_of(view: PaymentView) -> Look | None:
+    """What a payment's view tells; None for nothing, such as UNKNOWN."""
     sight = SIGHTS.get(view.status)
-    if sight is Sight.IN_FLIGHT and not view.htlc_expiry_heights:
-        return  # LND calls a payment in flight before any HTLC is out: nothing is locked yet
-    if sight is not None:
-        await _record(office, view.payment_hash.hex(), sight, view)
+    if sight is None or (sight is Sight.IN_FLIGHT and not view.htlc_expiry_heights):
+        return None  # LND calls a payment in flight before any HTLC is out: nothing is locked yet
+    return Look(
+        payment_hash=view.payment_hash.hex(), sight=sight, height=max(view.htlc_expiry_heights, default=0),
+        routing_msat=view.fee_msat, failure=view.failure,
+    )  # fmt: skip
 
 
-async def record_never_sent(office: Office, payment_hash: str) -> None:
+def never_sent(payment_hash: str) -> Look:
     """LND had never heard of the rung long after it could be sent: nothing was locked."""
-    await _record(office, payment_hash, Sight.NEVER_SENT, None)
+    return Look(payment_hash=payment_hash, sight=Sight.NEVER_SENT, failure=str(Sight.NEVER_SENT))
 
 
-async def _record(office: Office, payment_hash: str, sight: Sight, view: PaymentView | None) -> None:
-    def work(tx: Transaction) -> str:
-        line = books.rung(tx, payment_hash)
-        if line is None:
-            return ""
-        row = books.submission(tx, line.commitment)
+async def record_sight(office: Office, view: PaymentView) -> None:
+    """Join one payment's view into the books. Payments that are no rung of ours change nothing. Raises Contradiction."""
+    for _, contradiction in await record(office, [view]):
+        raise contradiction
+
+
+async def record(office: Office, seen: Sequence[PaymentView | Look]) -> list[tuple[str, Contradiction]]:
+    """Join what was seen into the books: a transaction for each escrow, and none for what tells nothing new.
+
+    Returns what cannot be true, each with a payment hash of its escrow, of which nothing was joined.
+    """
+    looks = [look for one in seen if (look := one if isinstance(one, Look) else look_of(one)) is not None]
+    news = [look for look in looks if office.joined.is_news(look.payment_hash, look.sight, look.height)]
+    if not news:
+        return []
+    owners = await office.database.read(lambda tx: books.owners(tx, [look.payment_hash for look in news]))
+    ladders: dict[str, list[Look]] = {}
+    for look in news:
+        if look.payment_hash in owners:
+            ladders.setdefault(owners[look.payment_hash], []).append(look)
+    outcomes = await asyncio.gather(*(_record(office, *ladder) for ladder in ladders.items()))
+    return [(ladders[commitment][0].payment_hash, error) for commitment, error in outcomes if error is not None]
+
+
+async def _record(office: Office, commitment: str, looks: list[Look]) -> tuple[str, Contradiction | None]:
+    def work(tx: Transaction) -> list[sa.Row[Any]]:
+        row = books.submission(tx, commitment)
         assert row is not None
-        height = max(view.htlc_expiry_heights, default=0) if view else 0
-        if see(Rung(line.state), sight) is None:  # a look that tells nothing new is no step of the payment's life
-            if line.state == Rung.IN_FLIGHT and height and height != line.expiry_height:
-                books.note_height(tx, line.payment_hash, height)  # LND tried another route
-            return str(line.commitment)
-        with telemetry.span(f"ledger {sight}", parent=row.traceparent, attributes={"commitment": row.commitment}):
-            _join(office, tx, row, line, sight, view)
-        return str(line.commitment)
+        lines = books.rungs_of(tx, commitment)
+        steps = _steps(lines, looks)
+        for sight in Sight:  # as it happened: out first, then the end
+            mine = [step for step in steps if step.look.sight is sight]
+            if mine:
+                with telemetry.span(f"ledger {sight}", parent=row.traceparent, attributes={"commitment": commitment}):
+                    _join(office, tx, row, mine)
+        _note_heights(tx, lines, looks)
+        return books.rungs_of(tx, commitment)
 
-    commitment = await office.database.transact(work)
-    if commitment:
-        office.changed(commitment)
+    try:
+        lines = await office.database.transact(work)
+    except Contradiction as error:
+        return commitment, error
+    for line in lines:
+        office.joined.remember(line.payment_hash, Rung(line.state), line.expiry_height)
+    office.changed(commitment)
+    return commitment, None
 
 
-def _join(
-    office: Office, tx: Transaction, row: sa.Row[Any], line: sa.Row[Any], sight: Sight, view: PaymentView | None
-) -> None:
-    before = Rung(line.state)
-    after = see(before, sight)
-    height = max(view.htlc_expiry_heights, default=0) if view else 0
-    assert after is not None
-    books.move_rung(tx, line.payment_hash, before, after, expiry_height=height)
-    log.info("rung.seen", commitment=row.commitment, index=line.rung, state=str(after))
-    if after is Rung.IN_FLIGHT:
+def _note_heights(tx: Transaction, lines: list[sa.Row[Any]], looks: list[Look]) -> None:
+    """LND may have tried another route since the rung was first seen in flight."""
+    flying = {line.payment_hash: line.expiry_height for line in lines if line.state == Rung.IN_FLIGHT}
+    for look in looks:
+        if look.height not in (0, flying.get(look.payment_hash, 0)) and look.payment_hash in flying:
+            books.note_height(tx, look.payment_hash, look.height)
+
+
+class _Step(msgspec.Struct, frozen=True):
+    """One rung's move."""
+
+    line: sa.Row[Any]
+    before: Rung
+    after: Rung
+    look: Look
+
+
+def _steps(lines: list[sa.Row[Any]], looks: list[Look]) -> list[_Step]:
+    """What is new, in order. Raises Contradiction."""
+    known = {line.payment_hash: line for line in lines}
+    states = {line.payment_hash: Rung(line.state) for line in lines}
+    steps = []
+    for look in looks:
+        before = states[look.payment_hash]
+        after = see(before, look.sight)
+        if after is not None:  # else a look that tells nothing new is no step of the payment's life
+            steps.append(_Step(known[look.payment_hash], before, after, look))
+            states[look.payment_hash] = after
+    return steps
+
+
+def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step]) -> None:
+    """Steps of one ladder that are of one kind."""
+    for step in steps:
+        books.move_rung(tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height)
+        log.info("rung.seen", commitment=row.commitment, index=step.line.rung, state=str(step.after))
+    if steps[0].after is Rung.IN_FLIGHT:
         try_lock(office, tx, row.commitment)
         return
-    _end_rung(office, tx, row, line, paid=after is Rung.SETTLED, routing_msat=view.fee_msat if view else 0)
-    if after is not Rung.SETTLED and row.state == Escrow.LOCKING:
-        why = view.failure if view else str(sight)
-        reason = f"rung {line.rung} could not be locked: {why}"
+    paid = steps[0].after is Rung.SETTLED
+    _end_rungs(office, tx, row, steps, paid=paid)
+    if not paid and row.state == Escrow.LOCKING:
+        first = steps[0]
+        why = first.look.failure or str(first.look.sight)
+        reason = f"rung {first.line.rung} could not be locked: {why}"
         fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=why)
     end_escrow_if_over(office, tx, row.commitment)
 
 
-def _end_rung(
-    office: Office, tx: Transaction, row: sa.Row[Any], line: sa.Row[Any], *, paid: bool, routing_msat: int
-) -> None:
-    now_ms = office.now_ms()
-    books.post(
-        tx, ledger.rung_ended(line.payment_hash, row.peer, row.commitment, line.amount_msat, paid=paid), now_ms=now_ms
-    )
-    if paid and routing_msat:
-        books.post(tx, ledger.routing_paid(line.payment_hash, row.commitment, routing_msat), now_ms=now_ms)
+def _end_rungs(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step], *, paid: bool) -> None:
     kind = EscrowSettled if paid else EscrowReturned
-    id_, at = office.stamp()
-    tx.say(
-        kind(
-            id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, index=line.rung,
-            payment_hash=line.payment_hash, amount_msat=line.amount_msat,
-        ),
-        parent=row.traceparent,
-    )  # fmt: skip
+    transfers = []
+    for line, look in ((step.line, step.look) for step in steps):
+        transfers.append(ledger.rung_ended(line.payment_hash, row.peer, row.commitment, line.amount_msat, paid=paid))
+        if paid and look.routing_msat:
+            transfers.append(ledger.routing_paid(line.payment_hash, row.commitment, look.routing_msat))
+        id_, at = office.stamp()
+        tx.say(
+            kind(
+                id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, index=line.rung,
+                payment_hash=line.payment_hash, amount_msat=line.amount_msat,
+            ),
+            parent=row.traceparent,
+        )  # fmt: skip
+    books.post(tx, *transfers, now_ms=office.now_ms())
 
 
 def fail_escrow(

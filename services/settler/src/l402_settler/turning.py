@@ -23,17 +23,33 @@ log = structlog.get_logger()
 Row = sa.Row[Any]
 
 
+def is_due(office: Office, tx: Transaction) -> bool:
+    """Whether any step is due now: most looks at the clock find none, and need no write lock to find that out."""
+    now_ms = office.now_ms()
+    for round_ in books.live_rounds(tx):
+        terms, rows = terms_of(round_), books.standings(tx, round_.round)
+        late = (missed(terms, Escrow(row.state), phase=round_.phase, now_ms=now_ms) for row in rows)
+        if _phase_is_over(round_, terms, rows, now_ms) or any(late):
+            return True
+    return False
+
+
 def turn(office: Office, tx: Transaction) -> None:
     """Take every step that is due now, in every round that is not over."""
     for round_ in books.live_rounds(tx):
-        terms, rows, now_ms = terms_of(round_), books.submissions_of(tx, round_.round), office.now_ms()
-        peers = frozenset(row.peer for row in rows)
-        states = tuple(Escrow(row.state) for row in rows)
-        if round_.phase == COMMIT and commits_are_over(terms, peers=peers, now_ms=now_ms):
-            _close_commits(office, tx, round_.round, rows)
-        elif round_.phase == UPLOAD and uploads_are_over(terms, states=states, now_ms=now_ms):
-            _close_round(office, tx, round_.round, rows)
+        terms, rows = terms_of(round_), books.standings(tx, round_.round)
+        if _phase_is_over(round_, terms, rows, office.now_ms()):
+            close = _close_commits if round_.phase == COMMIT else _close_round
+            close(office, tx, round_.round, rows)
         _fail_the_late(office, tx, terms, round_.round)
+
+
+def _phase_is_over(round_: Row, terms: Terms, rows: list[Row], now_ms: int) -> bool:
+    if round_.phase == COMMIT:
+        return commits_are_over(terms, peers=frozenset(row.peer for row in rows), now_ms=now_ms)
+    if round_.phase == UPLOAD:
+        return uploads_are_over(terms, states=tuple(Escrow(row.state) for row in rows), now_ms=now_ms)
+    return False
 
 
 def _close_commits(office: Office, tx: Transaction, round_: int, rows: list[Row]) -> None:
@@ -56,10 +72,12 @@ def _close_round(office: Office, tx: Transaction, round_: int, rows: list[Row]) 
 def _fail_the_late(office: Office, tx: Transaction, terms: Terms, round_: int) -> None:
     phase_row = books.round_row(tx, round_)
     assert phase_row is not None
-    for row in books.submissions_of(tx, round_):
-        reason = missed(terms, Escrow(row.state), phase=phase_row.phase, now_ms=office.now_ms())
+    for standing in books.standings(tx, round_):
+        reason = missed(terms, Escrow(standing.state), phase=phase_row.phase, now_ms=office.now_ms())
         if not reason:
             continue
+        row = books.submission(tx, standing.commitment)
+        assert row is not None
         fail_escrow(office, tx, row, Trigger.DEADLINE, reason)
         id_, at = office.stamp()
         tx.say(

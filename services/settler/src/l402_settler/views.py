@@ -1,5 +1,6 @@
 """What outsiders may see of a round and of a submission, read from the books. It changes nothing."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,22 +19,28 @@ LIVE = (Rung.REGISTERED, Rung.IN_FLIGHT)
 
 def terms_of(row: sa.Row[Any]) -> Terms:
     """The terms inside a round's signed document."""
-    return msgspec.json.decode(msgspec.json.decode(row.terms, type=Signed).body, type=Terms)
+    return _terms(row.terms)
+
+
+@lru_cache(maxsize=64)
+def _terms(text: str) -> Terms:
+    """They never change, and are asked for at every step."""
+    return msgspec.json.decode(msgspec.json.decode(text, type=Signed).body, type=Terms)
 
 
 def round_view(tx: Transaction, row: sa.Row[Any], room: Room) -> RoundView:
     """One round for anybody."""
     terms = terms_of(row)
-    rows = books.submissions_of(tx, row.round)
+    counts = books.counts(tx, row.round)
     refusal = no_room(room, terms)
     return RoundView(
         round=row.round,
         phase=row.phase,
         terms=msgspec.json.decode(row.terms, type=Signed),
         root=books.from_json(row.root, Signed),
-        opened=len(rows),
-        uploaded=sum(one.upload is not None for one in rows),
-        scored=sum(one.scored is not None for one in rows),
+        opened=counts.opened,
+        uploaded=counts.uploaded,
+        scored=counts.scored,
         places_left=room.places,
         available=refusal is None and row.phase == "commit",
         unavailable_reason=refusal.detail if refusal else "",

@@ -1,13 +1,16 @@
 """The settler's eyes on its own node: payments, liquidity, height. It only looks; what was seen is joined in `tracking`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
 
 import msgspec
+import sqlalchemy as sa
 import structlog
+from l402core.batches import batches
 from l402core.documents import LADDER
-from l402core.errors import Contradiction, L402Error, Unavailable
+from l402core.errors import L402Error, Unavailable
 from l402core.escrow import Rung
 from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
@@ -18,12 +21,15 @@ from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.office import Office
 from l402_settler.reconcile import CONTRADICTION, BookedRung, compare_fees, compare_rungs
-from l402_settler.tracking import record_never_sent, record_sight
+from l402_settler.tracking import Look, never_sent, record
 
 log = structlog.get_logger()
 SIGHT_EVERY_S = 2.0
 LOOK_AGAIN_EVERY_S = 15.0
 RECONNECT_S = 1.0
+SIGHTS_TOGETHER = 256
+"""Updates of payments that are joined at a time."""
+LOOKS_TOGETHER = 32
 
 
 class Node(Protocol):
@@ -54,8 +60,9 @@ class Watch:
         while True:
             try:
                 await self._look_at_open_rungs()
-                async for view in self._node.watch_payments():
-                    await self._record_or_freeze(view.payment_hash.hex(), record_sight(self._office, view))
+                async with aclosing(batches(self._node.watch_payments(), at_most=SIGHTS_TOGETHER)) as seen:
+                    async for views in seen:
+                        await self._record(views)
             except Unavailable as error:
                 log.warning("node.stream_cut", detail=error.detail)
             await asyncio.sleep(RECONNECT_S)
@@ -70,19 +77,21 @@ class Watch:
                 log.warning("node.unavailable", detail=error.detail)
 
     async def _look_at_open_rungs(self) -> None:
-        office = self._office
-        grace_ms = office.config.never_sent_s * 1000
-        for line in await office.database.read(books.open_rungs):
-            view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
-            if view is not None:
-                await self._record_or_freeze(line.payment_hash, record_sight(office, view))
-            elif line.state == Rung.REGISTERED and office.now_ms() >= line.not_after_ms + grace_ms:
-                await self._record_or_freeze(line.payment_hash, record_never_sent(office, line.payment_hash))
+        lines = await self._office.database.read(books.open_rungs)
+        for start in range(0, len(lines), LOOKS_TOGETHER):
+            looks = await asyncio.gather(*(self._look_at(line) for line in lines[start : start + LOOKS_TOGETHER]))
+            await self._record([look for look in looks if look is not None])
 
-    async def _record_or_freeze(self, payment_hash: str, recording: Awaitable[None]) -> None:
-        try:
-            await recording
-        except Contradiction as error:
+    async def _look_at(self, line: sa.Row[Any]) -> PaymentView | Look | None:
+        view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
+        if view is not None:
+            return view
+        grace_ms = self._office.config.never_sent_s * 1000
+        late = line.state == Rung.REGISTERED and self._office.now_ms() >= line.not_after_ms + grace_ms
+        return never_sent(line.payment_hash) if late else None
+
+    async def _record(self, seen: Sequence[PaymentView | Look]) -> None:
+        for payment_hash, error in await record(self._office, seen):
             log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
             await self._freeze(payment_hash)
 
@@ -124,7 +133,7 @@ class Watch:
                 log.critical("ledger.contradiction", **msgspec.structs.asdict(one))
                 await self._freeze(one.payment_hash)
             elif one.what == "rung":
-                await self._record_or_freeze(one.payment_hash, record_sight(office, payments[one.payment_hash]))
+                await self._record([payments[one.payment_hash]])
         log.info("ledger.reconciled", rungs=len(rows), fees=len(fees), differences=len(differences))
         return Reconciled(at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), differences=tuple(differences))
 

@@ -3,6 +3,7 @@
 Rows come back as they are; documents are JSON text. Every change of an escrow's or a rung's state is a compare-and-set.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from l402_settler.ledger import Phase, Transfer
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
+_SCORED = submissions.c.scored.is_not(None)
 
 
 def to_json(document: msgspec.Struct) -> str:
@@ -32,24 +34,22 @@ def from_json(text: str | None, kind: type[T]) -> T | None:
 # --- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def post(tx: Transaction, line: Transfer, *, now_ms: int) -> bool:
-    """Write one line, once. False when the very same line stands there already. Raises Contradiction when another does."""
-    known = tx.row(sa.select(transfers).where(transfers.c.id == line.id))
-    if known is not None:
-        same = (known.debit, known.credit, known.amount_msat, known.phase) == (
+def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
+    """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
+    known = {row.id: row for row in tx.rows(sa.select(transfers).where(transfers.c.id.in_([one.id for one in lines])))}
+    for line in lines:
+        row = known.get(line.id)
+        if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (
             line.debit, line.credit, line.amount_msat, line.phase,
-        )  # fmt: skip
-        if not same:
+        ):  # fmt: skip
             raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
-        return False
-    values = {
-        **msgspec.structs.asdict(line),
-        "phase": str(line.phase),
-        "trace_id": telemetry.trace_id(),
-        "at_ms": now_ms,
-    }
-    tx.execute(sa.insert(transfers), values)
-    return True
+    common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
+    values = [
+        {**msgspec.structs.asdict(line), "phase": str(line.phase), **common} for line in lines if line.id not in known
+    ]
+    if values:
+        tx.execute(sa.insert(transfers), values)
+    return bool(values)
 
 
 def all_transfers(tx: Transaction) -> list[Transfer]:
@@ -117,6 +117,39 @@ def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))
 
 
+def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
+    """Where each submission of a round stands, in order of their numbers, without its documents."""
+    columns = (submissions.c[name] for name in ("commitment", "peer", "state", "upload"))
+    return tx.rows(sa.select(*columns).where(submissions.c.round == round_).order_by(submissions.c.seq))
+
+
+def standings_of(tx: Transaction, round_: int, peer: str) -> list[sa.Row[Any]]:
+    """Where the submissions of one peer in a round stand."""
+    where = (submissions.c.round == round_) & (submissions.c.peer == peer)
+    return tx.rows(sa.select(submissions.c.state, _SCORED.label("is_scored")).where(where))
+
+
+def occupancy(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
+    """A round's submissions counted by state and by whether they are scored, with what is reserved for them, msat."""
+    scored = (submissions.c.state == Escrow.ENDED) & _SCORED  # no other state asks, and the index holds the rest
+    columns: list[sa.ColumnElement[Any]] = [
+        submissions.c.state, scored.label("is_scored"), sa.func.count().label("rows"),
+        sa.func.sum(submissions.c.reserved_msat).label("reserved_msat"),
+    ]  # fmt: skip
+    return tx.rows(sa.select(*columns).where(submissions.c.round == round_).group_by(submissions.c.state, scored))
+
+
+def counts(tx: Transaction, round_: int) -> sa.Row[Any]:
+    """How many submissions of a round were opened, uploaded and scored."""
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.func.count().label("opened"), sa.func.count(submissions.c.upload).label("uploaded"),
+        sa.func.count(submissions.c.scored).label("scored"),
+    ]  # fmt: skip
+    row = tx.row(sa.select(*columns).where(submissions.c.round == round_))
+    assert row is not None
+    return row
+
+
 def unended(tx: Transaction) -> list[sa.Row[Any]]:
     """Every submission that still has a next action."""
     return tx.rows(sa.select(submissions).where(submissions.c.state != Escrow.ENDED))
@@ -163,6 +196,14 @@ def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     return tx.row(sa.select(rungs).where(rungs.c.payment_hash == payment_hash))
 
 
+def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
+    """Which submission each of these rungs belongs to; what is no rung of ours is left out."""
+    columns = sa.select(rungs.c.payment_hash, rungs.c.commitment)
+    return {
+        row.payment_hash: row.commitment for row in tx.rows(columns.where(rungs.c.payment_hash.in_(payment_hashes)))
+    }
+
+
 def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     """Every rung ever registered."""
     return tx.rows(sa.select(rungs))
@@ -190,7 +231,7 @@ def move_rung(tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, 
 
 def note_height(tx: Transaction, payment_hash: str, expiry_height: int) -> None:
     """The HTLC that is out now expires at another height."""
-    where = rungs.c.payment_hash == payment_hash
+    where = (rungs.c.payment_hash == payment_hash) & (rungs.c.state == Rung.IN_FLIGHT)
     tx.execute(sa.update(rungs).where(where).values(expiry_height=expiry_height))
 
 

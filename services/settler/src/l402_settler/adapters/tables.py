@@ -10,6 +10,8 @@ from l402core.outbox import outbox_table
 metadata = sa.MetaData()
 outbox = outbox_table(metadata)
 
+_OPEN = sa.text("state <> 'ended'")
+
 rounds = sa.Table(
     "rounds",
     metadata,
@@ -48,7 +50,10 @@ submissions = sa.Table(
     sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("round", "seq"),
     sa.CheckConstraint("state in ('opened', 'offered', 'locking', 'locked', 'uploaded', 'scored', 'failed', 'ended')"),
-    sa.Index("submissions_by_round", "round", "seq"),
+    sa.Index("submissions_by_state", "round", "state", "reserved_msat"),
+    sa.Index("submissions_by_peer", "round", "peer"),
+    sa.Index("submissions_by_payment", "payment_hash"),
+    sa.Index("submissions_open", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 rungs = sa.Table(
