@@ -23,7 +23,7 @@ async def batches(stream: AsyncIterator[T], *, at_most: int) -> AsyncGenerator[l
             if not first.done():
                 first.cancel()
                 continue
-            yield [first.result(), *(queue.get_nowait() for _ in range(queue.qsize()))]
+            yield [first.result(), *(queue.get_nowait() for _ in range(min(queue.qsize(), at_most - 1)))]
         pumping.result()
     finally:
         pumping.cancel()

@@ -60,12 +60,15 @@ class Watch:
         while True:
             try:
                 await self._look_at_open_rungs()
-                async with aclosing(batches(self._node.watch_payments(), at_most=SIGHTS_TOGETHER)) as seen:
-                    async for views in seen:
-                        await self._record(views)
+                await self._follow()
             except Unavailable as error:
                 log.warning("node.stream_cut", detail=error.detail)
             await asyncio.sleep(RECONNECT_S)
+
+    async def _follow(self) -> None:
+        async with aclosing(batches(self._node.watch_payments(), at_most=SIGHTS_TOGETHER)) as seen:
+            async for views in seen:
+                await self._record(views)
 
     async def open_rungs(self) -> None:
         """The stream's backstop: ask about each open rung now and then."""
