@@ -1,4 +1,4 @@
-"""A service's own HTTP: `/livez` and `/readyz` on the event loop of its consumers, so that a stuck loop is seen.
+"""A service's own HTTP: two probes and its metrics on the event loop of its consumers, so that a stuck loop is seen.
 
 It knows FastAPI and uvicorn, and refuses to know what the service does.
 """
@@ -11,12 +11,18 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
+
+from l402core import metrics
 
 Ready = Callable[[], Awaitable[dict[str, bool]]]
 
 
-def control_app(title: str, ready: Ready) -> FastAPI:
-    """An app with the two probes; services add their routes. `ready` names each part and whether it answers."""
+def control_app(title: str, ready: Ready, *, show_metrics: bool = True) -> FastAPI:
+    """An app with the probes and `/metrics`; services add their routes. `ready` names each part and whether it answers.
+
+    `show_metrics` is for an address that strangers reach, too.
+    """
     app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
 
     @app.get("/livez", summary="The event loop turns.")
@@ -28,6 +34,12 @@ def control_app(title: str, ready: Ready) -> FastAPI:
         parts = await ready()
         response.status_code = 200 if all(parts.values()) else 503
         return parts
+
+    if show_metrics:
+
+        @app.get("/metrics", summary="Numbers for Prometheus.", response_class=PlainTextResponse)
+        async def show() -> Response:
+            return Response(await metrics.page(ready), media_type=metrics.PAGE_TYPE)
 
     return app
 

@@ -79,7 +79,7 @@ def environment(service: str, name: str, folder: Folder, wiring: Wiring) -> dict
 
 
 CHOICES: dict[str, dict[str, str]] = {
-    "gateway": {"show_channels": "true"},
+    "gateway": {"show_channels": "true", "show_metrics": "true"},
     "settler": {"commit_s": "60", "lock_s": "30", "upload_s": "30", "judge_s": "60", "never_sent_s": "20"},
 }
 """Deadlines are generous on purpose: a phase ends early once every expected peer is through it."""

@@ -25,6 +25,9 @@ class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     show_channels: bool = Field(
         default=False, description="Whether anybody may read the channels' balances and flow, here and on the page."
     )
+    show_metrics: bool = Field(
+        default=False, description="Whether /metrics is served at this address, which everybody may reach."
+    )
     fee_expiry_s: int = Field(default=600, ge=60, le=3_600, description="Longest life of a fee invoice, in seconds.")
     challenge_margin_s: int = Field(
         default=15, ge=1, le=300, description="An unpaid invoice is not handed out again this close to its expiry."

@@ -45,7 +45,7 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready) -> FastAPI:
     """The app. Schemas of the answers are added by `openapi.document`."""
-    app = control_app("l402-train gateway", ready)
+    app = control_app("l402-train gateway", ready, show_metrics=gateway.config.show_metrics)
     _reads(app, gateway, library)
     _hints(app, gateway, hints)
     _credits(app, gateway)

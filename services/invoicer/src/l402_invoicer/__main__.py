@@ -5,7 +5,7 @@ import sys
 import time
 
 import structlog
-from l402core import telemetry
+from l402core import metrics, telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
@@ -59,6 +59,7 @@ async def _node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
         found = trouble(await node.info(), network=network)
     except L402Error as error:
         found = silence(error)
+    metrics.tell_fitness(found.check if found else "")
     return {"lnd": False, f"lnd_{found.check}": False} if found else {"lnd": True}
 
 

@@ -15,9 +15,10 @@ from l402core.escrow import Rung
 from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
+from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
 
-from l402_settler import ledger
+from l402_settler import ledger, metrics
 from l402_settler.adapters import books
 from l402_settler.office import Office
 from l402_settler.reconcile import CONTRADICTION, BookedRung, compare_fees, compare_rungs
@@ -164,6 +165,11 @@ class Watch:
             sight.liquidity_msat = sum(channel.local_msat for channel in active)
             sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
             sight.failing = self._short_of(channels)
+            tell_fitness(sight.failing)
+            NODE_HEIGHT.set(sight.height)
+            metrics.SENDABLE.set(sight.liquidity_msat)
+            metrics.SLOTS_FREE.set(sight.slots)
+            metrics.CHANNELS.set(len(active))
             await office.database.transact(self._book_opening)
         if found is None or found.check != "network":
             await self._guard(info.block_height)
@@ -184,6 +190,7 @@ class Watch:
         if found and sentence != sight.trouble:
             log.warning("node.trouble", check=found.check, detail=found.sentence)
         sight.failing, sight.trouble = found.check if found else "", sentence
+        tell_fitness(sight.failing)
 
     def _book_opening(self, tx: Transaction) -> None:
         amount = self._office.sight.liquidity_msat
@@ -191,7 +198,11 @@ class Watch:
             books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 
     async def _guard(self, height: int) -> None:
-        for line in await self._office.database.read(books.open_rungs):
+        lines = await self._office.database.read(books.open_rungs)
+        metrics.RUNGS_OPEN.set(len(lines))
+        metrics.tell_expiries(line.expiry_height - height for line in lines if line.expiry_height)
+        for line in lines:
             left = line.expiry_height - height
             if line.expiry_height and left <= self._office.config.guardian_blocks:
+                metrics.GUARDIAN_ALARMS.inc()
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)

@@ -11,11 +11,15 @@ from l402core.lnd.port import ChannelView, NodeInfo
 
 VERSION_MIN: Final = (0, 19, 0)
 """It fixed faults through which funds could be stolen."""
+CHECKS: Final = (
+    "answers", "unlocked", "macaroon", "network", "version", "synced", "channels", "liquidity", "slots",
+)  # fmt: skip
+"""All that may be said against a node, in the order in which they are looked at."""
 _SILENCES: Final = {"lnd_locked": "unlocked", "lnd_no_wallet": "unlocked", "lnd_macaroon": "macaroon"}
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """One check that failed: answers, unlocked, macaroon, network, version, synced, channels, liquidity or slots."""
+    """One of `CHECKS` that failed."""
 
     check: str
     sentence: str

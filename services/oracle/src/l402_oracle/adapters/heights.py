@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 from l402core.errors import L402Error
 from l402core.lnd.port import NodeInfo
+from l402core.metrics import NODE_HEIGHT
 
 log = structlog.get_logger()
 
@@ -74,3 +75,4 @@ class NodeHeights:
         # The highest stands: a reorganisation may only make us more careful.
         best = max(info.block_height, self._seen[0]) if self._seen else info.block_height
         self._seen = (best, self._monotonic())
+        NODE_HEIGHT.set(best)
