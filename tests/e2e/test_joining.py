@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from l402train import books
+from l402train import books, services
 
 from tests.support.demos import COMMAND, environment
 
@@ -29,6 +29,7 @@ def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> No
             )  # fmt: skip
             status = [*COMMAND, "status", "--dir", str(tmp_path / "net"), "--json"]
             seen = subprocess.run(status, capture_output=True, text=True, timeout=60, check=False)
+            pages = {file.stem: metrics(file.read_text()) for file in (tmp_path / "net").rglob("*.url")}
         finally:
             network.terminate()
         assert network.wait(60) == 130
@@ -37,11 +38,22 @@ def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> No
     assert finished["verdict"] == "accepted"
     assert seen.returncode == 0
     assert all(json.loads(seen.stdout)["running"].values())
+    assert set(pages) == {"gateway", "invoicer", "settler", "attestor", "worker"}
+    assert all("\nl402_ready{" in page and 'l402_ready{part="answers_in_time"}' not in page for page in pages.values())
+    assert all('l402_node_fit{check="synced"} 1.0' in pages[name] for name in ("invoicer", "settler"))
+    assert all("l402_node_block_height 0.0" not in pages[name] for name in ("settler", "attestor"))
     ledger = books.ledger(tmp_path / "net" / "settler" / "books.sqlite3")
     (stranger,) = [account for name, account in ledger.accounts.items() if name.startswith("peer:")]
     assert stranger.debits_msat == stranger.credits_msat == finished["reward_msat"] > 0
     assert ledger.debits_msat == ledger.credits_msat
     assert stat_mode(tmp_path / "mine" / "peer.json") == 0o600
+
+
+def metrics(url: str) -> str:
+    """A service's page for Prometheus."""
+    status, body = services.get(f"{url.strip()}/metrics")
+    assert status == 200
+    return body.decode()
 
 
 def stat_mode(path: Path) -> int:

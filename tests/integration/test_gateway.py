@@ -670,6 +670,7 @@ async def test_everybody_may_read(it: Edge, http: httpx.AsyncClient, draft: Draf
     assert priced[0]["price"]["amount_msat"] == it.coordinator.terms.fee_msat
     assert "/v1/rounds/{round}/submissions/{commitment}/locks" in (await http.get("/openapi.json")).json()["paths"]
     assert (await http.get("/livez")).status_code == (await http.get("/readyz")).status_code == 200
+    refused(await http.get("/metrics"), 404, "route_unknown")  # not unless the operator says so
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What the settler sees of its own node, and when that stops it from selling a place."""
 
+import math
 from collections.abc import AsyncIterator
 
 import pytest
 from l402_settler.watch import Watch
 from l402core.errors import Unavailable
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
+from prometheus_client import REGISTRY
 
 from tests.support.settler import Stage
 
@@ -14,12 +16,14 @@ class OneNode:
     """A node that says what a test wants to hear."""
 
     def __init__(
-        self, *, network: str = "simnet", version: str = "0.21.0-beta", synced: bool = True, silent: bool = False
-    ) -> None:
+        self, *, network: str = "simnet", version: str = "0.21.0-beta", synced: bool = True, silent: bool = False,
+        channels: tuple[ChannelView, ...] = (), height: int = 321,
+    ) -> None:  # fmt: skip
         self._info = NodeInfo(
-            pubkey="02" * 33, alias="one", version=version, network=network, block_height=321, synced=synced
+            pubkey="02" * 33, alias="one", version=version, network=network, block_height=height, synced=synced
         )
         self._silent = silent
+        self._channels = channels
 
     async def info(self) -> NodeInfo:
         """Itself, or nothing."""
@@ -28,8 +32,8 @@ class OneNode:
         return self._info
 
     async def channels(self) -> list[ChannelView]:
-        """None."""
-        return []
+        """As given."""
+        return list(self._channels)
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """Never heard of it."""
@@ -91,3 +95,49 @@ async def test_of_an_unfit_node_no_height_is_believed(stage: Stage) -> None:
     await seen_by(stage, OneNode(network="regtest"))
     await seen_by(stage, OneNode(synced=False))
     assert stage.office.sight.height == before
+
+
+def a_channel(*, active: bool = True) -> ChannelView:
+    """One that can send three ladders, and has three HTLCs out."""
+    return ChannelView(
+        channel_id=1, remote_pubkey="03" * 33, active=active, capacity_msat=10**8, local_msat=18_900_000,
+        remote_msat=0, pending_out=3,
+    )  # fmt: skip
+
+
+def number(name: str, **labels: str) -> float:
+    """A metric's value now."""
+    value = REGISTRY.get_sample_value(f"l402_{name}", labels)
+    assert value is not None
+    return value
+
+
+async def test_what_the_node_can_still_lock_is_told_in_numbers(stage: Stage) -> None:
+    """Of active channels alone; a check that fails is 0, the others 1."""
+    await seen_by(stage, OneNode(channels=(a_channel(), a_channel(), a_channel(active=False))))
+    assert number("node_sendable_msat") == 2 * 18_900_000
+    assert number("node_htlc_slots_free") == 2 * 480
+    assert number("node_channels_active") == 2
+    assert number("node_block_height") == 321
+    assert number("node_fit", check="synced") == number("node_fit", check="liquidity") == 1
+    await seen_by(stage, OneNode(synced=False))
+    assert (number("node_fit", check="synced"), number("node_fit", check="network")) == (0, 1)
+    await seen_by(stage, OneNode(channels=()))
+    assert (number("node_fit", check="synced"), number("node_fit", check="channels")) == (1, 0)
+
+
+async def test_the_guardian_counts_the_blocks_to_the_nearest_expiry_and_alarms_at_24(stage: Stage) -> None:
+    """HTLCs that expire at 190: 25 blocks before nobody is woken, 24 before somebody is, whoever the node's chain is."""
+    await stage.locked("a")
+    for height, left, alarmed in ((100, 90, False), (165, 25, False), (166, 24, True), (189, 1, True)):
+        before = number("guardian_alarms_total")
+        await seen_by(stage, OneNode(height=height))
+        assert number("guardian_blocks_left") == left
+        assert (number("guardian_alarms_total") > before) is alarmed, height
+    assert number("rungs_open") == 6
+
+
+async def test_with_nothing_locked_there_is_no_expiry_to_come_near(stage: Stage) -> None:
+    """Infinity is above every threshold that one may set."""
+    await seen_by(stage, OneNode())
+    assert (number("guardian_blocks_left"), number("rungs_open")) == (math.inf, 0)

@@ -61,7 +61,7 @@ async def running(config: Config) -> AsyncIterator[str]:
     async def ready() -> dict[str, bool]:
         return {"bus": await bus.ready(), "redis": await shelf.ready()}
 
-    control = build(gateway, hints, library, ready)
+    control = build(gateway, hints, library, ready, show_metrics=config.show_metrics)
     control.openapi_schema = described(control)
     edge = Edge(PaidPath(gateway), control)
     bus.watch(NAMES, hints.on_event)

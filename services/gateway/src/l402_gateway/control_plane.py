@@ -43,9 +43,9 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     amount_msat: int
 
 
-def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready) -> FastAPI:
+def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready, *, show_metrics: bool = False) -> FastAPI:
     """The app. Schemas of the answers are added by `openapi.document`."""
-    app = control_app("l402-train gateway", ready, show_metrics=gateway.config.show_metrics)
+    app = control_app("l402-train gateway", ready, show_metrics=show_metrics)
     _reads(app, gateway, library)
     _hints(app, gateway, hints)
     _credits(app, gateway)

@@ -11,7 +11,7 @@ from l402_gateway.asgi import App, Body, Message, Receive, Scope, Send, problem_
 from l402_gateway.paid import path_of
 
 log = structlog.get_logger()
-UNTRACED = ("/livez", "/readyz")
+UNTRACED = ("/livez", "/readyz", "/metrics")
 STREAMED = "/events"
 
 
