@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from l402core.errors import Conflict, Malformed, Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
-from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, bake
+from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, SPONSOR, bake
 from l402core.lnd.scope import read_scope, refuse_excess
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
@@ -71,16 +71,13 @@ async def test_a_baked_macaroon_opens_its_uris_and_no_other(
 @pytest.mark.parametrize(
     ("uris", "opens", "denied"),
     [
-        (INVOICER, {"add", "lookup", "pay", "channels", "info"}, {"add_hold", "settle", "cancel", "list", "blocks"}),
-        (
-            SETTLER,
-            {"list", "channels", "info"},
-            {"add_hold", "add", "pay", "settle", "cancel", "lookup", "blocks"},
-        ),
+        (INVOICER, {"add_hold", "add", "lookup", "pay", "channels", "info"}, {"settle", "cancel", "list", "blocks"}),
+        (SETTLER, {"settle", "cancel", "lookup", "list", "channels", "info"}, {"add_hold", "add", "pay", "blocks"}),
+        (SPONSOR, {"pay", "info"}, {"add_hold", "add", "settle", "cancel", "lookup", "list", "channels", "blocks"}),
         (ATTESTOR, {"info", "blocks"}, {"add_hold", "add", "pay", "settle", "cancel", "lookup", "list", "channels"}),
         (PEER, {"add_hold", "settle", "cancel", "lookup", "pay", "info"}, {"add", "list", "channels", "blocks"}),
     ],
-    ids=["invoicer", "settler", "attestor", "peer"],
+    ids=["invoicer", "settler", "sponsor", "attestor", "peer"],
 )
 async def test_each_service_may_do_its_part_only(
     backend: Backend,
@@ -92,7 +89,7 @@ async def test_each_service_may_do_its_part_only(
     opens: set[str],
     denied: set[str],
 ) -> None:
-    """What begins obligations ends none, what keeps the books moves nothing, and each can do all of its own."""
+    """What begins obligations ends none, what keeps the books sends nothing, and each can do all of its own."""
     path = tmp_path / "service.macaroon"
     await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), uris))
     service = connected(msgspec.structs.replace(backend.endpoint("bob"), macaroon_path=path))

@@ -36,6 +36,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     chunk_k: int
 
 
+class TrancheTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Who funds a round: a sponsor's money that already waits, and what the round must be worth for it to be paid."""
+
+    sponsorship: str
+    tranche: int
+    payment_hash: str
+    amount_msat: Msat
+    margin: int
+    """Nano-nats per token by which the new checkpoint must beat its parent, mean - 3·SE."""
+
+
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """A round's contract, signed by the settler before anybody pays."""
 
@@ -76,6 +87,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     attestor_url: str
     reading_key: str
     """X25519 public key that payloads are sealed to."""
+    tranche: TrancheTerms | None = None
+    """The sponsor's tranche that this round may earn; rewards are paid all the same."""
 
     def digest(self) -> str:
         """The terms' hash: sha256 of the signed body."""

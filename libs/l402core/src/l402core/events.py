@@ -64,6 +64,24 @@ class SubmissionEvent(Event, frozen=True, kw_only=True):
         return self.commitment
 
 
+class SponsorshipEvent(Event, frozen=True, kw_only=True):
+    """About a whole sponsorship."""
+
+    sponsorship: str
+
+    def key(self) -> str:
+        return self.sponsorship
+
+
+class TrancheEvent(SponsorshipEvent, frozen=True, kw_only=True):
+    """About one tranche of a sponsorship."""
+
+    tranche: int
+
+    def key(self) -> str:
+        return f"{self.sponsorship}.{self.tranche}"
+
+
 class RungEvent(SubmissionEvent, frozen=True, kw_only=True):
     """About one rung of one submission's ladder."""
 
@@ -224,6 +242,40 @@ class CreditSpent(Event, frozen=True, kw_only=True):
         return self.payment_hash
 
 
+class SponsorshipLocked(TrancheEvent, frozen=True, kw_only=True):
+    """The sponsor's money waits at our node: a signed `TrancheLocked`. A round may open on it."""
+
+    name = "sponsorship.locked.v1"
+    writer = "settler"
+
+    locked: Signed
+
+
+class SponsorshipSettled(TrancheEvent, frozen=True, kw_only=True):
+    """The tranche was earned: LND says SETTLED and the ledger has posted."""
+
+    name = "sponsorship.settled.v1"
+    writer = "settler"
+
+    round: int
+    payment_hash: str
+    amount_msat: Msat
+
+
+class SponsorshipReturned(TrancheEvent, frozen=True, kw_only=True):
+    """The sponsor has its money back, or never paid: the invoice is cancelled and the ledger voided."""
+
+    name = "sponsorship.returned.v1"
+    writer = "settler"
+
+    round: int
+    """0 where it funded none."""
+    payment_hash: str
+    amount_msat: Msat
+    was_locked: bool
+    reason: str
+
+
 # --- requests of the settler ------------------------------------------------------------------------------------------
 
 
@@ -255,6 +307,32 @@ class EscrowLock(SubmissionEvent, frozen=True, kw_only=True):
     fee_limit_msat: Msat
     """Routing fee per rung, at most."""
     cltv_limit: int
+
+
+class SponsorshipAnnounce(SponsorshipEvent, frozen=True, kw_only=True):
+    """Announce one payment hash per tranche."""
+
+    name = "sponsorship.announce.v1"
+    stream = WORK
+    writer = "settler"
+
+    terms: Signed
+    """`SponsorshipTerms`."""
+    pledge: Signed
+    """The sponsor's `Pledge`, so that nobody but the sponsor sets price and margin."""
+
+
+class SponsorshipMint(TrancheEvent, frozen=True, kw_only=True):
+    """Mint the tranche's hold invoice at our node, once. Never after `not_after_ms`."""
+
+    name = "sponsorship.mint.v1"
+    stream = WORK
+    writer = "settler"
+
+    announcement: Signed
+    expiry_s: int
+    cltv_expiry: int
+    not_after_ms: int
 
 
 # --- facts of the invoicer --------------------------------------------------------------------------------------------
@@ -291,6 +369,16 @@ class EscrowRefused(SubmissionEvent, frozen=True, kw_only=True):
     writer = "invoicer"
 
     reason: str
+
+
+class SponsorshipMinted(TrancheEvent, frozen=True, kw_only=True):
+    """The hold invoice lies at our node."""
+
+    name = "sponsorship.minted.v1"
+    writer = "invoicer"
+
+    payment_hash: str
+    bolt11: str
 
 
 # --- facts and requests of the attestor -------------------------------------------------------------------------------
@@ -401,6 +489,42 @@ class RoundAggregate(RoundEvent, frozen=True, kw_only=True):
     init_seed: int
 
 
+class SponsorshipAnnounced(SponsorshipEvent, frozen=True, kw_only=True):
+    """The oracle's signed `Announcement`."""
+
+    name = "sponsorship.announced.v1"
+    writer = "attestor"
+
+    announcement: Signed
+
+
+class CheckpointMeasure(RoundEvent, frozen=True, kw_only=True):
+    """Measure what came out of a round against its base, on these shards."""
+
+    name = "checkpoint.measure.v1"
+    stream = WORK
+    writer = "attestor"
+
+    parent: ObjectRef
+    checkpoint: ObjectRef
+    model_id: str
+    shards: tuple[int, ...]
+
+
+class SponsorshipJudged(TrancheEvent, frozen=True, kw_only=True):
+    """The one decision on a tranche: a signed `TrancheReceipt`."""
+
+    name = "sponsorship.judged.v1"
+    writer = "attestor"
+
+    round: int
+    payment_hash: str
+    earned: bool
+    receipt: Signed
+    sealed_preimage: str
+    """Hex, sealed to the settler; '' where nothing was earned, or it may no longer be revealed."""
+
+
 # --- facts of the workers ---------------------------------------------------------------------------------------------
 
 
@@ -445,6 +569,26 @@ class RoundAggregated(RoundEvent, frozen=True, kw_only=True):
     model_id: str
     held_out_before: int
     held_out_after: int
+
+
+class CheckpointMeasured(RoundEvent, frozen=True, kw_only=True):
+    """Paired loss drop from a round's base to what came out of it: mean and mean ± 3·SE, nano-nats per token."""
+
+    name = "checkpoint.measured.v1"
+    writer = "worker"
+
+    parent: str
+    checkpoint: str
+    """sha256 of what was measured."""
+    shards: tuple[int, ...]
+    drop_mean: int
+    drop_low: int
+    drop_high: int
+    sequences: int
+    losses: ObjectRef | None
+    hardware: str
+    failure: str
+    """Not empty when it could not be measured; then nothing is earned."""
 
 
 # --- questions, asked over core NATS and answered at once ------------------------------------------------------------
@@ -624,6 +768,58 @@ class CreditView(msgspec.Struct, frozen=True, kw_only=True):
     amount_msat: Msat
 
 
+class SponsorshipOpen(Question, frozen=True, kw_only=True):
+    """Take a sponsor's pledge. The same pledge again gets the same answer."""
+
+    name = "sponsorship.open.v1"
+    answered_by = "settler"
+
+    sponsor: str
+    """Who signed the request."""
+    pledge: Signed
+
+
+class ReadSponsorship(Question, frozen=True, kw_only=True):
+    """One sponsorship."""
+
+    name = "sponsorship.read.v1"
+    answered_by = "settler"
+
+    sponsorship: str
+
+
+class TrancheView(msgspec.Struct, frozen=True, kw_only=True):
+    """One tranche, in the settler's books."""
+
+    tranche: int
+    payment_hash: str
+    amount_msat: Msat
+    state: str
+    """announced, minting, minted, locked, funding, settling, returning, settled or returned."""
+    round: int
+    """The round that it funds or funded; 0 for none."""
+    bolt11: str
+    """The hold invoice, once it is minted."""
+    pay_by_ms: int
+    expiry_height: int
+    locked: Signed | None
+    receipt: Signed | None
+    reason: str
+
+
+class SponsorshipView(msgspec.Struct, frozen=True, kw_only=True):
+    """One sponsorship, as anybody may see it."""
+
+    sponsorship: str
+    sponsor: str
+    state: str
+    """asked, announced or ended."""
+    reason: str
+    pledge: Signed
+    announcement: Signed | None
+    tranches: tuple[TrancheView, ...]
+
+
 class Reconcile(Question, frozen=True, kw_only=True):
     """Compare the books with our node's own lists, now."""
 
@@ -637,7 +833,7 @@ class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
     weight: str
     """lag (the next look joins it), contradiction (frozen, somebody is woken) or foreign (not in the books at all)."""
     what: str
-    """rung, fee or payment."""
+    """rung, fee, tranche or payment."""
     payment_hash: str
     commitment: str
     books: str
@@ -651,6 +847,7 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     rungs: int
     fees: int
+    tranches: int = 0
     differences: tuple[LedgerDifference, ...]
 
 
@@ -727,6 +924,8 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (ClaimCredit, CreditView),
     (Reconcile, Reconciled),
     (ReadChannels, ChannelsView),
+    (SponsorshipOpen, SponsorshipView),
+    (ReadSponsorship, SponsorshipView),
 )
 """Every question with its answer."""
 
@@ -735,5 +934,7 @@ EVENTS: tuple[type[Event], ...] = (
     EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, CancelRequested, CreditIssued, CreditSpent,
     OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, OfferMade, CheckpointPublished, RoundAssessed,
     GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,
+    SponsorshipAnnounce, SponsorshipMint, SponsorshipLocked, SponsorshipSettled, SponsorshipReturned, SponsorshipMinted,
+    SponsorshipAnnounced, SponsorshipJudged, CheckpointMeasure, CheckpointMeasured,
 )  # fmt: skip
 """Every message that rides a stream."""

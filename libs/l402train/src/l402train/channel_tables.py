@@ -40,15 +40,16 @@ def sums_of(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
     return (*sums, "", f"{used}/{used + sum(one.slots_free for one in channels)}")
 
 
-def rebalanced(channels: tuple[ChannelReport, ...]) -> str:
+def rebalanced(channels: tuple[ChannelReport, ...], sponsors_msat: int = 0) -> str:
     """What the run moved, in a sentence: measured at the node, beside what the books say."""
     moved = sum(one.local_after_msat - one.local_before_msat for one in channels)
     fees, rewards = sum(one.fees_msat for one in channels), sum(one.rewards_msat for one in channels)
     both = sum(1 for one in channels if one.fees_msat and one.rewards_msat)
+    brought = " and what sponsors paid" if sponsors_msat else ""
     return (
         f"Both ways over the same channels: {sat(fees)} sat came in as fees and {sat(rewards)} sat went out as rewards; "
         f"{both} of {len(channels)} channels carried both. The node's own balance moved by {sat(moved)} sat "
-        f"where fees less rewards are {sat(fees - rewards)} sat."
+        f"where fees{brought} less rewards are {sat(fees + sponsors_msat - rewards)} sat."
     )
 
 

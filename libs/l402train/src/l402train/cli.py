@@ -68,6 +68,9 @@ def demo(
         Parameter(help="star: each peer has a channel with the coordinator; line: each with the one before it."),
     ] = "star",
     lnd_dir: LndDir = None,
+    sponsor: Annotated[
+        bool, Parameter(help="A sponsor pledges money for each round, which is taken only where the model got better.")
+    ] = True,
     color: Annotated[bool, Parameter(help="Colors.")] = True,
 ) -> int:
     """The whole network on this machine: a model gets better, and who made it better is paid."""
@@ -77,6 +80,7 @@ def demo(
     plan = Plan(
         peers=peers,
         rounds=rounds,
+        sponsored=sponsor,
         seed=seed,
         lightning=lightning,
         topology=topology,
@@ -152,6 +156,59 @@ def peer(
         sys.stdout.flush()
         become_the_agent(environment)
         return Exit.FINE
+
+    return run(story(), as_json=as_json)
+
+
+@app.command(name="sponsor")
+def sponsor_(
+    *,
+    url: Annotated[str, Parameter(help="The gateway's base URL.")],
+    lnd: Annotated[str, Parameter(help="Your node: HOST:PORT, or NODES_FILE:NAME of a simulated network.")],
+    tls_cert: Annotated[Path | None, Parameter(help="Your node's TLS certificate.")] = None,
+    macaroon: Annotated[Path | None, Parameter(help="A macaroon of your node, baked for this.")] = None,
+    amount_sat: Annotated[int, Parameter(help="Price of one round's progress.", validator=Number(gte=1))] = 20_000,
+    rounds: Annotated[int, Parameter(help="Rounds to pledge for.", validator=Number(gte=1, lte=255))] = 1,
+    margin: Annotated[
+        float,
+        Parameter(
+            help="Nats per token by which a round's checkpoint must beat its parent, three standard errors to spare.",
+            validator=Number(gt=0, lte=1),
+        ),
+    ] = 0.02,
+    attestor: Annotated[str, Parameter(help="The oracle's public key; by default that of its announcement.")] = "",
+    folder: Annotated[Path, Parameter(name="--dir", help="Where the pledge is kept; the same folder goes on.")] = Path(
+        "l402-sponsor"
+    ),
+    key_file: Annotated[Path | None, Parameter(help="Your key; by default sponsor.json in the folder.")] = None,
+    fee_limit_sat: Annotated[
+        int, Parameter(help="Routing fee of one tranche, at most.", validator=Number(gte=0))
+    ] = 100,
+    network: Annotated[str, Parameter(help="The Lightning network it must be.")] = "simnet",
+    as_json: Json = False,
+) -> int:
+    """Pledge money for rounds that make the model better, pay each tranche as it comes, and tell what became of it."""
+    from l402train.joining import node_of
+    from l402train.sponsor import Order
+    from l402train.sponsor import sponsor as story_of
+
+    directory = folder.absolute()
+
+    async def story() -> Exit:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        order = Order(
+            url=url.rstrip("/"),
+            node=await node_of(lnd, tls_cert, macaroon, directory=directory, role="sponsor"),
+            directory=directory,
+            key_file=key_file or directory / "sponsor.json",
+            network=network,
+            amount_msat=amount_sat * 1_000,
+            tranches=rounds,
+            margin=round(margin * 1_000_000_000),
+            attestor=attestor,
+            fee_limit_msat=fee_limit_sat * 1_000,
+        )
+        return await story_of(order, as_json=as_json)
 
     return run(story(), as_json=as_json)
 

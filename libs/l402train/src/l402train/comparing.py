@@ -36,7 +36,7 @@ def contradicts(found: Reconciled) -> bool:
 
 def sentence(found: Reconciled) -> str:
     """One line for people."""
-    compared = f"{found.rungs} rungs and {found.fees} fees"
+    compared = f"{found.rungs} rungs, {found.fees} fees and {found.tranches} tranches"
     if not found.differences:
         return f"The books and the node's own lists agree on {compared}."
     return f"The books and the node's own lists differ in {len(found.differences)} of {compared}:"

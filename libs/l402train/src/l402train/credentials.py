@@ -7,24 +7,26 @@ from l402core.lnd import permissions
 from l402core.lnd.wire import LndEndpoint
 
 from l402train.folder import Folder
-from l402train.parts import COORDINATOR, OBSERVER
+from l402train.parts import COORDINATOR, OBSERVER, SPONSOR
 
 ALLOWED = {
     "invoicer": permissions.INVOICER,
     "settler": permissions.SETTLER,
     "attestor": permissions.ATTESTOR,
     "peer": permissions.PEER,
+    "sponsor": permissions.SPONSOR,
 }
 """By role. The gateway and the workers have no node."""
 
 
 async def bake_all(folder: Folder, nodes: dict[str, Any], peers: tuple[str, ...]) -> None:
-    """Bake `keys/<service>.macaroon` at the node each service may call. Raises Unavailable, Stop."""
+    """Bake `keys/<service>.macaroon` at the node each service, peer or sponsor may call. Raises Unavailable, Stop."""
     wanted = [("invoicer", COORDINATOR), ("settler", COORDINATOR), ("attestor", OBSERVER)]
     for service, node in wanted:
         await bake(endpoint_of(nodes[node]), ALLOWED[service], macaroon_of(folder, service))
     for name in peers:
-        await bake(endpoint_of(nodes[name]), ALLOWED["peer"], macaroon_of(folder, name))
+        role = "sponsor" if name == SPONSOR else "peer"
+        await bake(endpoint_of(nodes[name]), ALLOWED[role], macaroon_of(folder, name))
 
 
 async def bake(admin: LndEndpoint, uris: tuple[str, ...], path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, channel_tables, channels, comparing, lives, page, picture, screen, spans, stack
+from l402train import books, channel_tables, channels, comparing, lives, page, picture, screen, spans, sponsored, stack
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
@@ -57,7 +57,7 @@ async def _follow(network: Network, facts: Facts, out: Console) -> None:
     progress = Progress(out, network.plan.rounds)
     parts_live = asyncio.ensure_future(network.watch())
     ends_at = time.monotonic() + ROUND_LIMIT_S * network.plan.rounds
-    told = 0
+    told = sponsored_told = 0
     try:
         with progress.moving():
             while told < network.plan.rounds:
@@ -69,8 +69,13 @@ async def _follow(network: Network, facts: Facts, out: Console) -> None:
                 if facts.is_over(told + 1):
                     told += 1
                     out.print(screen.round_table(facts.report(told)))
+                if network.plan.sponsored and sponsored_told < told and facts.tranches.is_over(sponsored_told + 1):
+                    sponsored_told += 1
+                    out.print(sponsored.line(facts.report(sponsored_told)), soft_wrap=True)
                 await asyncio.sleep(0.1)
             await _until_settled(facts)
+            for number in range(sponsored_told + 1, told + 1) if network.plan.sponsored else ():
+                out.print(sponsored.line(facts.report(number)), soft_wrap=True)
     finally:
         parts_live.cancel()
 
@@ -125,12 +130,16 @@ def _write(folder: Folder, report: Report, trace: Life | None, found: list[str],
 
 def _tell(out: Console, report: Report, trace: Life | None) -> None:
     out.print(screen.totals_table(report.rounds))
+    if told := sponsored.totals(report.rounds):
+        out.print(f"\n{told}", soft_wrap=True)
     if trace is not None:
         out.print(screen.life_table(trace, width=out.width))
     out.print(screen.ledger_table(report.ledger))
     if report.channels:
         out.print(channel_tables.table_of(report.channels))
-        out.print(f"{channel_tables.rebalanced(report.channels)}\n", soft_wrap=True)
+        out.print(
+            f"{channel_tables.rebalanced(report.channels, reports.sponsors_msat(report.ledger))}\n", soft_wrap=True
+        )
 
 
 def _places(folder: Folder) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from l402core.events import EVENTS, Event
 
 from l402train.peers import Peer
 from l402train.report import RoundReport, SubmissionReport, by_number
+from l402train.sponsored import Tranches
 
 NANO = 1e-9
 _BY_NAME: dict[str, type[Event]] = {kind.name: kind for kind in EVENTS if kind.stream == events.FACTS}
@@ -58,6 +59,7 @@ class Facts:
         self.submissions: dict[str, Submission] = {}
         self.losses: dict[int, float] = {}
         """Held-out loss of the checkpoint that is each round's base, nats per token."""
+        self.tranches = Tranches()
         self.first_paid_s: float | None = None
         """By `clock`: when the first rung settled."""
         self._cast = {peer.identity: peer for peer in cast}
@@ -73,6 +75,7 @@ class Facts:
             self._take_submission(fact, traceparent)
         if isinstance(fact, events.RoundEvent):
             self._take_round(fact)
+        self.tranches.take(fact)
         return fact  # type: ignore[no-any-return]  # decoded as `kind`, which is an Event
 
     def _take_round(self, fact: events.RoundEvent) -> None:
@@ -131,8 +134,8 @@ class Facts:
         return submission.receipt is not None or bool(submission.problem)
 
     def is_settled(self) -> bool:
-        """Whether every rung that was locked has ended."""
-        return all(
+        """Whether every rung and every tranche that was locked has ended."""
+        return self.tranches.are_over() and all(
             len(submission.ended) == len(self._rungs(submission))
             for submission in self.submissions.values()
             if submission.locked
@@ -158,6 +161,7 @@ class Facts:
                     key=lambda one: by_number(one.peer),
                 )
             ),
+            tranche=self.tranches.report(number),
         )
 
     def _reported(self, submission: Submission) -> SubmissionReport:

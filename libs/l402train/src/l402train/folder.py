@@ -42,6 +42,7 @@ class Folder:
         self.settler = self.root / "settler"
         self.attestor = self.root / "attestor"
         self.peers = self.root / "peers"
+        self.sponsor = self.root / "sponsor"
         self.nats = self.root / "nats"
         self.redis = self.root / "redis"
         self.mark = self.root / MARK

@@ -41,7 +41,7 @@ async def prepare(join: Join) -> dict[str, str]:
     if not key_file.exists():
         pair = {"identity": secrets.token_hex(32), "sealing": secrets.token_hex(32)}
         Folder.write_private(key_file, msgspec.json.encode(pair) + b"\n")
-    node = await _node(join)
+    node = await node_of(join.lnd, join.tls_cert, join.macaroon, directory=join.directory, role="peer")
     told = {
         "name": join.name,
         "gateway_url": join.url.rstrip("/"),
@@ -57,26 +57,26 @@ async def prepare(join: Join) -> dict[str, str]:
     return {**services.base_environment(), **{f"L402_PEER_{key.upper()}": str(value) for key, value in told.items()}}
 
 
-async def _node(join: Join) -> LndEndpoint:
-    """The node as given, or one of a simulated network with a macaroon baked for it."""
-    if join.tls_cert is not None and join.macaroon is not None:
-        for option, path in (("--tls-cert", join.tls_cert), ("--macaroon", join.macaroon)):
+async def node_of(lnd: str, tls_cert: Path | None, macaroon: Path | None, *, directory: Path, role: str) -> LndEndpoint:
+    """The node as given, or one of a simulated network with a macaroon baked for this role. Raises Stop, Unavailable."""
+    if tls_cert is not None and macaroon is not None:
+        for option, path in (("--tls-cert", tls_cert), ("--macaroon", macaroon)):
             if not os.access(path, os.R_OK):
                 raise Stop(Exit.USAGE, f"{option} {path} cannot be read")
-        return LndEndpoint(host=join.lnd, tls_cert_path=join.tls_cert, macaroon_path=join.macaroon)
-    file, _, name = join.lnd.rpartition(":")
+        return LndEndpoint(host=lnd, tls_cert_path=tls_cert, macaroon_path=macaroon)
+    file, _, name = lnd.rpartition(":")
     try:
         node = json.loads(Path(file).read_bytes())[name]  # noqa: ASYNC240 - one short file, nothing else runs
     except (OSError, json.JSONDecodeError) as error:
         raise Stop(
             Exit.USAGE,
-            f"--lnd {join.lnd}: give HOST:PORT with --tls-cert and --macaroon, or NODES_FILE:NAME of a simulated network",
+            f"--lnd {lnd}: give HOST:PORT with --tls-cert and --macaroon, or NODES_FILE:NAME of a simulated network",
         ) from error
     except KeyError as error:
         raise Stop(Exit.NOT_FOUND, f"{file} lists no node called {name}") from error
     admin = credentials.endpoint_of(node)
-    baked = join.directory / "peer.macaroon"
-    await credentials.bake(admin, credentials.ALLOWED["peer"], baked)
+    baked = directory / f"{role}.macaroon"
+    await credentials.bake(admin, credentials.ALLOWED[role], baked)
     return LndEndpoint(host=admin.host, tls_cert_path=admin.tls_cert_path, macaroon_path=baked)
 
 

@@ -50,7 +50,7 @@ class Public(msgspec.Struct, frozen=True):
     attestor: str
     reading: str
     peers: tuple[str, ...]
-    """Identities in order of the peers' names."""
+    """Identities in order of the names: peers, then whoever else has a node of its own."""
 
 
 def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
@@ -61,7 +61,7 @@ def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
 
     settler, attestor = ring.secret("settler/signing"), ring.secret("attestor/signing")
     reading = ring.secret("worker/reading")
-    write("settler", {"signing_key": settler.hex()})
+    write("settler", {"signing_key": settler.hex(), "sealing_key": ring.secret("settler/sealing").hex()})
     write(
         "attestor",
         {

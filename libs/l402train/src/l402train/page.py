@@ -3,9 +3,9 @@
 import base64
 from html import escape
 
-from l402train import channel_tables
+from l402train import channel_tables, sponsored
 from l402train.lives import Life, Moment
-from l402train.report import ChannelReport, LedgerReport, Report, RoundReport
+from l402train.report import LedgerReport, Report, RoundReport, sponsors_msat
 from l402train.screen import account_name, by_peer, sat, score
 
 _STYLE = """
@@ -47,8 +47,9 @@ def render(report: Report, picture: bytes, life: Life | None, *, faults: list[st
         _figure(picture),
         "<h2>Over the run</h2>",
         _totals(report.rounds),
+        f"<p>{escape(sponsored.totals(report.rounds))}</p>",
         *(_round(round_) for round_ in report.rounds),
-        _channels(report.channels) if report.channels else "",
+        _channels(report) if report.channels else "",
         "<h2>Trial balance</h2>",
         _ledger(report.ledger),
         _trace(life) if life else "",
@@ -121,10 +122,12 @@ def _round(report: RoundReport) -> str:
         for one in report.submissions
     ]
     head = ["peer", "kind", "fee", "locked", "score ± 3 SE", "reward", "verdict and reason"]
-    return f"<h2>Round {report.round}{loss}</h2>" + _table(head, rows, numbers={2, 3, 4, 5}, kind="round")
+    told = f"<p>{escape(sponsored.line(report).strip())}</p>" if report.tranche else ""
+    return f"<h2>Round {report.round}{loss}</h2>" + _table(head, rows, numbers={2, 3, 4, 5}, kind="round") + told
 
 
-def _channels(channels: tuple[ChannelReport, ...]) -> str:
+def _channels(report: Report) -> str:
+    channels = report.channels
     rows = [
         [escape(one.peer[:16]), *map(escape, channel_tables.cells(one, rounds=len(one.flow) or 1))] for one in channels
     ]
@@ -135,7 +138,8 @@ def _channels(channels: tuple[ChannelReport, ...]) -> str:
     warned = "".join(
         f'<p class="bad">{escape(one.peer[:16])}: {escape(one.warning)}</p>' for one in channels if one.warning
     )
-    return f"<h2>The coordinator's channels</h2><p>{escape(channel_tables.rebalanced(channels))}</p>{table}{warned}"
+    told = escape(channel_tables.rebalanced(channels, sponsors_msat(report.ledger)))
+    return f"<h2>The coordinator's channels</h2><p>{told}</p>{table}{warned}"
 
 
 def _ledger(ledger: LedgerReport) -> str:

@@ -17,6 +17,7 @@ CAPACITY_SAT = 10_000_000
 """Of every channel between the coordinator and a peer. Half lies on each side: 5,000,000 sat let a peer pay 10,000 fees
 of 500 sat, and let the coordinator lock 793 ladders of 6,300 sat at once."""
 COORDINATOR = "coordinator"
+SPONSOR = "sponsor"
 OBSERVER = "observer"
 """The attestor's own node: it tells block heights, and holds no money of anybody."""
 

@@ -28,6 +28,24 @@ class SubmissionReport(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
 
 
+class TrancheReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sponsor pledged for a round, and what became of it. Money in msat, scores in nats per token."""
+
+    sponsorship: str
+    tranche: int
+    payment_hash: str
+    amount_msat: int
+    margin: float
+    """By which the new checkpoint had to beat its parent."""
+    gain: float | None
+    """Mean paired loss drop from parent to child on shards of its own; null where nothing was measured."""
+    interval: tuple[float, float] | None
+    """Mean ± 3 standard errors."""
+    outcome: str
+    """settled, returned, or open."""
+    reason: str
+
+
 class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     """One round, with the held-out loss of its base and of what came out of it, nats per token."""
 
@@ -35,6 +53,8 @@ class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     loss_before: float | None
     loss_after: float | None
     submissions: tuple[SubmissionReport, ...]
+    tranche: TrancheReport | None = None
+    """The sponsor's, where the round has one."""
 
 
 class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +178,26 @@ def faults(report: Report, *, settled_msat: int, services: frozenset[str]) -> li
             found.append(f"{submission.submission_id[:16]}…: its trace lacks {', '.join(sorted(missing))}")
         if submission.kind not in (HONEST, "guest") and submission.reward_msat:
             found.append(f"{submission.peer} ({submission.kind}) was paid {submission.reward_msat} msat")
+    return found + sponsor_faults(report)
+
+
+def sponsors_msat(ledger: LedgerReport) -> int:
+    """What sponsors have paid for progress, by the books."""
+    return sum(one.credits_msat for name, one in ledger.accounts.items() if name.startswith("sponsors:"))
+
+
+def sponsor_faults(report: Report) -> list[str]:
+    """Every tranche has ended, and the books took in exactly what was earned."""
+    tranches = [round_.tranche for round_ in report.rounds if round_.tranche is not None]
+    found = [
+        f"tranche {one.tranche} of sponsorship {one.sponsorship[:16]}… is still open"
+        for one in tranches
+        if one.outcome == "open"
+    ]
+    earned = sum(one.amount_msat for one in tranches if one.outcome == "settled")
+    booked = sponsors_msat(report.ledger)
+    if earned != booked:
+        found.append(f"sponsors' tranches settled {earned} msat and {booked} msat were booked")
     return found
 
 

@@ -1,5 +1,6 @@
 """How each of our services is started: its module, its environment, its word that it is ready. It starts none itself."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -44,6 +45,8 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     expected: tuple[str, ...]
     """Identities whom a phase waits for; none: deadlines only."""
     seed: int
+    sponsor: str = ""
+    """The public key of the sponsor that runs here; '' for none."""
 
     @property
     def attestor_url(self) -> str:
@@ -80,7 +83,14 @@ def environment(service: str, name: str, folder: Folder, wiring: Wiring) -> dict
 
 CHOICES: dict[str, dict[str, str]] = {
     "gateway": {"show_channels": "true", "show_metrics": "true"},
-    "settler": {"commit_s": "60", "lock_s": "30", "upload_s": "30", "judge_s": "60", "never_sent_s": "20"},
+    "settler": {
+        "commit_s": "60",
+        "lock_s": "30",
+        "upload_s": "30",
+        "judge_s": "60",
+        "never_sent_s": "20",
+        "sponsor_wait_s": "30",
+    },
 }
 """Deadlines are generous on purpose: a phase ends early once every expected peer is through it."""
 
@@ -105,6 +115,7 @@ def _own(service: str, folder: Folder, wiring: Wiring) -> dict[str, object]:
             "attestor_url": wiring.attestor_url,
             "expected_peers": json.dumps(wiring.expected),
             "rounds": wiring.rounds,
+            "expected_sponsors": json.dumps([wiring.sponsor] if wiring.sponsor else []),
         }
     if service == "invoicer":
         return {
@@ -139,6 +150,13 @@ def lnd(folder: Folder, wiring: Wiring, service: str, node: str) -> dict[str, ob
     }
 
 
+def node_options(folder: Folder, wiring: Wiring, name: str) -> dict[str, str]:
+    """The same, as options of a command."""
+    told = lnd(folder, wiring, name, name)
+    options = {"--lnd": "host", "--tls-cert": "tls_cert", "--macaroon": "macaroon", "--network": "network"}
+    return {option: str(told[f"lnd_{field}"]) for option, field in options.items()}
+
+
 def ready_at(url_file: Path) -> str | None:
     """The service's base URL, once it has written it and answers 200 to /readyz."""
     try:
@@ -160,13 +178,27 @@ def readiness(url: str) -> dict[str, bool] | None:
     return told if status == 200 else {**told, "ready": False}
 
 
+def sha256(body: bytes) -> str:
+    """Of a request's body, hex, as its signature covers it."""
+    return hashlib.sha256(body).hexdigest()
+
+
 def get(url: str, *, timeout_s: float = 5.0) -> tuple[int, bytes]:
     """(status, body) of a plain GET. Raises OSError, HTTPException."""
+    return _ask("GET", url, None, {}, timeout_s)
+
+
+def post(url: str, body: bytes, headers: dict[str, str], *, timeout_s: float = 10.0) -> tuple[int, bytes]:
+    """(status, body) of a POST of JSON. Raises OSError, HTTPException."""
+    return _ask("POST", url, body, {**headers, "Content-Type": "application/json"}, timeout_s)
+
+
+def _ask(method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
     parts = urllib.parse.urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("GET", parts.path or "/")
+        connection.request(method, parts.path or "/", body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read(MAX_ANSWER_BYTES)
     finally:

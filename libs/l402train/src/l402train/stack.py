@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes with a channel, for peers that join from elsewhere."""
     rounds: int = 6
     """0: no limit."""
+    sponsored: bool = False
+    """Whether a sponsor with a node of its own pledges for every round."""
     seed: int | None = 0
     """Of keys and of the first checkpoint; None: random."""
     workers: int = 2
@@ -90,7 +93,7 @@ class Network:
         """Everything, in order. Raises Stop."""
         folder, plan = self.folder, self.plan
         ring = keys.Keyring.from_seed(plan.seed)
-        everyone = (*peers.names(plan.peers), *plan.spare_nodes)
+        everyone = (*peers.names(plan.peers), *plan.spare_nodes, *((parts.SPONSOR,) if plan.sponsored else ()))
         public = keys.write_keys(folder, ring, everyone)
         self.cast = peers.cast(public.peers[: plan.peers])
         if plan.gateway_port:
@@ -107,9 +110,12 @@ class Network:
             rounds=plan.rounds,
             expected=tuple(peer.identity for peer in self.cast) if plan.wait_for_all else (),
             seed=plan.seed or 0,
+            sponsor=public.peers[-1] if plan.sponsored else "",
         )
         await self._prepare(nodes, everyone)
         await self._start_services(wiring)
+        if plan.sponsored:
+            self._start_sponsor(wiring)
         self._describe(wiring)
         self._start_peers(wiring)
 
@@ -169,6 +175,20 @@ class Network:
                 self.attestor_url = url
         self._through("gateway, invoicer, settler and oracle")
 
+    def _start_sponsor(self, wiring: Wiring) -> None:
+        folder = self.folder
+        options = {
+            "--url": self.gateway_url,
+            **services.node_options(folder, wiring, parts.SPONSOR),
+            "--dir": str(folder.sponsor),
+            "--key-file": str(folder.keys / f"{parts.SPONSOR}.json"),
+            "--attestor": wiring.public.attestor,
+            "--rounds": str(self.plan.rounds),
+        }
+        command = [sys.executable, "-m", "l402train", "sponsor", *(word for pair in options.items() for word in pair)]
+        log = folder.log(parts.SPONSOR)
+        self._keep(Process(parts.SPONSOR, command, log, services.base_environment()))
+
     def _start_peers(self, wiring: Wiring) -> None:
         for peer in self.cast:
             (self.folder.peers / peer.name).mkdir(exist_ok=True)
@@ -206,8 +226,8 @@ class Network:
         return time.monotonic() - self._began
 
     async def watch(self) -> None:
-        """Runs for ever; raises Stop when a part ends by itself. Peers may go home."""
-        going_home = {peer.name for peer in self.cast}
+        """Runs for ever; raises Stop when a part ends by itself. Peers and sponsor may go home."""
+        going_home = {parts.SPONSOR, *(peer.name for peer in self.cast)}
         while True:
             for name, process in self._processes.items():
                 code = process.returncode
@@ -217,7 +237,7 @@ class Network:
 
     async def stop(self) -> None:
         """End everything, the last first: peers, then services, then what they stand on."""
-        own = {peer.name for peer in self.cast}
+        own = {parts.SPONSOR, *(peer.name for peer in self.cast)}
         base = ("lightning", "redis", "nats")
         middle = [name for name in self._processes if name not in own and name not in base]
         for tier in ([name for name in self._processes if name in own], middle, list(base)):

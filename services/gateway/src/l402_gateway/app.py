@@ -52,6 +52,7 @@ from l402_gateway.config import Config
 from l402_gateway.problems import Meaningless
 from l402_gateway.reads import Shared
 from l402_gateway.routes import Paid
+from l402_gateway.sponsors import Sponsors
 
 log = structlog.get_logger()
 LATE_FEE_S = 7 * 86_400
@@ -132,6 +133,7 @@ class Gateway:
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
         self._receiving: Counter[str] = Counter()
+        self.sponsors = Sponsors(config, bus, shelf, clock=clock)
 
     # --- selling -----------------------------------------------------------------------------------------------------
 

@@ -32,12 +32,18 @@ class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     challenge_margin_s: int = Field(
         default=15, ge=1, le=300, description="An unpaid invoice is not handed out again this close to its expiry."
     )
-    mint_window_s: int = Field(default=60, ge=1, le=3_600, description="Window of the limits on fee invoices.")
+    mint_window_s: int = Field(
+        default=60, ge=1, le=3_600, description="Window of the limits on fee invoices and pledges."
+    )
     mints_per_client: int = Field(
         default=120, ge=1, le=1_000_000, description="Fee invoices per client address and window."
     )
     mints_per_peer: int = Field(default=30, ge=1, le=1_000_000, description="Fee invoices per peer key and window.")
     mints_in_all: int = Field(default=3_000, ge=1, le=10_000_000, description="Fee invoices per window, all together.")
+    pledges_per_client: int = Field(
+        default=10, ge=1, le=10_000, description="Sponsors' pledges per client address and window."
+    )
+    pledges_in_all: int = Field(default=60, ge=1, le=100_000, description="Sponsors' pledges per window, all together.")
     body_max_bytes: int = Field(default=65_536, ge=1_024, le=1 << 20, description="Largest JSON body.")
     body_timeout_s: float = Field(
         default=10.0, gt=0, le=300, description="Longest time for a JSON body, and longest pause in an upload."

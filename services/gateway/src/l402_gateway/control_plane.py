@@ -20,8 +20,9 @@ from l402_gateway.asgi import Answer, Body, Headers, problem_answer
 from l402_gateway.hints import Hints
 from l402_gateway.library import Library, pieces
 from l402_gateway.manifest import manifest
-from l402_gateway.paid import refusal
+from l402_gateway.paid import client_of, refusal
 from l402_gateway.problems import WrongMethod, unexpected
+from l402_gateway.sponsors import PATH as PLEDGES
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 FRESH = {"Cache-Control": "no-store"}
@@ -49,6 +50,7 @@ def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready, *, sho
     _reads(app, gateway, library)
     _hints(app, gateway, hints)
     _credits(app, gateway)
+    _sponsors(app, gateway)
     _human(app, gateway)
     _refusals(app)
     return app
@@ -113,6 +115,29 @@ def _credits(app: FastAPI, gateway: Gateway) -> None:
             token_id=credit.token_id, amount_msat=credit.amount_msat,
         )  # fmt: skip
         return _json(made, 201)
+
+
+def _sponsors(app: FastAPI, gateway: Gateway) -> None:
+    @app.post(
+        PLEDGES, status_code=201, summary="Pledge to pay for rounds that make the model better.", responses=_PROBLEM
+    )
+    async def open_sponsorship(request: Request) -> Response:
+        config = gateway.config
+        await gateway.sponsors.limit(client_of(request.scope))
+        body = await Body(request.scope, request.receive).whole(
+            max_bytes=config.body_max_bytes, timeout_s=config.body_timeout_s
+        )
+        sponsor = read_peer(
+            Headers(request.scope).single(), method="POST", path=PLEDGES,
+            body_sha256=hashlib.sha256(body).hexdigest(), now_ms=gateway.now_ms(),
+        )  # fmt: skip
+        return _json(await gateway.sponsors.open(sponsor, body), 201)
+
+    @app.get(
+        PLEDGES + "/{sponsorship}", summary="One sponsorship, and what became of each tranche.", responses=_PROBLEM
+    )
+    async def sponsorship(sponsorship: str) -> Response:
+        return _json(await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship")))
 
 
 def _human(app: FastAPI, gateway: Gateway) -> None:

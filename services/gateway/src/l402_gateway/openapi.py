@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import msgspec
 from fastapi import FastAPI
-from l402core.events import ChannelsView, RoundView, SubmissionView
+from l402core.events import ChannelsView, RoundView, SponsorshipView, SubmissionView
 from l402core.peerauth import PEER_HEADER, SIGNATURE_HEADER, TIME_HEADER
 from l402core.signing import Signed
 
@@ -15,15 +15,18 @@ from l402_gateway.library import Library
 from l402_gateway.manifest import BASE
 from l402_gateway.paid import NONCE_HEADER, PAYLOAD_HASH_HEADER
 from l402_gateway.problems import MEDIA_TYPE, STATUSES, Problem
+from l402_gateway.sponsors import PATH as PLEDGES
 
 _REF = "#/components/schemas/{name}"
-_STRUCTS = (Problem, RoundView, SubmissionView, ChannelsView, Signed, Credit, Locks)
+_STRUCTS = (Problem, RoundView, SubmissionView, ChannelsView, SponsorshipView, Signed, Credit, Locks)
 _ANSWERS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "/v1/rounds/current": ("get", RoundView),
     "/v1/rounds/{round}": ("get", RoundView),
     BASE: ("get", SubmissionView),
     "/v1/channels": ("get", ChannelsView),
     "/v1/credits": ("post", Credit),
+    PLEDGES: ("post", SponsorshipView),
+    PLEDGES + "/{sponsorship}": ("get", SponsorshipView),
 }
 
 
@@ -52,6 +55,7 @@ def described(app: FastAPI) -> dict[str, Any]:
             if status.startswith("2"):
                 response["content"] = _content(kind)
     schema["paths"]["/v1/credits"]["post"]["parameters"] = _signature()
+    schema["paths"][PLEDGES]["post"].update({"parameters": _signature(), "requestBody": _json_body(Signed)})
     for step, operation in _paid().items():
         schema["paths"].setdefault(BASE + step, {}).update(operation)
     return schema

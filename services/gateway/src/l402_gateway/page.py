@@ -36,6 +36,7 @@ def of_round(view: RoundView, terms: Terms, channels: ChannelsView | None = None
         "can be bought now": sold,
         "fee": show_sat(terms.fee_msat),
         "reward": f"up to {show_sat(terms.ladder_msat())}, locked before the upload",
+        "sponsor": _sponsor(terms),
         "places": f"{view.places_left} of {terms.places} left",
         "submissions": f"{view.opened} opened, {view.uploaded} uploaded, {view.scored} scored",
     }
@@ -49,6 +50,14 @@ def of_round(view: RoundView, terms: Terms, channels: ChannelsView | None = None
         "<p>A training network in which every gradient is paid for, both ways, over Lightning.</p>"
         f"<table>{cells}</table>{shown}<p><a href='/.well-known/l402.json'>What is sold here, for programs</a></p>"
     )
+
+
+def _sponsor(terms: Terms) -> str:
+    tranche = terms.tranche
+    if tranche is None:
+        return "none: the treasury pays"
+    worth = f"if the new checkpoint is better by {tranche.margin / 1e9:.4f} nats per token"
+    return f"pays {show_sat(tranche.amount_msat)} {worth}; it waits locked, and else goes back"
 
 
 def nothing(detail: str) -> str:

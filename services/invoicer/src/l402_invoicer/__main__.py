@@ -20,6 +20,7 @@ from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import CONSUMERS, Invoicer
 from l402_invoicer.config import Config
+from l402_invoicer.sponsors import SponsorMint
 
 log = structlog.get_logger()
 
@@ -32,8 +33,10 @@ async def serve(config: Config) -> None:
     cursor = FileCursor(config.data_dir / "invoicer.cursor")
     tally = FileTally(config.data_dir / "invoicer.sqlite3")
     invoicer = Invoicer(config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000)
-    (lock,) = CONSUMERS
+    minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000)
+    lock, mint = CONSUMERS
     bus.consume(lock, invoicer.lock_ladder)
+    bus.consume(mint, minting.mint_tranche)
     bus.answer(FeeMint, invoicer.mint_fee)
 
     async def ready() -> dict[str, bool]:

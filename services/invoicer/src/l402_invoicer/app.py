@@ -10,7 +10,16 @@ import structlog
 from l402core import bolt11, telemetry
 from l402core.bus import Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
-from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, Event, FeeMint, FeeMinted, FeeSettled
+from l402core.events import (
+    EscrowDispatched,
+    EscrowLock,
+    EscrowRefused,
+    Event,
+    FeeMint,
+    FeeMinted,
+    FeeSettled,
+    SponsorshipMint,
+)
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
 from l402_invoicer.config import Config
@@ -32,7 +41,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 K = TypeVar("K")
 
-CONSUMERS: tuple[Consumer, ...] = (Consumer("invoicer", EscrowLock, workers=32),)
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("invoicer", EscrowLock, workers=32),
+    Consumer("invoicer", SponsorshipMint),
+)
 
 REVISION = {status: number for number, status in enumerate(PaymentStatus)}
 """A rung that is told again as something else is another message; told again as the same, the same one."""

@@ -33,6 +33,21 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     )
     routing_fee_max_msat: int = Field(default=100_000, ge=0, description="Largest routing fee of one rung, in msat.")
     cltv_limit_max: int = Field(default=2_016, ge=24, description="Longest that a rung may lock our funds, in blocks.")
+    sponsor_max_msat: int = Field(
+        default=10**9, ge=1_000, description="Largest hold invoice that is minted for a sponsor, in msat."
+    )
+    sponsor_expiry_max_s: int = Field(
+        default=3_600, ge=1, le=86_400, description="Longest time in which a sponsor's invoice may be paid."
+    )
+    sponsor_cltv_max: int = Field(
+        default=2_016, ge=24, le=2_016, description="Highest final CLTV of a sponsor's hold invoice, in blocks."
+    )
+    sponsor_memo_prefix: str = Field(
+        default="l402-train sponsor",
+        min_length=1,
+        max_length=64,
+        description="How the memo of sponsors' invoices begins.",
+    )
     pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long LND may look for a route for one rung.")
     rungs_at_once: int = Field(default=192, ge=1, le=483, description="Rungs that are being sent at the same time.")
     retry_max_s: float = Field(default=10.0, gt=0, le=300, description="Longest pause before listening to LND again.")

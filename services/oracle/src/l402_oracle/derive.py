@@ -4,6 +4,7 @@ import hashlib
 import hmac
 
 from l402core.documents import Offer
+from l402core.pledges import Announcement
 from l402core.secret import Secret
 from l402core.signing import tagged_hash
 from sparseloco.corpus import Corpus, hidden_shards
@@ -26,6 +27,23 @@ def drawn_shards(corpus: Corpus, seed: bytes, root: str, eval_tokens: int) -> tu
     """The hidden shards of a round, from H(round seed ‖ root): nobody knows them before the commitments are closed."""
     count = min(max(1, eval_tokens // SHARD_TOKENS), corpus.hidden_shard_count)
     return hidden_shards(corpus, tagged_hash("l402-train/shards/1", seed + bytes.fromhex(root)), count)
+
+
+def sponsor_shards(
+    corpus: Corpus, seed: bytes, root: str, payment_hash_: str, *, pay: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The hidden shards that a sponsor's tranche is judged on: drawn apart, and none that pay was measured on.
+
+    At most as many as pay had; fewer where the pool has no more, none where it is used up.
+    """
+    drawn = tagged_hash("l402-train/sponsor-shards/1", seed + bytes.fromhex(root) + bytes.fromhex(payment_hash_))
+    order = hidden_shards(corpus, drawn, corpus.hidden_shard_count)
+    return tuple(shard for shard in order if shard not in pay)[: max(1, len(pay))]
+
+
+def tranche_preimage(key: Secret, announced: Announcement, index: int) -> bytes:
+    """HMAC-SHA256(K, "tranche" ‖ sha256(announcement's core) ‖ index as one byte), 32 bytes. Never stored, never logged."""
+    return hmac.digest(key.reveal(), b"tranche" + announced.core() + bytes([index]), "sha256")
 
 
 def preimage(key: Secret, offer: Offer, index: int) -> bytes:

@@ -17,6 +17,7 @@ from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
+from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 
 from l402_settler.adapters.tables import outbox
@@ -24,6 +25,7 @@ from l402_settler.app import Settler
 from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.office import Office
+from l402_settler.sponsorships import Sponsors
 from l402_settler.watch import Watch
 
 
@@ -33,7 +35,8 @@ async def serve(config: Config) -> None:
     Raises Unavailable when NATS or the database is not there at the start, Malformed for a macaroon that may do too much.
     """
     refuse_excess(config.lnd_macaroon, SETTLER, tolerated=config.lnd_macaroon_excess, service="settler")
-    key = SigningKey(bytes.fromhex(json.loads(config.key_file.read_text())["signing_key"]))
+    keys = json.loads(config.key_file.read_text())
+    key = SigningKey(bytes.fromhex(keys["signing_key"]))
     database = Database(config.database_url, outbox)
     office = Office(
         config, key=key, database=database, now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4())
@@ -42,11 +45,14 @@ async def serve(config: Config) -> None:
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     settler = Settler(office, bus, node)
     watch = Watch(office, node)
+    sponsors = Sponsors(office, node, UnsealingKey(bytes.fromhex(keys["sealing_key"])))
     settler.register()
+    sponsors.register(bus)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
     await bus.start()
     await settler.recover()
+    await sponsors.recover()
 
     async def ready() -> dict[str, bool]:
         return {"bus": await bus.ready(), **office.sight.readiness()}
@@ -60,6 +66,7 @@ async def serve(config: Config) -> None:
                 watch.open_rungs(),
                 watch.node(),
                 watch.books(),
+                sponsors.tend_forever(),
                 database.publish_forever(bus),
             )
     finally:

@@ -37,7 +37,7 @@ from l402core.lnd.port import PaymentView
 from l402core.outbox import Transaction
 from l402core.signing import open_signed
 
-from l402_settler import ledger
+from l402_settler import ledger, sponsor_steps, sponsorships
 from l402_settler.adapters import books
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
@@ -54,6 +54,7 @@ from l402_settler.rounds import (
     locks_until_ms,
     make_terms,
 )
+from l402_settler.sponsorships import wait_for_sponsor
 from l402_settler.tracking import end_escrow_if_over, record_decision, record_sight
 from l402_settler.turning import is_due, turn
 from l402_settler.views import terms_of
@@ -71,6 +72,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", EscrowDispatched, workers=8),
     Consumer("settler", EscrowRefused),
     Consumer("settler", GradientScored, workers=8),
+    *sponsorships.CONSUMERS,
 )
 
 
@@ -108,7 +110,8 @@ class Settler:
             GradientScored: self.on_scored,
         }
         for consumer in CONSUMERS:
-            self._bus.consume(consumer, handlers[consumer.event])
+            if consumer.event in handlers:
+                self._bus.consume(consumer, handlers[consumer.event])
         self._bus.answer(SubmissionOpen, self.desk.open)
         self._bus.answer(RegisterLocks, self.desk.register_locks)
         self._bus.answer(RegisterAccepted, self.desk.register_accepted)
@@ -124,24 +127,28 @@ class Settler:
         office = self._office
         if office.sight.height == 0:
             raise Unavailable("node", "our node's height is not known yet, and the terms name one")
+        if event.round > 1:
+            await office.database.transact(lambda tx: books.move_round(tx, event.round - 1, JUDGE, DONE))
+        await wait_for_sponsor(office, event.round)
 
         def work(tx: Transaction) -> None:
-            if event.round > 1:
-                books.move_round(tx, event.round - 1, JUDGE, DONE)
             last = office.config.rounds and event.round > office.config.rounds
             if last or books.round_row(tx, event.round) is not None:
                 return
+            tranche = sponsor_steps.bind(office, tx, event.round)
             terms = make_terms(
                 office.config, office.identity, round_=event.round, checkpoint=event.checkpoint,
                 model_id=event.model_id, seed_commitment=event.seed_commitment,
                 reference_previous=event.reference_previous, now_ms=office.now_ms(), height=office.sight.height,
+                tranche=tranche,
             )  # fmt: skip
             signed = office.key.sign(Terms.tag, terms)
             books.add_round(
                 tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
             )
             say_round_opened(office, tx, event.round, signed)
-            log.info("round.opened", round=event.round)
+            sponsor_steps.opened(office, tx, tranche)
+            log.info("round.opened", round=event.round, sponsored=tranche is not None)
 
         await office.database.transact(work)
 

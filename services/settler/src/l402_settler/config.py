@@ -16,7 +16,8 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     model_config = SettingsConfigDict(env_prefix="L402_SETTLER_", frozen=True, extra="ignore")
 
     key_file: Path = Field(
-        default=Path("settler.json"), description='JSON file {"signing_key": 64 hex digits}, mode 0600.'
+        default=Path("settler.json"),
+        description='JSON file {"signing_key", "sealing_key"}, 64 hex digits each, mode 0600.',
     )
     database_url: str = Field(default="sqlite:///books.sqlite3", description="SQLAlchemy URL of the books.")
     attestor_public: str = Field(default="0" * 64, pattern=HEX32, description="The oracle's BIP340 public key, pinned.")
@@ -70,6 +71,34 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     )
     slots_per_channel: int = Field(default=483, ge=1, le=483, description="HTLC slots per channel and direction.")
 
+    sponsorships_open: int = Field(default=8, ge=0, le=1_000, description="Sponsorships that may be open at a time.")
+    sponsor_tranches_max: int = Field(default=64, ge=1, le=255, description="Most tranches (rounds) of a sponsorship.")
+    sponsor_min_msat: int = Field(
+        default=1_000_000, ge=1_000, le=10**12, description="Smallest tranche; dust would be lost in a force-close."
+    )
+    sponsor_max_msat: int = Field(default=10**9, ge=1_000, le=10**12, description="Largest tranche.")
+    sponsor_pay_s: int = Field(default=60, ge=1, le=3_600, description="How long a sponsor may take to pay a tranche.")
+    sponsor_judge_s: int = Field(
+        default=600, ge=1, le=86_400, description="How long after a round's judge_by its tranche waits for the oracle."
+    )
+    sponsor_cltv: int = Field(default=144, ge=60, le=2_016, description="Final CLTV of a sponsor's hold invoice.")
+    sponsor_round_blocks: int = Field(
+        default=72, ge=6, le=1_000, description="Blocks that a round may take: an HTLC must outlive it and the margin."
+    )
+    sponsor_margin_blocks: int = Field(
+        default=24, ge=18, le=144, description="A tranche that is not judged so near its expiry is given back."
+    )
+    expected_sponsors: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of sponsors' public keys that a round waits for; whoever else may sponsor, nobody waits.",
+    )
+    sponsor_wait_s: int = Field(
+        default=15,
+        ge=0,
+        le=600,
+        description="Longest that a round waits for an expected sponsor; then it opens without.",
+    )
+
     payload_max_bytes: int = Field(default=1 << 24, ge=1_024, le=1 << 30, description="Largest sealed payload.")
     inner_steps: int = Field(default=20, ge=1, le=10_000, description="Inner steps H of the recipe.")
     batch: int = Field(default=8, ge=1, le=4_096, description="Sequences per inner step.")
@@ -83,4 +112,6 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     def _cltv_has_room(self) -> Self:
         if self.cltv_max < self.cltv_min:
             raise ValueError(f"cltv_max {self.cltv_max} is below cltv_min {self.cltv_min}")
+        if self.sponsor_cltv < self.sponsor_round_blocks + self.sponsor_margin_blocks:
+            raise ValueError(f"sponsor_cltv {self.sponsor_cltv} is below sponsor_round_blocks and the margin")
         return self

@@ -10,9 +10,11 @@
     fees:earned        fees that opened a submission
     credits:<peer>     fees that could not be served and may be used once more
     peer:<peer>        earned and not yet collected; zero when all is quiet
+    sponsors:<key>     what a sponsor's tranches brought: progress that was paid for
 
 A reward's rung is pending (peer ← lightning) from the intent to lock until LND says SUCCEEDED (post) or FAILED (void).
-The decision books the earned sum (rewards ← peer). Identities are deterministic, so that a repeat is a duplicate key.
+The decision books the earned sum (rewards ← peer). A sponsor's tranche is pending (lightning ← sponsor) from ACCEPTED at
+our node until LND says SETTLED (post) or CANCELED (void). Identities are deterministic, so that a repeat is a duplicate key.
 """
 
 from collections.abc import Iterable
@@ -59,6 +61,11 @@ def peer_account(peer: str) -> str:
 def credit_account(peer: str) -> str:
     """A peer's fee credits."""
     return f"credits:{peer}"
+
+
+def sponsor_account(sponsor: str) -> str:
+    """What a sponsor has paid for progress."""
+    return f"sponsors:{sponsor}"
 
 
 def opening(amount_msat: Msat) -> Transfer:
@@ -135,6 +142,23 @@ def reward_forfeited(payment_hash: str, peer: str, commitment: str, amount_msat:
     return Transfer(
         id=f"forfeit:{payment_hash}", kind="forfeit", debit=peer_account(peer), credit=REWARDS,
         amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def tranche_locked(payment_hash: str, sponsor: str, sponsorship: str, amount_msat: Msat) -> Transfer:
+    """A sponsor's money waits at our node."""
+    return Transfer(
+        id=f"tranche:{payment_hash}", kind="tranche", phase=Phase.PENDING, debit=LIGHTNING,
+        credit=sponsor_account(sponsor), amount_msat=amount_msat, commitment=sponsorship,
+    )  # fmt: skip
+
+
+def tranche_ended(payment_hash: str, sponsor: str, sponsorship: str, amount_msat: Msat, *, settled: bool) -> Transfer:
+    """The tranche's end: posted when LND says SETTLED, voided when it says CANCELED."""
+    return Transfer(
+        id=f"end:{payment_hash}", kind="tranche", phase=Phase.POST if settled else Phase.VOID,
+        pending_id=f"tranche:{payment_hash}", debit=LIGHTNING, credit=sponsor_account(sponsor),
+        amount_msat=amount_msat, commitment=sponsorship,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """When a round's phases end, and what its terms say. Pure: clocks, heights and counts are arguments."""
 
 import msgspec
-from l402core.documents import LADDER, ObjectRef, Recipe, Terms
+from l402core.documents import LADDER, ObjectRef, Recipe, Terms, TrancheTerms
 from l402core.escrow import Escrow
 
 from l402_settler.config import Config
@@ -31,6 +31,7 @@ def make_terms(
     reference_previous: int,
     now_ms: int,
     height: int,
+    tranche: TrancheTerms | None = None,
 ) -> Terms:
     """The contract of one round."""
     commit_until = now_ms + config.commit_s * 1000
@@ -73,6 +74,7 @@ def make_terms(
         attestor=identity.attestor,
         attestor_url=identity.attestor_url,
         reading_key=identity.reading_key,
+        tranche=tranche,
     )
 
 

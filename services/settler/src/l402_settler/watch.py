@@ -19,9 +19,10 @@ from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
 
 from l402_settler import ledger, metrics
-from l402_settler.adapters import books
+from l402_settler.adapters import books, sponsor_books
 from l402_settler.office import Office
 from l402_settler.reconcile import CONTRADICTION, BookedRung, compare_fees, compare_rungs
+from l402_settler.sponsor_reconcile import compare_tranches, not_sponsors
 from l402_settler.tracking import Look, never_sent, record
 
 log = structlog.get_logger()
@@ -100,7 +101,11 @@ class Watch:
             await self._freeze(payment_hash)
 
     async def _freeze(self, payment_hash: str) -> None:
-        await self._office.database.transact(lambda tx: books.freeze(tx, payment_hash))
+        def work(tx: Transaction) -> None:
+            books.freeze(tx, payment_hash)
+            sponsor_books.freeze_tranche(tx, payment_hash)
+
+        await self._office.database.transact(work)
 
     async def books(self) -> None:
         """Compare the books with our node's lists, at the start and then on a schedule."""
@@ -117,8 +122,10 @@ class Watch:
         # The books first: what happens between the two readings then looks like a lag, never like a contradiction.
         rows = await office.database.read(books.all_rungs)
         fees = await office.database.read(books.all_fees)
+        tranches = await office.database.read(sponsor_books.all_tranches)
         payments = {view.payment_hash.hex(): view for view in await self._node.list_payments()}
         invoices = await self._node.list_invoices()
+        tranches_after = await office.database.read(sponsor_books.all_tranches)
         differences = [
             *compare_rungs(
                 (
@@ -130,7 +137,8 @@ class Watch:
                 ),
                 payments,
             ),
-            *compare_fees(fees, invoices),
+            *compare_fees(fees, not_sponsors(tranches_after, invoices)),
+            *compare_tranches(tranches, tranches_after, invoices),
         ]  # fmt: skip
         for one in differences:
             if one.weight == CONTRADICTION:
@@ -138,8 +146,13 @@ class Watch:
                 await self._freeze(one.payment_hash)
             elif one.what == "rung":
                 await self._record([payments[one.payment_hash]])
-        log.info("ledger.reconciled", rungs=len(rows), fees=len(fees), differences=len(differences))
-        return Reconciled(at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), differences=tuple(differences))
+        log.info(
+            "ledger.reconciled", rungs=len(rows), fees=len(fees), tranches=len(tranches), differences=len(differences)
+        )
+        return Reconciled(
+            at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), tranches=len(tranches),
+            differences=tuple(differences),
+        )  # fmt: skip
 
     async def node(self) -> None:
         """Look at our node, for ever."""

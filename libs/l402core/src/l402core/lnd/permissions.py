@@ -15,15 +15,17 @@ _PAY: Final = (_ROUTER + "SendPaymentV2", _ROUTER + "TrackPaymentV2")
 INVOICER: Final = (
     *(_LIGHTNING + name for name in ("AddInvoice", "LookupInvoice", "SubscribeInvoices", "ListInvoices")),
     *(_LIGHTNING + name for name in ("ListChannels", "GetInfo")),
+    _INVOICES + "AddHoldInvoice",
     *_PAY,
 )
-"""Begins obligations: mints fee invoices and pays ladders. It settles and cancels nothing."""
+"""Begins obligations: mints fee invoices and sponsors' hold invoices, pays ladders. It settles and cancels nothing."""
 
 SETTLER: Final = (
     *(_ROUTER + name for name in ("TrackPayments", "TrackPaymentV2")),
     *(_LIGHTNING + name for name in ("ListInvoices", "ListPayments", "ListChannels", "GetInfo")),
+    *(_INVOICES + name for name in ("SettleInvoice", "CancelInvoice", "LookupInvoiceV2", "SubscribeSingleInvoice")),
 )
-"""Keeps the books. It reads, and nothing here moves money."""
+"""Keeps the books, and ends sponsors' hold invoices: it takes in or gives back, and can send nothing."""
 
 ATTESTOR: Final = (_LIGHTNING + "GetInfo", _BLOCKS)
 """Reads block heights."""
@@ -35,6 +37,9 @@ PEER: Final = (
     *_PAY,
 )
 """At the peer's own node: holds and collects rewards, pays its fees."""
+
+SPONSOR: Final = (_LIGHTNING + "GetInfo", *_PAY)
+"""At a sponsor's own node: pays, and looks how its payments ended."""
 
 
 async def bake(endpoint: LndEndpoint, uris: Iterable[str]) -> bytes:

@@ -10,6 +10,7 @@ from l402core.bus import Consumer
 from l402core.documents import Locked, Offer, RoundRoot, Terms
 from l402core.errors import Contradiction
 from l402core.events import (
+    CheckpointMeasured,
     CheckpointPublished,
     CommitsClosed,
     EscrowLocked,
@@ -22,6 +23,8 @@ from l402core.events import (
     RoundAggregated,
     RoundClosed,
     RoundOpened,
+    SponsorshipAnnounce,
+    SponsorshipLocked,
 )
 from l402core.outbox import Transaction
 from l402core.signing import Signed, open_signed
@@ -31,6 +34,7 @@ from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
 from l402_oracle.attestor.parts import Parts
+from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.derive import payment_hash, preimage, seed_commitment
 
 log = structlog.get_logger()
@@ -45,7 +49,8 @@ class Attestor:
         self._parts = parts
         self._db = parts.database
         self.delivery = Delivery(parts)
-        self.judging = Judging(parts, self.delivery)
+        self.sponsoring = Sponsoring(parts)
+        self.judging = Judging(parts, self.delivery, self.sponsoring)
 
     async def begin(self) -> None:
         """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost."""
@@ -183,6 +188,20 @@ class Attestor:
         if await self._db.transact(remember):
             log.info("checkpoint.published", round=number, checkpoint=event.checkpoint.sha256)
 
+    # --- sponsors ---------------------------------------------------------------------------------------------------
+
+    async def sponsorship_announce(self, event: SponsorshipAnnounce) -> None:
+        """Name one hash per tranche."""
+        await self.sponsoring.sponsorship_announce(event)
+
+    async def sponsorship_locked(self, event: SponsorshipLocked) -> None:
+        """A sponsor's money waits."""
+        await self.sponsoring.sponsorship_locked(event)
+
+    async def checkpoint_measured(self, event: CheckpointMeasured) -> None:
+        """A new checkpoint was measured against its parent."""
+        await self.sponsoring.checkpoint_measured(event)
+
     # --- below: what the handlers share -----------------------------------------------------------------------------
 
     async def _hear(self, kind: str, event: GradientUploaded | GradientScreened | GradientMeasured) -> None:
@@ -222,6 +241,7 @@ class Attestor:
             announced.checkpoint.sha256, announced.seed_commitment, announced.reference_previous,
         ):  # fmt: skip
             raise Contradiction("terms_base", f"the terms of round {number} are not for what was announced")
+        self.sponsoring.adopt(tx, terms)
         books.change_round(tx, number, expected=row.state, terms=signed)
         return row
 
@@ -268,5 +288,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("attestor", RoundClosed),
     Consumer("attestor", GradientMeasured),
     Consumer("attestor", RoundAggregated),
+    Consumer("attestor", SponsorshipAnnounce),
+    Consumer("attestor", SponsorshipLocked),
+    Consumer("attestor", CheckpointMeasured),
 )
 """What the attestor reads."""

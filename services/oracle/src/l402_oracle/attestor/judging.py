@@ -27,6 +27,7 @@ from l402_oracle.attestor.case import Case, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of
 from l402_oracle.attestor.parts import Parts
+from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.copies import Work, find_copies
 from l402_oracle.derive import drawn_shards, seed_commitment
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
@@ -40,10 +41,11 @@ TOLD_AGAIN = 3
 class Judging:
     """Moves rounds on. `advance` may be called at any time, by any handler and by the timer."""
 
-    def __init__(self, parts: Parts, delivery: Delivery) -> None:
+    def __init__(self, parts: Parts, delivery: Delivery, sponsoring: Sponsoring) -> None:
         self._parts = parts
         self._db = parts.database
         self._delivery = delivery
+        self._sponsoring = sponsoring
 
     async def watch_forever(self, tick_s: float) -> None:
         """The deadlines: look at every open round again and again, so that a restart resumes where it was."""
@@ -54,6 +56,7 @@ class Judging:
                 for number, _ in await self._db.transact(lambda tx: books.rounds_in(tx, books.OPEN_STATES)):
                     await self.advance(number)
                 await self._delivery.deliver()
+                await self._sponsoring.advance()
                 troubled = ""
             except L402Error as error:
                 if troubled != error.code:
@@ -81,6 +84,7 @@ class Judging:
                     self._ask_for(tx, missing, row, books.read_terms(row.terms), row.assessed)
 
         await self._db.transact(say_again)
+        await self._sponsoring.resume()
 
     async def freeze(self, number: int, trouble: str) -> None:
         """Stop the round and wake someone. Always raises Contradiction."""

@@ -13,6 +13,8 @@ from l402core.bus import Consumer
 from l402core.documents import ObjectRef
 from l402core.errors import Contradiction, PeerError
 from l402core.events import (
+    CheckpointMeasure,
+    CheckpointMeasured,
     Event,
     GradientMeasure,
     GradientMeasured,
@@ -23,7 +25,7 @@ from l402core.events import (
 )
 from l402core.sealing import UnsealingKey, unseal_payload
 
-from l402_oracle.worker.results import Built, Measurement, Opened, Screening
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
 
 log = structlog.get_logger()
 BREAKS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, TypeError)
@@ -57,6 +59,10 @@ class Bench(Protocol):
 
     async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         """Paired loss drop of the clipped update."""
+        ...
+
+    async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
+        """Paired loss drop from one checkpoint to another."""
         ...
 
     async def first(self, init_seed: int, number: int) -> Built:
@@ -121,6 +127,27 @@ class Worker:
         )  # fmt: skip
         log.info("gradient.measured", commitment=event.commitment, round=event.round, failure=seen.failure)
 
+    async def checkpoint_measure(self, event: CheckpointMeasure) -> None:
+        """Measure a round's outcome against its base: always answered, what breaks with `failure`."""
+        try:
+            parent, child = await self._objects.get(event.parent), await self._objects.get(event.checkpoint)
+            seen = await self._bench.compare(parent, child, event.shards)
+        except Contradiction as error:
+            seen = Compared(failure=f"{error.code}: {error.detail}")
+        except BREAKS as error:
+            log.exception("compare.broke", round=event.round)
+            seen = Compared(failure=f"{OURS}: {type(error).__name__}")
+        losses = await self._objects.put(seen.losses) if seen.losses else None
+        await self._bus.publish(
+            CheckpointMeasured(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, parent=event.parent.sha256,
+                checkpoint=event.checkpoint.sha256, shards=event.shards, drop_mean=seen.drop_mean,
+                drop_low=seen.drop_low, drop_high=seen.drop_high, sequences=seen.sequences, losses=losses,
+                hardware=seen.hardware, failure=seen.failure,
+            )
+        )  # fmt: skip
+        log.info("checkpoint.measured", round=event.round, failure=seen.failure)
+
     async def round_aggregate(self, event: RoundAggregate) -> None:
         """Make the next checkpoint. Raises what stands in its way: a round without its checkpoint must be seen."""
         if event.checkpoint is None:
@@ -171,5 +198,6 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("worker", GradientUploaded, ack_wait_s=30),
     Consumer("worker", GradientMeasure, ack_wait_s=30),
     Consumer("worker", RoundAggregate, ack_wait_s=60),
+    Consumer("worker", CheckpointMeasure, ack_wait_s=60),
 )
 """The worker's queues, shared by all workers."""

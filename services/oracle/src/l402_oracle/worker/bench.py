@@ -20,7 +20,7 @@ from torch import Tensor
 
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.similarity import sketch
-from l402_oracle.worker.results import Built, Measurement, Opened, Screening
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
 
 R = TypeVar("R")
 NANO = 1_000_000_000
@@ -52,6 +52,10 @@ class TorchBench:
     async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         """Raises PeerError, ValueError."""
         return await self._run(lambda: self._measure(opened, checkpoint, request))
+
+    async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
+        """Paired loss drop from parent to child. Raises ValueError."""
+        return await self._run(lambda: self._compare(parent, child, shards))
 
     async def first(self, init_seed: int, number: int) -> Built:
         """The first checkpoint, from a seed; its held-out loss stands for both."""
@@ -89,6 +93,23 @@ class TorchBench:
             drop_high=_nano(span.hi),
             sequences=span.n,
             tokens=seen.tokens,
+            losses=_losses(seen),
+            hardware=self._hardware,
+        )
+
+    def _compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
+        # One after the other: the round's own measurer is the one that is kept for the next round's jobs.
+        before = tuple(loss for shard in shards for loss in self._measurer(parent).baseline(shard))
+        after = tuple(loss for shard in shards for loss in self._measurer(child).baseline(shard))
+        seen = Measured(shards, before, after)
+        if not seen.is_finite:
+            return Compared(failure="not_finite: The new checkpoint's loss is not a number.")
+        span = seen.interval
+        return Compared(
+            drop_mean=_nano(span.mean),
+            drop_low=_nano(span.lo),
+            drop_high=_nano(span.hi),
+            sequences=span.n,
             losses=_losses(seen),
             hardware=self._hardware,
         )

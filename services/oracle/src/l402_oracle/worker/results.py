@@ -22,6 +22,19 @@ class Screening(msgspec.Struct, frozen=True, kw_only=True):
     sketch: bytes = b""
 
 
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean drop from one checkpoint to another and mean ± 3·SE, nano-nats per token; `failure` is `code: sentence`."""
+
+    drop_mean: int = 0
+    drop_low: int = 0
+    drop_high: int = 0
+    sequences: int = 0
+    losses: bytes = b""
+    """JSON: shards, and per-sequence losses before and after."""
+    hardware: str = ""
+    failure: str = ""
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Mean drop and mean ± 3·SE in nano-nats per token; `failure` is `code: sentence`."""
 

@@ -64,7 +64,7 @@ def all_transfers(tx: Transaction) -> list[Transfer]:
 def locked_since(tx: Transaction, since_ms: int) -> int:
     """What was locked in rewards since then, msat, whether or not it came back."""
     query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
-        transfers.c.phase == Phase.PENDING, transfers.c.at_ms >= since_ms
+        transfers.c.phase == Phase.PENDING, transfers.c.kind == "rung", transfers.c.at_ms >= since_ms
     )
     return int(tx.scalar(query))
 

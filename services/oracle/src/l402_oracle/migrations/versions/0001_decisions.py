@@ -63,3 +63,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("round", "place", name="one_place_each"),
         sa.CheckConstraint("mask >= 0", name="mask_positive"),
     )
+    op.create_table(
+        "announcements",
+        sa.Column("sponsorship", sa.String(64), primary_key=True),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+    )
+    op.create_table(
+        "tranches",
+        sa.Column("payment_hash", sa.String(64), primary_key=True),
+        sa.Column("sponsorship", sa.String(64), sa.ForeignKey("announcements.sponsorship"), nullable=False),
+        sa.Column("tranche", sa.Integer, nullable=False),
+        sa.Column("round", sa.Integer, unique=True),
+        sa.Column("locked", sa.Text),
+        sa.Column("asked", sa.Boolean, nullable=False),
+        sa.Column("measured", sa.Text),
+        sa.Column("judged", sa.Text),
+        sa.Column("said", sa.Boolean, nullable=False),
+        sa.UniqueConstraint("sponsorship", "tranche", name="one_hash_each"),
+    )

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from l402_settler.adapters import sponsor_tables  # noqa: F401 - its tables are in the metadata too
 from l402_settler.adapters.tables import metadata
 
 revision = "0001"

@@ -1,0 +1,414 @@
+"""The sponsors' desk: takes pledges, follows each tranche from its hash to its end, and settles or cancels at our node.
+
+Here alone the settler acts on LND, and only on invoices that our own node made: SettleInvoice after the oracle's
+signed word that a tranche was earned, CancelInvoice otherwise. The intent is in the books before LND hears of it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from l402core import telemetry
+from l402core.bus import Consumer
+from l402core.documents import Terms
+from l402core.errors import Conflict, Contradiction, L402Error, NotFound, Unauthorized
+from l402core.events import (
+    Question,
+    ReadSponsorship,
+    SponsorshipAnnounced,
+    SponsorshipJudged,
+    SponsorshipMinted,
+    SponsorshipOpen,
+    SponsorshipView,
+)
+from l402core.lnd.port import InvoiceState, InvoiceView
+from l402core.outbox import Transaction
+from l402core.pledges import Announcement, Pledge, SponsorshipTerms, TrancheReceipt
+from l402core.sealing import UnsealingKey
+from l402core.signing import Signed, open_signed
+from l402core.sponsorship import Tranche, Trigger
+
+from l402_settler import sponsor_steps as steps
+from l402_settler.adapters import books, sponsor_books
+from l402_settler.office import Office
+from l402_settler.sponsor_views import sponsorship_view
+from l402_settler.tranches import Due, Facts, Queue, due, may_pledge
+from l402_settler.views import terms_of
+
+log = structlog.get_logger()
+Row = sa.Row[Any]
+Q = TypeVar("Q", bound=Question)
+TEND_EVERY_S = 1.0
+LOOK_EVERY_S = 15.0
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("settler", SponsorshipAnnounced),
+    Consumer("settler", SponsorshipMinted),
+    Consumer("settler", SponsorshipJudged),
+)
+
+
+class Wire(Protocol):
+    """What is needed of the bus."""
+
+    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None: ...
+
+    def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None: ...
+
+
+class Node(Protocol):
+    """What is needed of our node: it sees, settles and cancels invoices of its own."""
+
+    async def lookup_invoice(self, payment_hash: bytes) -> InvoiceView | None: ...
+
+    def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]: ...
+
+    async def settle_invoice(self, preimage: bytes) -> None: ...
+
+    async def cancel_invoice(self, payment_hash: bytes) -> None: ...
+
+
+async def wait_for_sponsor(office: Office, round_: int) -> None:
+    """Give an expected sponsor time to pay for this round, within limits; nobody else is waited for."""
+    expected, ends_ms = office.config.expected_sponsors, office.now_ms() + office.config.sponsor_wait_s * 1000
+    last = bool(office.config.rounds) and round_ > office.config.rounds
+    while expected and not last and (left_ms := ends_ms - office.now_ms()) > 0:
+        if not await office.database.read(lambda tx: _is_awaited(tx, expected, round_)):
+            return
+        await office.wait_for_change(steps.CHANGED, min(left_ms / 1000, TEND_EVERY_S))
+
+
+def _is_awaited(tx: Transaction, expected: tuple[str, ...], round_: int) -> bool:
+    """Whether an expected sponsor may still lock a tranche for this round, and none is locked yet."""
+    if books.round_row(tx, round_) is not None or sponsor_books.locked_tranches(tx):
+        return False
+    open_ = {row.sponsor: row for row in sponsor_books.unended(tx)}
+    for sponsor in expected:
+        if sponsor not in open_:
+            if not sponsor_books.has_ended(tx, sponsor):
+                return True
+            continue
+        lines = sponsor_books.tranches_of(tx, open_[sponsor].sponsorship)
+        if not lines or any(one.state in (Tranche.ANNOUNCED, Tranche.MINTING, Tranche.MINTED) for one in lines):
+            return True
+    return False
+
+
+class Sponsors:
+    """Handlers, and the one loop that acts."""
+
+    def __init__(self, office: Office, node: Node, key: UnsealingKey) -> None:
+        self._office = office
+        self._node = node
+        self._key = key
+        self._listening: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+
+    def register(self, bus: Wire) -> None:
+        """Connect handlers to the bus. Call before it starts."""
+        announced, minted, judged = CONSUMERS
+        bus.consume(announced, self.on_announced)
+        bus.consume(minted, self.on_minted)
+        bus.consume(judged, self.on_judged)
+        bus.answer(SponsorshipOpen, self.open)
+        bus.answer(ReadSponsorship, self.read)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    async def open(self, question: SponsorshipOpen) -> SponsorshipView:
+        """Take a pledge, and ask the oracle for its hashes. Raises Unauthorized, Malformed, TooLarge, Exhausted."""
+        office = self._office
+        pledge = open_signed(question.pledge, Pledge.tag, Pledge, signer=question.sponsor)
+        if pledge.sponsor != question.sponsor:
+            raise Unauthorized("pledge_foreign", "the pledge names another sponsor than who sent it")
+        id_ = pledge.sponsorship()
+
+        def work(tx: Transaction) -> L402Error | None:
+            if sponsor_books.sponsorship(tx, id_) is not None:
+                return None
+            open_ = sponsor_books.unended(tx)
+            queue = Queue(open=len(open_), open_of_this_sponsor=sum(row.sponsor == pledge.sponsor for row in open_))
+            refusal = may_pledge(pledge, office.config, queue)
+            if refusal is None:
+                self._add(tx, id_, pledge, question.pledge)
+            return refusal
+
+        refusal = await office.database.transact(work)
+        if refusal is not None:
+            raise refusal
+        return await self.read(ReadSponsorship(sponsorship=id_))
+
+    def _add(self, tx: Transaction, id_: str, pledge: Pledge, signed: Signed) -> None:
+        office = self._office
+        terms = SponsorshipTerms(
+            sponsorship=id_, pledge=signed.digest(), sponsor=pledge.sponsor, amount_msat=pledge.amount_msat,
+            tranches=pledge.tranches, margin=pledge.margin, seal_to=self._key.public,
+        )  # fmt: skip
+        sponsor_books.add_sponsorship(
+            tx, sponsorship=id_, sponsor=pledge.sponsor, state="asked", pledge=books.to_json(signed),
+            terms=books.to_json(office.key.sign(SponsorshipTerms.tag, terms)), traceparent=telemetry.traceparent(),
+            opened_at_ms=office.now_ms(),
+        )  # fmt: skip
+        row = sponsor_books.sponsorship(tx, id_)
+        assert row is not None
+        steps.say_announce(office, tx, row)
+        log.info("sponsorship.opened", sponsorship=id_, amount_msat=pledge.amount_msat, tranches=pledge.tranches)
+
+    async def read(self, question: ReadSponsorship) -> SponsorshipView:
+        """One sponsorship. Raises NotFound."""
+
+        def work(tx: Transaction) -> SponsorshipView:
+            row = sponsor_books.sponsorship(tx, question.sponsorship)
+            if row is None:
+                raise NotFound("sponsorship_unknown", "no such sponsorship was opened")
+            return sponsorship_view(row, sponsor_books.tranches_of(tx, question.sponsorship))
+
+        return await self._office.database.read(work)
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    async def on_announced(self, event: SponsorshipAnnounced) -> None:
+        """The oracle's hashes: the first tranche may be minted. Raises Unauthorized, Contradiction."""
+        office = self._office
+        made = open_signed(event.announcement, Announcement.tag, Announcement, signer=office.config.attestor_public)
+
+        def work(tx: Transaction) -> None:
+            row = sponsor_books.sponsorship(tx, event.sponsorship)
+            if row is None:
+                raise Contradiction(
+                    "announced_unknown", f"hashes for {event.sponsorship[:16]}…, which was never opened"
+                )
+            terms = msgspec.json.decode(msgspec.json.decode(row.terms, type=Signed).body, type=SponsorshipTerms)
+            _check_announcement(made, terms)
+            text = books.to_json(event.announcement)
+            if not sponsor_books.move_sponsorship(tx, row.sponsorship, "asked", "announced", announcement=text):
+                return
+            for index, payment_hash in enumerate(made.hashes):
+                sponsor_books.add_tranche(
+                    tx, payment_hash=payment_hash, sponsorship=row.sponsorship, tranche=index,
+                    amount_msat=terms.amount_msat, margin=terms.margin, state=Tranche.ANNOUNCED,
+                )  # fmt: skip
+            steps.mint_next(office, tx, row.sponsorship)
+
+        await office.database.transact(work)
+        self.poke()
+
+    async def on_minted(self, event: SponsorshipMinted) -> None:
+        """The hold invoice is there: the sponsor may pay. Raises Contradiction."""
+
+        def work(tx: Transaction) -> None:
+            line = sponsor_books.tranche(tx, event.payment_hash)
+            if line is None or (line.sponsorship, line.tranche) != (event.sponsorship, event.tranche):
+                raise Contradiction(
+                    "minted_unknown", f"an invoice on {event.payment_hash[:16]}…, which was never asked"
+                )
+            if steps.step(tx, line, Trigger.MINTED, bolt11=event.bolt11):
+                log.info("tranche.minted", sponsorship=line.sponsorship, tranche=line.tranche)
+
+        await self._office.database.transact(work)
+        self.poke()
+
+    async def on_judged(self, event: SponsorshipJudged) -> None:
+        """The oracle's one decision: settle what was earned, give back the rest. Raises Unauthorized, Contradiction."""
+        office = self._office
+        signer = office.config.attestor_public
+        receipt = open_signed(event.receipt, TrancheReceipt.tag, TrancheReceipt, signer=signer)
+        if (receipt.sponsorship, receipt.tranche, receipt.round, receipt.payment_hash, receipt.earned) != (
+            event.sponsorship, event.tranche, event.round, event.payment_hash, event.earned,
+        ):  # fmt: skip
+            raise Contradiction("judged_unsigned", f"the decision on {event.payment_hash[:16]}… is not its receipt's")
+        if event.sealed_preimage:
+            self._unseal(event.sealed_preimage, event.payment_hash)
+
+        await office.database.transact(lambda tx: self._judged(tx, event, receipt))
+        self.poke()
+
+    def _judged(self, tx: Transaction, event: SponsorshipJudged, receipt: TrancheReceipt) -> None:
+        line = sponsor_books.tranche(tx, event.payment_hash)
+        if line is None or (line.sponsorship, line.tranche, line.round) != (
+            event.sponsorship, event.tranche, event.round,
+        ):  # fmt: skip
+            raise Contradiction(
+                "judged_unknown", f"a decision on {event.payment_hash[:16]}…, which funds no such round"
+            )
+        if line.receipt is not None:
+            if msgspec.json.decode(line.receipt, type=Signed).body == event.receipt.body:
+                return
+            # The first decision stands, and is acted on already or will be.
+            raise Contradiction("judged_twice", f"the oracle judged {event.payment_hash[:16]}… twice, differently")
+        sponsor_books.note_tranche(tx, line.payment_hash, receipt=books.to_json(event.receipt))
+        if not receipt.earned or not event.sealed_preimage:
+            unrevealed = "earned, but so near its expiry that the oracle does not reveal it"
+            steps.give_back(self._office, tx, line.payment_hash, unrevealed if receipt.earned else receipt.reason)
+        elif steps.step(tx, line, Trigger.EARNED, sealed_preimage=event.sealed_preimage, reason=receipt.reason):
+            log.info("tranche.earned", sponsorship=line.sponsorship, tranche=line.tranche, round=event.round)
+        else:
+            log.critical("tranche.judged_late", payment_hash=line.payment_hash, state=line.state)
+
+    def _unseal(self, sealed: str, payment_hash: str) -> bytes:
+        """The preimage. Raises Contradiction for what does not open this hash."""
+        try:
+            preimage = self._key.unseal(bytes.fromhex(sealed))
+        except (ValueError, L402Error) as error:
+            raise Contradiction("preimage_unreadable", "the oracle's preimage is not sealed to us") from error
+        if hashlib.sha256(preimage).hexdigest() != payment_hash:
+            raise Contradiction("preimage_other", f"the oracle's preimage is not that of {payment_hash[:16]}…")
+        return preimage
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """Something changed: look now, and wake whoever waits for a tranche."""
+        self._wake.set()
+        self._office.changed(steps.CHANGED)
+
+    async def tend_forever(self) -> None:
+        """Look at every live tranche, whenever something changed and now and then. Outlives a silent node."""
+        looked_at = float("-inf")
+        try:
+            while True:
+                look = time.monotonic() - looked_at >= LOOK_EVERY_S
+                looked_at = time.monotonic() if look else looked_at
+                await self.tend(look=look)
+                await self._listen()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), TEND_EVERY_S)
+                self._wake.clear()
+        finally:
+            for task in self._listening.values():
+                task.cancel()
+
+    async def tend(self, *, look: bool = True) -> None:
+        """One look: take every step that is due. With `look`, also ask LND about invoices that nothing is due for."""
+        for line, judge_by_ms in await self._office.database.read(_live):
+            try:
+                await self._tend(line, judge_by_ms, look=look)
+            except Contradiction as error:
+                log.critical("tranche.frozen", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
+                await self.freeze(line.payment_hash)
+            except L402Error as error:
+                log.warning("tranche.waits", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
+
+    async def _tend(self, line: Row, judge_by_ms: int, *, look: bool) -> None:
+        office = self._office
+        facts = Facts(
+            state=Tranche(line.state), pay_by_ms=line.pay_by_ms, expiry_height=line.expiry_height,
+            judge_by_ms=judge_by_ms,
+        )  # fmt: skip
+        what, reason = due(facts, office.config, now_ms=office.now_ms(), height=office.sight.height)
+        if what is Due.GIVE_BACK:
+            given = await office.database.transact(
+                lambda tx: steps.give_back(office, tx, line.payment_hash, reason, only_if=facts.state)
+            )
+            what = Due.CANCEL if given else Due.LOOK
+        if what is Due.SETTLE:
+            await self._settle(line)
+        elif what is Due.CANCEL:
+            await self._cancel(line)
+        elif look and line.state != Tranche.MINTING:
+            view = await self._node.lookup_invoice(bytes.fromhex(line.payment_hash))
+            if view is not None:
+                await self.see(view)
+
+    async def _settle(self, line: Row) -> None:
+        """Take what was earned. Nothing that may fail stands between LND's yes and its record."""
+        hash_ = bytes.fromhex(line.payment_hash)
+        view = await self._node.lookup_invoice(hash_)
+        if view is None:
+            raise Contradiction("tranche_missing", f"our node has no invoice on {line.payment_hash[:16]}…")
+        if view.state is InvoiceState.ACCEPTED:
+            preimage = self._unseal(line.sealed_preimage, line.payment_hash)
+            with contextlib.suppress(Conflict):  # LND cancelled it a moment ago: the next look says so
+                await self._node.settle_invoice(preimage)
+                view = msgspec.structs.replace(view, state=InvoiceState.SETTLED)
+        await self.see(view)
+
+    async def _cancel(self, line: Row) -> None:
+        """Give the money back at once, or see that nobody ever paid."""
+        office, hash_ = self._office, bytes.fromhex(line.payment_hash)
+        view = await self._node.lookup_invoice(hash_)
+        if view is None:
+            if office.now_ms() >= line.pay_by_ms:  # later than this none is minted
+                await office.database.transact(lambda tx: steps.see_never_made(office, tx, line.payment_hash))
+                self.poke()
+            return
+        if view.state in (InvoiceState.OPEN, InvoiceState.ACCEPTED):
+            await self._node.cancel_invoice(hash_)
+            view = msgspec.structs.replace(view, state=InvoiceState.CANCELED)
+        await self.see(view)
+
+    async def see(self, view: InvoiceView) -> None:
+        """Join what our node says of an invoice. Raises Contradiction."""
+        await self._office.database.transact(lambda tx: steps.see(self._office, tx, view))
+        if view.state is not InvoiceState.OPEN:
+            self.poke()
+
+    async def freeze(self, payment_hash: str) -> None:
+        """Nobody acts on it any more until a person has looked."""
+        await self._office.database.transact(lambda tx: sponsor_books.freeze_tranche(tx, payment_hash))
+
+    async def _listen(self) -> None:
+        """One subscription per invoice that somebody else may move; a cut one is taken up again at the next look."""
+        lines = await self._office.database.read(sponsor_books.live_tranches)
+        wanted = {one.payment_hash for one in lines if one.state in (Tranche.MINTED, Tranche.LOCKED, Tranche.FUNDING)}
+        self._listening = {hash_: task for hash_, task in self._listening.items() if not task.done()}
+        for hash_ in wanted - set(self._listening):
+            self._listening[hash_] = asyncio.create_task(self._hear(hash_))
+
+    async def _hear(self, payment_hash: str) -> None:
+        try:
+            async for view in self._node.watch_invoice(bytes.fromhex(payment_hash)):
+                await self.see(view)
+        except Contradiction as error:
+            log.critical("tranche.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
+            await self.freeze(payment_hash)
+        except L402Error as error:
+            log.warning("tranche.unheard", payment_hash=payment_hash, code=error.code, detail=error.detail)
+
+    # --- restart ------------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Say again what a lost process or stream may have left unsaid: the table's RECOVER column."""
+        office = self._office
+
+        def work(tx: Transaction) -> int:
+            rows = sponsor_books.unended(tx)
+            for row in rows:
+                if row.state == "asked":
+                    steps.say_announce(office, tx, row)
+                for line in sponsor_books.tranches_of(tx, row.sponsorship):
+                    if line.state == Tranche.MINTING:
+                        steps.say_mint(office, tx, row, line)
+                    if line.state in (Tranche.LOCKED, Tranche.FUNDING):
+                        steps.say_locked(office, tx, line, msgspec.json.decode(line.locked, type=Signed))
+            return len(rows)
+
+        log.info("sponsors.recovered", open_sponsorships=await office.database.transact(work))
+
+
+def _check_announcement(made: Announcement, terms: SponsorshipTerms) -> None:
+    """The oracle promises what was asked, no more and no less. Raises Contradiction."""
+    if (made.sponsorship, made.pledge, made.sponsor, made.amount_msat, made.tranches, made.margin, made.seal_to) != (
+        terms.sponsorship, terms.pledge, terms.sponsor, terms.amount_msat, terms.tranches, terms.margin, terms.seal_to,
+    ):  # fmt: skip
+        raise Contradiction("announced_other", "the oracle's announcement is not what was asked")
+    if len(set(made.hashes)) != terms.tranches or len(made.hashes) != terms.tranches:
+        raise Contradiction("announced_hashes", f"{len(made.hashes)} hashes for {terms.tranches} tranches")
+
+
+def _live(tx: Transaction) -> list[tuple[Row, int]]:
+    """Every live tranche, with the judge_by of the round that it funds. A frozen one waits for a person."""
+    found: list[tuple[Row, int]] = []
+    for line in sponsor_books.live_tranches(tx):
+        if line.frozen:
+            continue
+        round_ = books.round_row(tx, line.round) if line.round else None
+        terms: Terms | None = terms_of(round_) if round_ is not None else None
+        found.append((line, terms.judge_by_ms if terms else 0))
+    return found
