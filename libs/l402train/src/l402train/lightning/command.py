@@ -56,7 +56,7 @@ def up(
 
 
 def bake(
-    roles: Annotated[str, Parameter(help="Services, separated by commas: invoicer, settler, attestor, peer.")],
+    roles: Annotated[str, Parameter(help="Services, separated by commas: invoicer, settler, attestor, peer, sponsor.")],
     /,
     *,
     lnd: Annotated[str, Parameter(help="The node: HOST:PORT.")],
