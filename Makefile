@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -11,6 +11,7 @@ PYTHON_TREES := $(wildcard libs/*/src services/*/src) tests $(if $(wildcard benc
 ARGS ?=
 LIGHTNING ?= lndsim
 STEPS ?= 10000
+DEVICE ?= cpu
 
 # The project's own uv in .uv/, its own interpreter, its own environment: nothing of the caller's is used or changed.
 export UV_PYTHON_DOWNLOADS := never
@@ -56,6 +57,9 @@ bench: setup ## measure on this machine: every program in benchmarks/
 
 bench-lightning: setup ## a full round's payments beside a plain client: make bench-lightning ARGS="--backend lnd" (after make tools)
 	@$(BIN)/python benchmarks/lightning.py $(ARGS)
+
+bench-oracle: setup ## the codec, the cost of scoring a peer, peers per hour: make bench-oracle DEVICE=cuda ARGS="--seconds 240"
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py --device $(DEVICE) $(ARGS)
 
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning

@@ -6,17 +6,17 @@ Per peer and round (https://arxiv.org/abs/2508.15706): a = β·e + Δ, Δ̂ = Q(
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sparseloco.defaults import FEEDBACK_DECAY, TOP_K
-from sparseloco.layout import MAX_CHUNK, MAX_SIDE, largest_divisor, layout_of
+from sparseloco.layout import MAX_CHUNK, Grid, grids_of
+from sparseloco.quantise import quantise
+from sparseloco.select import top_positions
 from sparseloco.sparse import Quantiser, Sparse, expand
 from sparseloco.spec import ModelSpec
 
-SMALLEST_SCALE = 2.0**-40
-"""A tensor that did not move still needs a positive magnitude on the wire; this one changes nothing in float32."""
-LLOYD_ROUNDS = 8
+_PIECE = 1 << 18
+"""Elements of the dense vectors that are worked on while they lie in the cache."""
 
 
 def compress(
@@ -27,20 +27,28 @@ def compress(
     k: int = TOP_K,
     beta: float = FEEDBACK_DECAY,
     quantiser: Quantiser = Quantiser.SIGN_TWO,
+    into: Tensor | None = None,  # (numel,), float32: overwritten with the feedback to keep; `feedback` itself is fine
 ) -> tuple[Sparse, Tensor]:
     """The compressed update, and the feedback (numel,) to keep if it is accepted (zero it if not).
 
-    Raises ValueError for another length, a k outside 1..4096, or a value that is not finite.
+    Every device gives the same bits. One dense vector is made, the feedback, or none with `into`; what else is held is
+    of the size of the kept entries. Raises ValueError for another length, a k outside 1..4096, or a value that is not finite.
     """
     if not 1 <= k <= MAX_CHUNK:
         raise ValueError(f"k is {k}, outside 1..{MAX_CHUNK}")
     if delta.shape != (spec.numel,) or feedback.shape != (spec.numel,):
         raise ValueError(f"delta {tuple(delta.shape)} and feedback {tuple(feedback.shape)} are not ({spec.numel},)")
-    wanted = feedback.float() * beta + delta.float()
-    if not bool(torch.isfinite(wanted).all()):
+    wanted = blended(delta, feedback, beta, into)
+    positions = select(wanted, spec, k)
+    counts = kept_per_tensor(spec, k)
+    flat = flat_indices(positions, spec)
+    values = wanted[flat]
+    if not bool(torch.isfinite(values).all()):  # what is not finite is always among the largest
         raise ValueError("the update has a value that is not finite")
-    sparse = _sparse_of(wanted, spec, k, quantiser)
-    return sparse, wanted - decompress(sparse, spec)
+    codes, tables = quantise(values, counts, quantiser)
+    wanted[flat] = values - decode(codes, tables, counts)
+    found = torch.cat([part.view(-1) for part in positions]).cpu().numpy().view(np.uint16)
+    return Sparse(k, quantiser, found, codes.cpu().numpy(), tables.cpu().numpy()), wanted
 
 
 def decompress(sparse: Sparse, spec: ModelSpec) -> Tensor:
@@ -51,66 +59,52 @@ def decompress(sparse: Sparse, spec: ModelSpec) -> Tensor:
     return dense
 
 
-def _sparse_of(wanted: Tensor, spec: ModelSpec, k: int, quantiser: Quantiser) -> Sparse:
-    positions = np.concatenate(
-        [
-            top_positions(chunks, k)
-            for part, (_, shape) in zip(torch.split(wanted, list(spec.sizes)), spec.tensors, strict=True)
-            for chunks in _chunks_of(part, shape)
-        ]
-    )
-    layout = layout_of(spec)
-    flat = layout.flat_index(layout.chunk_of_entry(k), positions)
-    values = wanted.numpy()[flat]
-    quantise = _sign_two if quantiser is Quantiser.SIGN_TWO else _published
-    ends = np.cumsum(layout.kept_per_tensor(k))
-    coded = [quantise(part) for part in np.split(values, ends[:-1])]
-    codes = np.concatenate([code for code, _ in coded])
-    return Sparse(k, quantiser, positions, codes, np.stack([table for _, table in coded]))
+def blended(delta: Tensor, feedback: Tensor, beta: float, into: Tensor | None = None) -> Tensor:  # (numel,) each
+    """β·e + Δ; multiplied, then added, so that no device fuses the two roundings into one."""
+    wanted = torch.empty_like(delta, dtype=torch.float32) if into is None else into
+    piece = _PIECE if delta.device.type == "cpu" else delta.numel()
+    for out, add, old in zip(*(torch.split(each, piece) for each in (wanted, delta, feedback)), strict=True):
+        torch.mul(old, beta, out=out)
+        out.add_(add)
+    return wanted
 
 
-def _chunks_of(part: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
-    """One tensor as matrices (chunks, chunk size), in the layout's order; a shorter last run is a matrix of its own."""
-    if len(shape) == 1:
-        whole = shape[0] // MAX_CHUNK * MAX_CHUNK
-        return [run.view(-1, width) for run, width in _split_runs(part, whole)]
-    rows, columns = (largest_divisor(side, MAX_SIDE) for side in shape)
-    blocks = part.view(shape[0] // rows, rows, shape[1] // columns, columns).permute(0, 2, 1, 3)
-    return [blocks.reshape(-1, rows * columns)]
+def select(wanted: Tensor, spec: ModelSpec, k: int) -> list[Tensor]:
+    """Per grid of the model the kept positions, (chunks, kept) int16, of the dense vector (numel,)."""
+    return [
+        top_positions(wanted[g.offset : g.offset + g.numel].view(g.height, g.width), g.rows, g.columns, k)
+        for g in grids_of(spec)
+    ]
 
 
-def _split_runs(part: Tensor, whole: int) -> list[tuple[Tensor, int]]:
-    rest = part.numel() - whole
-    return [(run, width) for run, width in ((part[:whole], MAX_CHUNK), (part[whole:], rest)) if run.numel()]
+def flat_indices(positions: list[Tensor], spec: ModelSpec) -> Tensor:  # (entries,) int64
+    """Where all kept positions lie in the flat vector."""
+    return torch.cat([flat_index(grid, part) for grid, part in zip(grids_of(spec), positions, strict=True)])
 
 
-def top_positions(chunks: Tensor, k: int) -> NDArray[np.uint16]:
-    """The k largest of each row of (chunks, size), ties to the lower position; ascending, flattened."""
-    order = torch.sort(chunks.abs(), dim=1, descending=True, stable=True).indices[:, :k]
-    kept: NDArray[np.uint16] = order.sort(dim=1).values.reshape(-1).numpy().astype(np.uint16)
-    return kept
+def flat_index(grid: Grid, positions: Tensor) -> Tensor:  # (chunks, kept) → (chunks · kept,) int64
+    """Where positions inside the blocks of `grid` lie in the flat vector."""
+    inside = positions.to(torch.int32)
+    chunk = torch.arange(grid.chunks, device=positions.device)
+    corner = chunk // grid.across * (grid.rows * grid.width) + chunk % grid.across * grid.columns + grid.offset
+    return (corner[:, None] + (inside // grid.columns * grid.width + inside % grid.columns)).view(-1)
 
 
-def _sign_two(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Codes (entries,) and table (4,): the magnitudes are the means on either side of their midpoint (Lloyd)."""
-    sizes = np.abs(values.astype(np.float64))
-    low = high = float(sizes.mean())
-    threshold = low
-    for _ in range(LLOYD_ROUNDS):
-        large = sizes > threshold
-        low = float(sizes[~large].mean()) if not large.all() else low
-        high = float(sizes[large].mean()) if large.any() else low
-        threshold = (low + high) / 2
-    large = sizes > threshold
-    low, high = max(low, SMALLEST_SCALE), max(high, SMALLEST_SCALE)
-    codes = (large + 2 * np.signbit(values)).astype(np.uint8)
-    return codes, np.array([low, high, -low, -high], dtype=np.float32)
+def decode(codes: Tensor, tables: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """Values (entries,) float32 of codes (entries,), by each tensor's table."""
+    return tables.reshape(-1)[tensor_and_code(codes, counts)]
 
 
-def _published(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """As published: shift = mean, bin = clamp(round(x / (6 sigma/4) + 2), 0, 3), decoded by bin means."""
-    exact = values.astype(np.float64)
-    shift, width = exact.mean(), max(6 * float(exact.std()) / 4, SMALLEST_SCALE)
-    codes = np.clip(np.round((exact - shift) / width + 2), 0, 3).astype(np.uint8)
-    table = [exact[codes == c].mean() if (codes == c).any() else shift + (c - 2) * width for c in range(4)]
-    return codes, np.array(table, dtype=np.float32)
+def tensor_and_code(codes: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """4 · tensor + code of each entry, (entries,) int32: one number for the tables of all tensors."""
+    tensors = torch.arange(0, 4 * len(counts), 4, dtype=torch.int32, device=codes.device)
+    spread = torch.repeat_interleave(tensors, torch.tensor(counts, device=codes.device), output_size=len(codes))
+    return spread.add_(codes)
+
+
+def kept_per_tensor(spec: ModelSpec, k: int) -> tuple[int, ...]:
+    """Entries kept of each tensor, (tensors,)."""
+    counts = [0] * len(spec.tensors)
+    for grid in grids_of(spec):
+        counts[grid.tensor] += grid.chunks * min(k, grid.size)
+    return tuple(counts)

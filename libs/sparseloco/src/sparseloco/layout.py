@@ -22,6 +22,62 @@ def largest_divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A part of the flat vector as a matrix (height, width) that falls into equal blocks, row of blocks after row."""
+
+    tensor: int
+    offset: int
+    """Flat index of the matrix's first element."""
+    height: int
+    width: int
+    rows: int
+    columns: int
+
+    @property
+    def numel(self) -> int:
+        """Elements of the matrix."""
+        return self.height * self.width
+
+    @property
+    def size(self) -> int:
+        """Elements of one block."""
+        return self.rows * self.columns
+
+    @property
+    def chunks(self) -> int:
+        """Blocks of the matrix."""
+        return self.numel // self.size
+
+    @property
+    def across(self) -> int:
+        """Blocks side by side."""
+        return self.width // self.columns
+
+
+@lru_cache(maxsize=8)
+def grids_of(spec: ModelSpec) -> tuple[Grid, ...]:
+    """The model as matrices of equal blocks, in the order of the chunks."""
+    grids: list[Grid] = []
+    offset = 0
+    for number, ((_, shape), numel) in enumerate(zip(spec.tensors, spec.sizes, strict=True)):
+        grids += _of_vector(number, offset, numel) if len(shape) == 1 else [_of_matrix(number, offset, *shape)]
+        offset += numel
+    return tuple(grids)
+
+
+def _of_vector(tensor: int, offset: int, numel: int) -> list[Grid]:
+    """Whole runs as squares, which a run of 4,096 is when its rows follow each other; a shorter last one by itself."""
+    rest = numel % MAX_CHUNK
+    whole = numel - rest
+    grids = [Grid(tensor, offset, whole // MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)] if whole else []
+    return grids + ([Grid(tensor, offset + whole, 1, rest, 1, rest)] if rest else [])
+
+
+def _of_matrix(tensor: int, offset: int, height: int, width: int) -> Grid:
+    return Grid(tensor, offset, height, width, largest_divisor(height, MAX_SIDE), largest_divisor(width, MAX_SIDE))
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """All chunks of a model, tensor after tensor, as parallel arrays of length (chunks,)."""
@@ -62,25 +118,14 @@ class Layout:
 @lru_cache(maxsize=8)
 def layout_of(spec: ModelSpec) -> Layout:
     """The chunks of `spec`, computed once."""
-    rows: list[tuple[int, int, int, int, int]] = []  # tensor, size, base, width, stride
-    offset = 0
-    for number, ((_, shape), numel) in enumerate(zip(spec.tensors, spec.sizes, strict=True)):
-        blocks = _runs(numel) if len(shape) == 1 else _blocks(shape[0], shape[1])
-        rows += [(number, size, offset + base, width, stride) for size, base, width, stride in blocks]
-        offset += numel
-    columns = np.array(rows, dtype=np.int64).T
+    columns = np.concatenate([_chunks(grid) for grid in grids_of(spec)], axis=1)
     return Layout(columns[0], columns[1], columns[2], columns[3], columns[4], tensors=len(spec.tensors))
 
 
-def _runs(numel: int) -> list[tuple[int, int, int, int]]:
-    starts = range(0, numel, MAX_CHUNK)
-    return [(size := min(MAX_CHUNK, numel - start), start, size, 0) for start in starts]
-
-
-def _blocks(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    side_rows, side_columns = largest_divisor(height, MAX_SIDE), largest_divisor(width, MAX_SIDE)
-    return [
-        (side_rows * side_columns, row * width + column, side_columns, width)
-        for row in range(0, height, side_rows)
-        for column in range(0, width, side_columns)
-    ]
+def _chunks(grid: Grid) -> NDArray[np.int64]:  # (5, chunks): tensor, size, base, width, stride
+    number = np.arange(grid.chunks)
+    base = grid.offset + number // grid.across * (grid.rows * grid.width) + number % grid.across * grid.columns
+    fixed = np.array([grid.tensor, grid.size, 0, grid.columns, grid.width], dtype=np.int64)
+    table = np.repeat(fixed[:, None], grid.chunks, axis=1)
+    table[2] = base
+    return table

@@ -71,7 +71,8 @@ class ByteGPT(nn.Module):
         for i in range(self.shape.layers):
             x = x + self._attend(self._normed(x, w[f"{i}.norm1"]), w[f"{i}.qkv"], w[f"{i}.mix"])
             x = x + fn.linear(fn.gelu(fn.linear(self._normed(x, w[f"{i}.norm2"]), w[f"{i}.up"])), w[f"{i}.down"])
-        return fn.linear(self._normed(x, w["norm"]), w["embed"])
+        # logits in float32 whatever the parameters are: bfloat16 would round away what a small update changes
+        return fn.linear(self._normed(x, w["norm"]).float(), w["embed"].float())
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return fn.layer_norm(x, (self.shape.width,), weight)

@@ -103,6 +103,27 @@ def pack(sparse: Sparse, spec: ModelSpec, binding: Binding) -> bytes:
 
 def unpack(data: bytes | memoryview, spec: ModelSpec, binding: Binding, limits: Limits | None = None) -> Payload:
     """The payload in `data`, which must be for exactly `spec` and `binding`. Raises PayloadError, and nothing else."""
+    frame = read_frame(data, spec, binding, limits)
+    positions = unpack_positions(frame.positions, frame.entries, at=frame.positions_at)
+    _check_positions(positions, spec, binding.k, at=frame.positions_at)
+    codes = unpack_codes(frame.codes, frame.entries, at=frame.positions_at + len(frame.positions))
+    return Payload(binding, Sparse(binding.k, frame.quantiser, positions, codes, frame.tables))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A payload whose header and table are in order, and whose entries nobody has looked at yet."""
+
+    quantiser: Quantiser
+    entries: int
+    tables: NDArray[np.float32]  # (tensors, 4)
+    positions: memoryview
+    codes: memoryview
+    positions_at: int
+
+
+def read_frame(data: bytes | memoryview, spec: ModelSpec, binding: Binding, limits: Limits | None = None) -> Frame:
+    """Everything but the entries, checked. Raises PayloadError, and nothing else."""
     limits = limits or Limits()
     view = memoryview(data).cast("B")
     quantiser = _check_header(view, spec, binding, limits)
@@ -115,10 +136,7 @@ def unpack(data: bytes | memoryview, spec: ModelSpec, binding: Binding, limits: 
         raise PayloadError(min(len(view), expected), f"{kind}: {len(view)} bytes, expected {expected}")
     tables, start = _read_table(view, spec, binding.k, quantiser, limits)
     middle = start + positions_size(entries)
-    positions = unpack_positions(view[start:middle], entries, at=start)
-    _check_positions(positions, spec, binding.k, at=start)
-    codes = unpack_codes(view[middle:], entries, at=middle)
-    return Payload(binding, Sparse(binding.k, quantiser, positions, codes, tables))
+    return Frame(quantiser, entries, tables, view[start:middle], view[middle:], start)
 
 
 def _check_header(view: memoryview, spec: ModelSpec, binding: Binding, limits: Limits) -> Quantiser:

@@ -1,6 +1,7 @@
 """The knobs of both roles. Prefixes `L402_ATTESTOR_` and `L402_WORKER_`; neither class knows the other's keys."""
 
 from pathlib import Path
+from typing import Literal
 
 from l402core.config import BusConfig, HttpConfig, LndConfig, ObjectsConfig, ServiceConfig
 from pydantic import Field
@@ -59,4 +60,7 @@ class WorkerConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     )
     torch_threads: int = Field(
         default=1, ge=1, le=256, description="Threads of one forward pass; results may differ in bits."
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Where measurements run: float32 on a CPU, bfloat16 on a GPU; without one, the CPU."
     )

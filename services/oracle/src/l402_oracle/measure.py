@@ -7,15 +7,18 @@ the number of threads, which the caller sets (torch.set_num_threads) and the rec
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from sparseloco.data import Corpus, hidden_windows
 from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SCORE_RELATIVE_ERROR, SHARD_WINDOWS
+from sparseloco.device import DeviceUpdate
 from sparseloco.model import ByteGPT, GPTShape, sequence_losses
 from sparseloco.outer import clip_factors
 from sparseloco.sparse import Update
 from torch import Tensor
 
+from l402_oracle.resident import resident
 from l402_oracle.scoring import Interval, Reason, interval
 
 
@@ -70,26 +73,28 @@ class Stopping:
 class Measurer:
     """One checkpoint in memory, and what its loss is on each shard."""
 
-    def __init__(self, theta: Tensor, corpus: Corpus, shape: GPTShape | None = None) -> None:
-        self._model = ByteGPT(theta.clone(), shape)
-        self._model.requires_grad_(requires_grad=False)
-        self._flat = self._model.flat.data
+    def __init__(self, theta: Tensor, corpus: Corpus, shape: GPTShape | None = None, device: str = "cpu") -> None:
+        self._resident = resident(theta, shape, device)
+        self._device = device
         self._corpus = corpus
+        self._windows: dict[int, Tensor] = {}
         self._baseline: dict[int, tuple[float, ...]] = {}
 
     @property
     def theta(self) -> Tensor:
         """The checkpoint's parameters, (numel,): a copy."""
-        return self._flat.clone()
+        return self._resident.theta
 
-    def baseline(self, shard: int) -> tuple[float, ...]:
-        """Per-sequence losses of the checkpoint itself, computed once per shard."""
-        if shard not in self._baseline:
-            self._baseline[shard] = self._losses(shard)
-        return self._baseline[shard]
+    def baseline(self, shards: Sequence[int]) -> list[float]:
+        """Per-sequence losses of the checkpoint itself, shard after shard, each computed once for all updates."""
+        new = [shard for shard in shards if shard not in self._baseline]
+        losses = self._losses(new) if new else []
+        for number, shard in enumerate(new):
+            self._baseline[shard] = tuple(losses[number * SHARD_WINDOWS : (number + 1) * SHARD_WINDOWS])
+        return [loss for shard in shards for loss in self._baseline[shard]]
 
     def measure(
-        self, update: Update, shards: Sequence[int], stopping: Stopping | None = None, alpha: float = 1.0
+        self, update: Update | DeviceUpdate, shards: Sequence[int], stopping: Stopping | None = None, alpha: float = 1.0
     ) -> Measured:
         """θ - alpha·update against θ on `shards`, in their order. The checkpoint is restored to the bit.
 
@@ -102,27 +107,22 @@ class Measurer:
         after: list[float] = []
         seen = 0
         for stage in stopping.stages(shards):
-            before += [loss for shard in stage for loss in self.baseline(shard)]
-            after += self._losses_with(update, stage, alpha)
+            before += self.baseline(stage)
+            with self._resident.applied(update, alpha):
+                after += self._losses(stage)
             seen += len(stage)
             if _is_clear(before, after, stopping.relative_error):
                 break
         return Measured(tuple(shards[:seen]), tuple(before), tuple(after))
 
-    def _losses_with(self, update: Update, shards: Sequence[int], alpha: float) -> list[float]:
-        indices = torch.from_numpy(update.indices)
-        originals = self._flat[indices]
-        try:
-            self._flat.index_add_(0, indices, torch.from_numpy(update.values), alpha=-alpha)
-            return [loss for shard in shards for loss in self._losses(shard)]
-        finally:
-            # writing back is exact; adding the update again would drift by a rounding
-            self._flat[indices] = originals
+    def _losses(self, shards: Sequence[int]) -> list[float]:
+        """One canonical forward pass a shard; a device is waited for once."""
+        return torch.cat([self._resident.losses(self._windows_of(shard)) for shard in shards]).tolist()
 
-    def _losses(self, shard: int) -> tuple[float, ...]:
-        with torch.no_grad():
-            losses = sequence_losses(self._model, hidden_windows(self._corpus, shard))
-        return tuple(losses.tolist())
+    def _windows_of(self, shard: int) -> Tensor:
+        if shard not in self._windows:
+            self._windows[shard] = hidden_windows(self._corpus, shard).to(self._device)
+        return self._windows[shard]
 
 
 def _is_clear(before: Sequence[float], after: Sequence[float], relative_error: float) -> bool:
@@ -159,6 +159,9 @@ def screen(norms: Sequence[float]) -> tuple[Reason, ...]:
     return ()
 
 
-def clipped(update: Update, medians: Sequence[float]) -> Update:
+AnyUpdate = TypeVar("AnyUpdate", Update, DeviceUpdate)
+
+
+def clipped(update: AnyUpdate, medians: Sequence[float]) -> AnyUpdate:
     """The update with each tensor at most at the round's median norm: what is measured is what is applied."""
     return update.scaled(clip_factors(update.norms(), medians))

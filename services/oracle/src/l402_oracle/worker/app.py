@@ -196,7 +196,7 @@ def _failed(code: str, detail: str) -> Screening:
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("worker", GradientUploaded, ack_wait_s=30),
-    Consumer("worker", GradientMeasure, ack_wait_s=30),
+    Consumer("worker", GradientMeasure, workers=2, ack_wait_s=30),  # one is opened while the other is measured
     Consumer("worker", RoundAggregate, ack_wait_s=60),
     Consumer("worker", CheckpointMeasure, ack_wait_s=60),
 )

@@ -1,17 +1,20 @@
-"""The worker's bench: one model, one thread, every tensor. It holds no key and knows no bus."""
+"""The worker's bench: one model, one thread for it, one that opens what comes next. It holds no key and knows no bus."""
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
+import structlog
 import torch
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure, RoundAggregate
 from sparseloco.data import Corpus, held_out_windows
 from sparseloco.defaults import SCORE_MIN_SHARDS
+from sparseloco.device import DeviceUpdate, unpack_on
 from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, load_checkpoint, sha256_of
 from sparseloco.outer import aggregate, outer_step
 from sparseloco.sparse import Sparse, Update, expand
@@ -22,27 +25,34 @@ from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss
 from l402_oracle.similarity import sketch
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
 
+log = structlog.get_logger()
 R = TypeVar("R")
 NANO = 1_000_000_000
 PPM = 1_000_000
-KEPT_CHECKPOINTS = 2
-"""Measurers in memory: the round's, and the last one's for jobs that come late."""
+KEPT_CHECKPOINTS = {"cpu": 2, "cuda": 1}
+"""Measurers in memory: the round's and, where memory is plenty, the last one's for jobs that come late."""
 _BOUND_TO = {8: "wrong_round", 12: "wrong_model", 44: "stale_checkpoint", 76: "wrong_peer"}
 """Header fields (by offset) that name something else; any other fault is malformed."""
 
 
 class TorchBench:
-    """Jobs run one after the other in one thread, off the event loop, which keeps the bus's heartbeats alive."""
+    """Jobs run one after the other in one thread, off the event loop, which keeps the bus's heartbeats alive.
 
-    def __init__(self, *, shape: GPTShape, corpus: Corpus, chunk_k: int, threads: int = 1) -> None:
+    What a measurement needs of its payload is made in a second thread, while the first measures the one before.
+    """
+
+    def __init__(self, *, shape: GPTShape, corpus: Corpus, chunk_k: int, threads: int = 1, device: str = "cpu") -> None:
         self._shape = shape
         self._spec = shape.spec()
         self._corpus = corpus
         self._k = chunk_k
         self._thread = ThreadPoolExecutor(1, "torch", initializer=torch.set_num_threads, initargs=(threads,))
+        self._aside = ThreadPoolExecutor(1, "unpack")
+        self._device = device
+        self._stream = None if device == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
         self._measurers: dict[bytes, Measurer] = {}
         self._held_out: dict[bytes, int] = {}
-        self._hardware = f"cpu {platform.machine()} torch {torch.__version__} threads {threads}"
+        self._hardware = hardware(device, threads)
         self.model_id: str = self._spec.model_id.hex()
 
     async def screen(self, opened: Opened) -> Screening:
@@ -51,7 +61,8 @@ class TorchBench:
 
     async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         """Raises PeerError, ValueError."""
-        return await self._run(lambda: self._measure(opened, checkpoint, request))
+        update = await self._run(lambda: self._opened(opened, request), self._aside)
+        return await self._run(lambda: self._measure(update, checkpoint, request))
 
     async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
         """Paired loss drop from parent to child. Raises ValueError."""
@@ -67,10 +78,11 @@ class TorchBench:
 
     def close(self) -> None:
         """Wait for the job in hand."""
+        self._aside.shutdown(cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
 
-    async def _run(self, job: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+    async def _run(self, job: Callable[[], R], thread: ThreadPoolExecutor | None = None) -> R:
+        return await asyncio.get_running_loop().run_in_executor(thread or self._thread, job)
 
     def _screen(self, opened: Opened) -> Screening:
         sparse = self._unpacked(opened)
@@ -79,8 +91,14 @@ class TorchBench:
             return Screening(code=faults[0].code, detail=faults[0].sentence)
         return Screening(norms=norms, sketch=sketch(sparse, self._spec).to_bytes())
 
-    def _measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
-        update = clipped(self._update(opened), request.median_norms)
+    def _opened(self, opened: Opened, request: GradientMeasure) -> Update | DeviceUpdate:
+        if self._device == "cpu":
+            return clipped(self._update(opened), request.median_norms)
+        with torch.cuda.stream(self._stream), self._refusing():
+            update = unpack_on(self._device, opened.packed, self._spec, self._binding(opened))
+            return clipped(update, request.median_norms)
+
+    def _measure(self, update: Update | DeviceUpdate, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         stopping = Stopping(min_shards=min(SCORE_MIN_SHARDS, len(request.shards)))
         measurer = self._measurer(checkpoint)
         seen = measurer.measure(update, request.shards, stopping, alpha=request.outer_rate_ppm / PPM)
@@ -135,32 +153,56 @@ class TorchBench:
         name = sha256_of(theta.numpy().tobytes())
         if name not in self._held_out:
             loss = mean_loss(theta, held_out_windows(self._corpus), self._shape)
-            _keep(self._held_out, name, _nano(loss))
+            _make_room(self._held_out, 2)
+            self._held_out[name] = _nano(loss)
         return self._held_out[name]
 
     def _measurer(self, checkpoint: bytes) -> Measurer:
         name = sha256_of(checkpoint)
         if name not in self._measurers:
             _, theta = load_checkpoint(checkpoint, self._spec)
-            _keep(self._measurers, name, Measurer(theta, self._corpus, self._shape))
+            _make_room(self._measurers, KEPT_CHECKPOINTS[self._device])  # before the next one needs the memory
+            self._measurers[name] = Measurer(theta, self._corpus, self._shape, self._device)
         return self._measurers[name]
 
     def _update(self, opened: Opened) -> Update:
         return expand(self._unpacked(opened), self._spec)
 
     def _unpacked(self, opened: Opened) -> Sparse:
+        with self._refusing():
+            return unpack(opened.packed, self._spec, self._binding(opened)).sparse
+
+    def _binding(self, opened: Opened) -> Binding:
+        return Binding(opened.round, bytes.fromhex(opened.checkpoint), bytes.fromhex(opened.peer), self._k)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What is wrong with a payload is the peer's fault."""
         try:
-            binding = Binding(opened.round, bytes.fromhex(opened.checkpoint), bytes.fromhex(opened.peer), self._k)
-            return unpack(opened.packed, self._spec, binding).sparse
+            yield
         except PayloadError as error:
             code = _BOUND_TO.get(error.offset, "malformed")
             raise PeerError(code, f"The payload is not one for this submission ({error})") from error
 
 
-def _keep(cache: dict[bytes, R], name: bytes, value: R) -> None:
-    while len(cache) >= KEPT_CHECKPOINTS:
+def usable_device(wanted: str) -> str:
+    """`wanted`, or the CPU where no GPU answers: slower, and in float32, which the receipt says."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        log.warning("worker.device_missing", wanted=wanted, used="cpu")
+        return "cpu"
+    return wanted
+
+
+def hardware(device: str, threads: int) -> str:
+    """The hardware class that a receipt names: within one, results are equal to the bit."""
+    if device == "cpu":
+        return f"cpu {platform.machine()} torch {torch.__version__} threads {threads}"
+    return f"cuda {torch.cuda.get_device_name()} torch {torch.__version__} bfloat16"
+
+
+def _make_room(cache: dict[bytes, R], kept: int) -> None:
+    while len(cache) >= kept:
         del cache[next(iter(cache))]
-    cache[name] = value
 
 
 def _losses(seen: Measured) -> bytes:

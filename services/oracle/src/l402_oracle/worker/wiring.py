@@ -13,7 +13,7 @@ from sparseloco.model import GPTShape
 from l402_oracle.config import WorkerConfig
 from l402_oracle.keys import read_reading_key
 from l402_oracle.worker.app import CONSUMERS, Worker
-from l402_oracle.worker.bench import TorchBench
+from l402_oracle.worker.bench import TorchBench, usable_device
 
 
 def main() -> None:
@@ -28,7 +28,10 @@ def main() -> None:
 
 async def _serve(config: WorkerConfig) -> None:
     shape = GPTShape(width=config.model_width, layers=config.model_layers, heads=config.model_heads)
-    bench = TorchBench(shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads)
+    bench = TorchBench(
+        shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads,
+        device=usable_device(config.device),
+    )  # fmt: skip
     bus = Bus(config.nats_url, "worker")
     worker = Worker(
         bench=bench,
