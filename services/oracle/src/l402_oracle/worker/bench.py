@@ -117,8 +117,8 @@ class TorchBench:
 
     def _compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
         # One after the other: the round's own measurer is the one that is kept for the next round's jobs.
-        before = tuple(loss for shard in shards for loss in self._measurer(parent).baseline(shard))
-        after = tuple(loss for shard in shards for loss in self._measurer(child).baseline(shard))
+        before = tuple(self._measurer(parent).baseline(shards))
+        after = tuple(self._measurer(child).baseline(shards))
         seen = Measured(shards, before, after)
         if not seen.is_finite:
             return Compared(failure="not_finite: The new checkpoint's loss is not a number.")
