@@ -124,6 +124,11 @@ class SimProcess(_Connected):
         async with Control(self._folder) as control:
             await control.mine(blocks)
 
+    async def set_stranding(self, name: str, stranding: bool) -> None:
+        """Real lnds come to this only by being killed."""
+        async with Control(self._folder) as control:
+            await control.set_stranding(name, stranding)
+
     async def forget_failures(self) -> None:
         """It knows all balances, so it has nothing to learn."""
 

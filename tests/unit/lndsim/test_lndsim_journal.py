@@ -31,6 +31,8 @@ def lived(path: Path) -> tuple[Network, VirtualClock, Journal]:
     network.add_invoice("cat", expiry_s=5, memo="short")
     clock.advance(60)
     network.mine(7)
+    network.set_stranding("ben", True)
+    network.pay("ben", network.add_invoice("cat", value_msat=7_000).bolt11)
     network.set_dispatching("cat", False)
     network.pay("cat", network.add_invoice("ben", value_msat=5).bolt11)
     return network, clock, journal

@@ -75,6 +75,11 @@ class Economy(RuleBasedStateMachine):
         """A node stops sending, or goes on."""
         self.network.set_dispatching(name, dispatching)
 
+    @rule(name=names, stranding=st.booleans())
+    def strand(self, name: str, stranding: bool) -> None:
+        """A node is as if it were always killed between noting and sending, or is well again."""
+        self.network.set_stranding(name, stranding)
+
     @rule(blocks=st.integers(1, 120))
     def mine(self, blocks: int) -> None:
         """Time locks run."""

@@ -70,6 +70,22 @@ def test_a_payment_that_never_left_times_out(network: Network, clock: VirtualClo
     assert status(payment) is PaymentStatus.FAILED
 
 
+def test_what_is_stranded_stays_in_flight_for_ever_and_in_no_channel(network: Network, clock: VirtualClock) -> None:
+    """As at lnd that was killed in between: no time, no block and no second send ends it, and its balance is free."""
+    invoice = network.add_invoice("ben", payment_hash=HASH, value_msat=1_000_000)
+    network.set_stranding("ann", True)
+    payment = network.pay("ann", invoice.bolt11, timeout_s=5)
+    network.set_stranding("ann", False)
+    clock.advance(3_600)
+    network.tick()
+    network.mine(500)
+    assert status(payment) is PaymentStatus.IN_FLIGHT
+    assert [attempt.decided for attempt in payment.attempts] == [False]
+    assert all(channel.in_flight_msat == 0 for channel in network.switch.channels.values())
+    with pytest.raises(Refusal, match="payment is in transition"):
+        network.pay("ann", invoice.bolt11)
+
+
 def test_a_timeout_does_not_touch_an_attempt_in_flight(network: Network, clock: VirtualClock) -> None:
     """It may still settle, long after."""
     payment = locked(network)

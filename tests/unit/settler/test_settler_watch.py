@@ -35,6 +35,10 @@ class OneNode:
         """As given."""
         return list(self._channels)
 
+    async def closing_channels(self) -> int:
+        """None."""
+        return 0
+
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """Never heard of it."""
         return None

@@ -56,6 +56,7 @@ class ControlServer:
             "set_online": network.set_online,
             "set_dispatching": network.set_dispatching,
             "set_listening": simulation.set_listening,
+            "set_stranding": network.set_stranding,
             "set_stuck": network.set_stuck,
             "fill": network.fill,
             "drain": network.drain,
@@ -156,6 +157,10 @@ class Control:
     async def set_listening(self, name: str, listening: bool) -> None:
         """Stop or start a node's gRPC; the node stays on the network."""
         await self._ask("set_listening", name=name, listening=listening)
+
+    async def set_stranding(self, name: str, stranding: bool) -> None:
+        """True: new payments of this node are noted as in flight, and never sent."""
+        await self._ask("set_stranding", name=name, stranding=stranding)
 
     async def set_stuck(self, name: str, stuck: bool) -> None:
         """True: HTLCs reach this node's channels, and its invoices do not hear of them."""

@@ -159,6 +159,13 @@ class Network:
             for payment in node.undispatched():
                 self.switch.dispatch(node, payment, self._now_ns)
 
+    def set_stranding(self, name: str, stranding: bool) -> None:
+        """True: what the node pays from now on stays IN_FLIGHT for ever, and no HTLC is ever sent for it."""
+        self._do("set_stranding", name=name, stranding=stranding)
+
+    def _set_stranding(self, name: str, stranding: bool) -> None:
+        self.nodes[name].stranding = stranding
+
     def set_stuck(self, name: str, stuck: bool) -> None:
         """True: HTLCs are locked on the way to this node, and its invoices do not hear of them until it is False."""
         self._do("set_stuck", name=name, stuck=stuck)

@@ -31,6 +31,8 @@ class Node:
     online: bool = True
     dispatching: bool = True
     """False holds new payments in INITIATED, as if no route had been tried yet."""
+    stranding: bool = False
+    """True notes the attempts of new payments and sends none of them, as lnd does that is killed in between."""
     stuck: bool = False
     """True keeps arriving HTLCs from its invoices, as a node does that hangs."""
     invoices: dict[bytes, Invoice] = field(default_factory=dict)

@@ -22,6 +22,7 @@ TABLE: Final[dict[str, tuple[Permission | None, str]]] = {
     "/lnrpc.Lightning/DecodePayReq": (("offchain", "read"), "decode_pay_req"),
     "/lnrpc.Lightning/ListPayments": (("offchain", "read"), "list_payments"),
     "/lnrpc.Lightning/ListChannels": (("offchain", "read"), "list_channels"),
+    "/lnrpc.Lightning/PendingChannels": (("offchain", "read"), "pending_channels"),
     "/lnrpc.Lightning/ChannelBalance": (("offchain", "read"), "channel_balance"),
     "/lnrpc.Lightning/WalletBalance": (("onchain", "read"), "wallet_balance"),
     "/lnrpc.Lightning/BakeMacaroon": (("macaroon", "generate"), "bake_macaroon"),

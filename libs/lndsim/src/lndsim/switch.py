@@ -8,7 +8,7 @@ from lndsim.channel import MIN_HTLC_MSAT, Channel
 from lndsim.clock import NS_PER_S
 from lndsim.invoice import Invoice, InvoiceHtlc, InvoiceState
 from lndsim.node import Node
-from lndsim.payment import Attempt, AttemptStatus, FailureReason, Payment, PaymentStatus
+from lndsim.payment import Attempt, AttemptStatus, FailureReason, Hop, Payment, PaymentStatus
 from lndsim.routing import NoRoute, find_route
 
 HOLD_EXPIRY_DELTA = 18
@@ -84,6 +84,9 @@ class Switch:
         except NoRoute as nothing:
             self.fail_payment(payer, payment, nothing.reason)
             return
+        if payer.stranding:
+            self._strand(payer, payment, hops, now_ns)
+            return
         for hop in hops:
             htlc = hop.channel.offer(hop.sender, terms.payment_hash, hop.amount_msat, hop.expiry_height)
             hop.htlc_index = htlc.index
@@ -95,6 +98,14 @@ class Switch:
         payment.status = PaymentStatus.IN_FLIGHT
         self.payment_changed(payer, payment)
         self._arrive(attempt, payment, now_ns)
+
+    def _strand(self, payer: Node, payment: Payment, hops: list[Hop], now_ns: int) -> None:
+        """An attempt that is noted and never sent: it is in no channel, and nothing ends it."""
+        self.attempts_made += 1
+        attempt = Attempt(self.attempts_made, payer.pubkey, payment.terms.payment_hash, hops, now_ns, locked=0)
+        payment.attempts.append(attempt)
+        payment.status = PaymentStatus.IN_FLIGHT
+        self.payment_changed(payer, payment)
 
     def _arrive(self, attempt: Attempt, payment: Payment, now_ns: int) -> None:
         """The last HTLC reaches the payee: settled, held, or refused."""

@@ -17,6 +17,7 @@ from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung, Sight, Trigger, see
 from l402core.events import EscrowFailed, EscrowReturned, EscrowSettled, GradientScored
 from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.lnd.stranded import STRANDED
 from l402core.outbox import Transaction
 
 from l402_settler import ledger
@@ -154,6 +155,9 @@ def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step])
         why = first.look.failure or str(first.look.sight)
         reason = f"rung {first.line.rung} could not be locked: {why}"
         fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=why)
+    if row.state == Escrow.FAILED and any(step.look.failure == STRANDED for step in steps):
+        # Its deadline had passed with all rungs in flight, as it seemed, and the peer not saying so: it could not.
+        books.note(tx, row.commitment, credit_due=True, failure="a rung was never sent: our node had noted it only")
     end_escrow_if_over(office, tx, row.commitment)
 
 

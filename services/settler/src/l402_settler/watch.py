@@ -15,6 +15,7 @@ from l402core.escrow import Rung
 from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
+from l402core.lnd.stranded import ended, is_past, is_stranded
 from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
 
@@ -40,6 +41,8 @@ class Node(Protocol):
     async def info(self) -> NodeInfo: ...
 
     async def channels(self) -> list[ChannelView]: ...
+
+    async def closing_channels(self) -> int: ...
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None: ...
 
@@ -85,7 +88,23 @@ class Watch:
         lines = await self._office.database.read(books.open_rungs)
         for start in range(0, len(lines), LOOKS_TOGETHER):
             looks = await asyncio.gather(*(self._look_at(line) for line in lines[start : start + LOOKS_TOGETHER]))
-            await self._record([look for look in looks if look is not None])
+            await self._record(await self._without_stranded([look for look in looks if look is not None]))
+
+    async def _without_stranded(self, seen: Sequence[PaymentView | Look]) -> list[PaymentView | Look]:
+        """The same, but what LND will call in flight for ever has ended. Raises Unavailable."""
+        height = self._office.sight.height
+        past = {view.payment_hash for view in seen if isinstance(view, PaymentView) and is_past(view, height)}
+        if not past:
+            return list(seen)
+        out = {hash_ for channel in await self._node.channels() for hash_ in channel.pending_out_hashes}
+        closing = await self._node.closing_channels()
+        again = [await self._node.lookup_payment(payment_hash) for payment_hash in past]
+        over = {
+            view.payment_hash: ended(view)
+            for view in again
+            if view is not None and is_stranded(view, height, out=out, closing=closing)
+        }
+        return [over.get(view.payment_hash, view) if isinstance(view, PaymentView) else view for view in seen]
 
     async def _look_at(self, line: sa.Row[Any]) -> PaymentView | Look | None:
         view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
@@ -123,7 +142,8 @@ class Watch:
         rows = await office.database.read(books.all_rungs)
         fees = await office.database.read(books.all_fees)
         tranches = await office.database.read(sponsor_books.all_tranches)
-        payments = {view.payment_hash.hex(): view for view in await self._node.list_payments()}
+        listed = await self._without_stranded(await self._node.list_payments())
+        payments = {view.payment_hash.hex(): view for view in listed if isinstance(view, PaymentView)}
         invoices = await self._node.list_invoices()
         tranches_after = await office.database.read(sponsor_books.all_tranches)
         differences = [

@@ -214,6 +214,10 @@ class GrpcNode:
         answer = await self._wire.call(_LIGHTNING + "ListChannels", lnrpc.ListChannelsRequest())
         return [channel_view(channel) for channel in answer.channels]
 
+    async def closing_channels(self) -> int:
+        answer = await self._wire.call(_LIGHTNING + "PendingChannels", lnrpc.PendingChannelsRequest())
+        return len(answer.waiting_close_channels) + len(answer.pending_force_closing_channels)
+
     async def watch_blocks(self) -> AsyncIterator[int]:
         async with aclosing(self._wire.stream(_BLOCKS, chainrpc.BlockEpoch())) as updates:
             async for block in updates:

@@ -18,14 +18,21 @@ INVOICER: Final = (
     _INVOICES + "AddHoldInvoice",
     *_PAY,
 )
-"""Begins obligations: mints fee invoices and sponsors' hold invoices, pays ladders. It settles and cancels nothing."""
+"""Begins obligations: mints fee invoices and sponsors' hold invoices, pays ladders. It settles and cancels nothing.
+
+ListInvoices: fees that settled before the first one was published come in no stream. A payment request is read here, so
+that nobody needs DecodePayReq.
+"""
 
 SETTLER: Final = (
     *(_ROUTER + name for name in ("TrackPayments", "TrackPaymentV2")),
-    *(_LIGHTNING + name for name in ("ListInvoices", "ListPayments", "ListChannels", "GetInfo")),
+    *(_LIGHTNING + name for name in ("ListInvoices", "ListPayments", "ListChannels", "PendingChannels", "GetInfo")),
     *(_INVOICES + name for name in ("SettleInvoice", "CancelInvoice", "LookupInvoiceV2", "SubscribeSingleInvoice")),
 )
-"""Keeps the books, and ends sponsors' hold invoices: it takes in or gives back, and can send nothing."""
+"""Keeps the books, and ends sponsors' hold invoices: it takes in or gives back, and can send nothing.
+
+PendingChannels: a payment that a crash left in flight for ever is over only where no channel may still hold it.
+"""
 
 ATTESTOR: Final = (_LIGHTNING + "GetInfo", _BLOCKS)
 """Reads block heights."""
@@ -36,7 +43,7 @@ PEER: Final = (
     _LIGHTNING + "GetInfo",
     *_PAY,
 )
-"""At the peer's own node: holds and collects rewards, pays its fees."""
+"""At the peer's own node: holds and collects rewards, pays its fees. GetInfo: the node that rewards go to, and its chain."""
 
 SPONSOR: Final = (_LIGHTNING + "GetInfo", *_PAY)
 """At a sponsor's own node: pays, and looks how its payments ended."""

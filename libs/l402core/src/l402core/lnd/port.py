@@ -161,7 +161,13 @@ class LightningNode(Protocol):
         """All invoices of this node."""
         ...
 
-    async def channels(self) -> list[ChannelView]: ...
+    async def channels(self) -> list[ChannelView]:
+        """All open channels, active or not."""
+        ...
+
+    async def closing_channels(self) -> int:
+        """How many channels are being closed, and may hold HTLCs that are decided on the chain."""
+        ...
 
     def watch_blocks(self) -> AsyncIterator[int]:
         """RegisterBlockEpochNtfn: the current height first, then each new one."""
