@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -43,6 +43,9 @@ test-lightning: setup tools ## the Lightning contract on lndsim and real lnd, an
 
 soak: setup tools ## random histories on lndsim and real lnd side by side for longer: make soak STEPS=20000 SEED=1
 	@REQUIRE_REAL=1 STEPS=$(STEPS) SEED=$(or $(SEED),$$RANDOM) $(BIN)/python -m pytest -n 0 tests/contract/lightning/test_lightning_differential.py $(ARGS)
+
+fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \
