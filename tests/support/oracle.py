@@ -201,11 +201,14 @@ class Stage:
         terms = SETTLER.sign(Terms.tag, self.terms(round_, **changes))
         return RoundOpened(id="s", occurred_at_ms=self.now_ms, round=round_, terms=terms)
 
-    def offer_make(self, name: str, seq: int, round_: int = 1, *, attempt: int = 1) -> OfferMake:
+    def offer_make(
+        self, name: str, seq: int, round_: int = 1, *, attempt: int = 1, lock_by_ms: int = 0, reveal_by_height: int = 0
+    ) -> OfferMake:
         """The settler's request."""
         return OfferMake(
             id="s", occurred_at_ms=self.now_ms, round=round_, commitment=sha(name), peer=sha(f"peer {name}"),
             seal_to=sealing_key(name).public, seq=seq, terms=self.round_opened(round_).terms, attempt=attempt,
+            lock_by_ms=lock_by_ms, reveal_by_height=reveal_by_height,
         )  # fmt: skip
 
     def uploaded(self, name: str, round_: int = 1) -> GradientUploaded:

@@ -44,8 +44,8 @@ def test_every_state_knows_what_to_do_after_a_restart() -> None:
 
 
 def test_ended_is_final_and_terminal_rungs_stay() -> None:
-    """Nothing moves an ended escrow, or a rung that is settled, returned or was never sent."""
-    assert not [pair for pair in MOVES if pair[0] is E.ENDED]
+    """Nothing moves an ended escrow but a debt that we hear of late, nor a rung that is settled, returned or unsent."""
+    assert {trigger for state, trigger in MOVES if state is E.ENDED} == {T.WITHHELD}
     assert {state for state, _ in RUNG_MOVES} == {R.REGISTERED, R.IN_FLIGHT}
 
 
@@ -61,7 +61,17 @@ def test_every_state_can_reach_the_end_and_be_reached() -> None:
 def test_a_deadline_moves_every_escrow_that_waits_for_somebody() -> None:
     """Whatever waits has a deadline, and whatever is decided knows none."""
     waiting = {state for (state, trigger) in MOVES if trigger is T.DEADLINE}
-    assert waiting == {E.OPENED, E.OFFERED, E.LOCKING, E.LOCKED, E.UPLOADED}
+    assert waiting == {E.OPENED, E.OFFERED, E.LOCKING, E.LOCKED, E.UPLOADED, E.REOFFERED, E.RELOCKING}
+
+
+def test_what_is_owed_is_never_lost_on_the_way() -> None:
+    """From OWED on every state leads only to its payment, or back to OWED: none to FAILED, and to ENDED only unclaimed."""
+    lap = {E.OWED, E.DUE, E.REOFFERED, E.RELOCKING, E.RELOCKED}
+    leaving = {
+        (state, trigger, target) for (state, trigger), target in MOVES.items() if state in lap and target not in lap
+    }
+    assert {target for _, _, target in leaving} == {E.SCORED, E.ENDED}
+    assert {(state, trigger) for state, trigger, target in leaving if target is E.ENDED} == {(E.OWED, T.UNCLAIMED)}
 
 
 def test_a_payload_is_taken_only_for_what_is_locked() -> None:
@@ -84,6 +94,9 @@ def test_only_what_lnd_says_ends_a_rung_as_paid() -> None:
 
 # Stories.
 
+TO_OWED = (T.OFFER_MADE, T.LOCKS_REGISTERED, T.BOTH_ENDS_SEEN, T.UPLOADED, T.WITHHELD)
+ANOTHER_LAP = (T.RUNGS_TERMINAL, T.OFFER_MADE, T.LOCKS_REGISTERED, T.BOTH_ENDS_SEEN)
+
 
 @pytest.mark.parametrize(
     ("story", "end"),
@@ -93,10 +106,17 @@ def test_only_what_lnd_says_ends_a_rung_as_paid() -> None:
         ([T.OFFER_MADE, T.LOCKS_REGISTERED, T.BOTH_ENDS_SEEN, T.DEADLINE], E.FAILED),
         ([T.OFFER_MADE, T.LOCKS_REGISTERED, T.BOTH_ENDS_SEEN, T.UPLOADED, T.DEADLINE, T.SCORED], E.SCORED),
         ([T.DEADLINE, T.OFFER_MADE, T.RUNGS_TERMINAL], E.ENDED),
+        ([*TO_OWED, *ANOTHER_LAP, T.SCORED, T.RUNGS_TERMINAL], E.ENDED),
+        ([*TO_OWED, *ANOTHER_LAP, T.WITHHELD, *ANOTHER_LAP, T.SCORED], E.SCORED),
+        ([*TO_OWED, T.RUNGS_TERMINAL, T.OFFER_MADE, T.DEADLINE, T.UNCLAIMED], E.ENDED),
+        ([*TO_OWED, *ANOTHER_LAP, T.RUNGS_TERMINAL, T.SCORED], E.SCORED),
     ],
 )
 def test_stories_end_where_they_should(story: list[Trigger], end: Escrow) -> None:
-    """Paid, not lockable, never uploaded, decided after our deadline, never offered."""
+    """Paid, not lockable, never uploaded, decided after our deadline, never offered; owed and paid, owed twice,
+
+    owed and never fetched, revealed while we believed that it was not.
+    """
     state = E.OPENED
     for trigger in story:
         state = move(state, trigger) or state
@@ -140,6 +160,9 @@ def test_what_cannot_be_raises(trigger: Trigger) -> None:
         (E.LOCKED, T.SCORED),  # judged without a payload
         (E.FAILED, T.UPLOADED),
         (E.ENDED, T.RUNGS_TERMINAL),
+        (E.SCORED, T.WITHHELD),  # revealed and withheld: the oracle decides that once
+        (E.REOFFERED, T.SCORED),  # two offers of one reward, and the former one revealed
+        (E.RELOCKED, T.DEADLINE),  # the money waits at both ends: given up only when it is back
     ],
 )
 def test_what_looks_like_a_redelivery_and_is_none_raises(state: Escrow, trigger: Trigger) -> None:

@@ -147,14 +147,6 @@ async def test_an_offer_asked_twice_is_the_same_offer(stage: Stage) -> None:
         await stage.hear(stage.offer_make("ann", 1))
 
 
-async def test_another_attempt_has_other_hashes(stage: Stage) -> None:
-    """No preimage ever stands behind two ladders."""
-    await stage.announce()
-    await stage.hear(stage.offer_make("ann", 0), stage.offer_make("ann", 0, attempt=2))
-    one, two = (msgspec.json.decode(event.offer.body, type=Offer) for event in stage.ears.all(OfferMade))
-    assert not set(one.reward_hashes) & set(two.reward_hashes)
-
-
 async def test_preimages_are_computed_again_from_the_offer_alone(stage: Stage) -> None:
     """The signed offer without its hashes and the key are enough."""
     await stage.announce()

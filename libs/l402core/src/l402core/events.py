@@ -204,6 +204,15 @@ class RewardRevealed(SubmissionEvent, frozen=True, kw_only=True):
     amount_msat: Msat
 
 
+class RewardOwed(SubmissionEvent, frozen=True, kw_only=True):
+    """Decided, but not to be delivered on this ladder any more: it is owed, and a new offer follows."""
+
+    name = "reward.owed.v1"
+    writer = "settler"
+
+    amount_msat: Msat
+
+
 class CancelRequested(SubmissionEvent, frozen=True, kw_only=True):
     """The peer is asked to cancel these rungs; its node's auto-cancel is the backstop."""
 
@@ -291,6 +300,9 @@ class OfferMake(SubmissionEvent, frozen=True, kw_only=True):
     seq: int
     terms: Signed
     attempt: int
+    """1 for the submission's ladder; above for what is owed of it, with deadlines of its own."""
+    lock_by_ms: int = 0
+    reveal_by_height: int = 0
 
 
 class EscrowLock(SubmissionEvent, frozen=True, kw_only=True):
@@ -464,6 +476,10 @@ class GradientScored(SubmissionEvent, frozen=True, kw_only=True):
     receipt: Signed
     sealed_preimages: tuple[str, ...]
     """Hex, one per revealed rung, lowest first, each a sealed box to the peer's `seal_to`."""
+    attempt: int = 1
+    """The offer whose preimages these are. Only ever one offer's are revealed."""
+    withheld: bool = False
+    """It is too late for that offer's ladder: its preimages will never leave, and the reward is owed."""
 
 
 class AggregateItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -718,6 +734,8 @@ class RungView(msgspec.Struct, frozen=True, kw_only=True):
     payment_hash: str
     amount_msat: Msat
     state: str
+    attempt: int = 1
+    """The offer that it belongs to."""
 
 
 class SubmissionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -727,7 +745,7 @@ class SubmissionView(msgspec.Struct, frozen=True, kw_only=True):
     commitment: str
     peer: str
     state: str
-    """opened, offered, locking, locked, uploaded, scored, ended or failed."""
+    """A state of `l402core.escrow`."""
     phase: str
     """The round's phase."""
     seq: int
@@ -745,6 +763,10 @@ class SubmissionView(msgspec.Struct, frozen=True, kw_only=True):
     fee_msat: Msat
     credit_available: bool
     trace_id: str
+    attempt: int = 1
+    """The offer shown; above 1 it is for what is owed."""
+    owed_msat: int = 0
+    """Decided, not delivered on the first ladder, and to be paid through a new offer."""
 
 
 class ClaimCredit(Question, frozen=True, kw_only=True):
@@ -931,7 +953,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
 
 EVENTS: tuple[type[Event], ...] = (
     RoundOpened, CommitsClosed, RoundClosed, SubmissionOpened, GradientUploaded, SubmissionExpired, EscrowLocked,
-    EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, CancelRequested, CreditIssued, CreditSpent,
+    EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, RewardOwed, CancelRequested, CreditIssued, CreditSpent,
     OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, OfferMade, CheckpointPublished, RoundAssessed,
     GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,
     SponsorshipAnnounce, SponsorshipMint, SponsorshipLocked, SponsorshipSettled, SponsorshipReturned, SponsorshipMinted,

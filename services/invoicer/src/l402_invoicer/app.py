@@ -252,7 +252,7 @@ class Invoicer:
         fact = EscrowDispatched(
             id=f"dispatched-{work.commitment}-{rung.index}-{payment.status}",
             occurred_at_ms=self._now_ms(),
-            revision=REVISION[payment.status],
+            revision=REVISION[payment.status] + len(REVISION) * work.revision,
             round=work.round,
             commitment=work.commitment,
             index=rung.index,

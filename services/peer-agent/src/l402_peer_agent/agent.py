@@ -14,7 +14,8 @@ from l402core.signing import Signed
 from l402_peer_agent import policy
 from l402_peer_agent.app import Parts, Submission
 from l402_peer_agent.journal import Attempt
-from l402_peer_agent.outcome import Outcome, append_line
+from l402_peer_agent.outcome import Outcome, amend, append_line
+from l402_peer_agent.owed import Debts
 
 log = structlog.get_logger()
 
@@ -24,8 +25,30 @@ class Agent:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._config, self._memory = parts, parts.config, parts.memory
+        self._debts = Debts(
+            parts.gateway, parts.node, parts.memory, identity=parts.keys.identity, sealing=parts.keys.sealing,
+            name=parts.config.name, on_paid=self._note_paid,
+        )  # fmt: skip
 
     async def run(self) -> None:
+        """Play to the end; beside it, and for a while after it, collect what is owed."""
+        collecting = asyncio.create_task(self._debts.watch(self._pause))
+        try:
+            await self._run()
+        finally:
+            collecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await collecting
+        until_ms = self._parts.now_ms() + int(self._config.idle_exit_s * 1_000)
+        await self._debts.finish(self._pause, in_time=lambda: self._parts.now_ms() < until_ms)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._config.owed_poll_s)
+
+    def _note_paid(self, round_: int, amount_msat: int) -> None:
+        amend(self._config.data_dir / "rounds.jsonl", round_, reward_msat=amount_msat, owed_msat=0)
+
+    async def _run(self) -> None:
         """Finish what was cut off, then play rounds until the limit, or until the network is done."""
         for attempt in self._memory.unfinished():
             with telemetry.span(

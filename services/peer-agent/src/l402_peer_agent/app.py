@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
-from l402core.documents import Accepted, ObjectRef, Offer, Statement, Terms, commitment_of
+from l402core.documents import Accepted, ObjectRef, Offer, Receipt, Statement, Terms, commitment_of
 from l402core.errors import (
     CallerError,
     Contradiction,
@@ -26,8 +26,9 @@ from l402_peer_agent.config import Config
 from l402_peer_agent.decision import OVER, UNREAD, UNSCORED, Decision, wait_for_decision
 from l402_peer_agent.fees import Fees
 from l402_peer_agent.files import PayloadFiles
-from l402_peer_agent.journal import Attempt, Token
+from l402_peer_agent.journal import Attempt, Payment, Token
 from l402_peer_agent.outcome import Outcome
+from l402_peer_agent.owed import kept_rungs
 from l402_peer_agent.patience import Patience
 
 log = structlog.get_logger()
@@ -80,6 +81,14 @@ class Memory(Protocol):
     def owe_credit(self, payment_hash: str) -> None: ...
 
     def credit_spent(self, payment_hash: str) -> None: ...
+
+    def owe(self, round_: int) -> None: ...
+
+    def owing(self) -> list[Attempt]: ...
+
+    def paid(self, round_: int) -> None: ...
+
+    def payment(self, payment_hash: str) -> Payment | None: ...
 
     def pinned(self, name: str) -> str: ...
 
@@ -272,7 +281,11 @@ class Submission:
         """Settle every rung that a preimage opens, cancel the others, then hold the receipt against the terms."""
         preimages = policy.matching_preimages(decision.sealed_preimages, self._keys.sealing, offer)
         reward_msat = await ladder.settle(self._node, offer, preimages)
-        await ladder.cancel(self._node, offer, keep=preimages)
+        keep = preimages
+        if not preimages and not decision.withheld:
+            # Earned, and only the coordinator says that it is not to be had: on its word no earned rung is given up.
+            keep = kept_rungs(msgspec.json.decode(decision.receipt.body, type=Receipt), offer)
+        await ladder.cancel(self._node, offer, keep=keep)
         self.outcome = self.outcome.with_(reward_msat=reward_msat)
         commitment = self._attempt.commitment
         try:
@@ -287,7 +300,12 @@ class Submission:
             log.warning("receipt.wrong", commitment=commitment, code=wrong.code, detail=wrong.detail)
             self.outcome = self.outcome.with_(verdict="disputed", reasons=(f"{wrong.code}: {wrong.detail}",))
             return
-        if reward_msat != receipt.reward_msat:
+        if receipt.reward_msat and not preimages:
+            self._keep(receipt=decision.receipt)
+            self._parts.memory.owe(self._terms.round)
+            self.outcome = self.outcome.with_(owed_msat=receipt.reward_msat)
+            log.warning("reward.owed", commitment=commitment, amount_msat=receipt.reward_msat)
+        elif reward_msat != receipt.reward_msat:
             log.error("reward.short", commitment=commitment, due=receipt.reward_msat, settled=reward_msat)
         self.outcome = self.outcome.judged(receipt)
 

@@ -38,6 +38,7 @@ class Config(ServiceConfig, LndConfig):
     grace_s: float = Field(
         default=20.0, ge=0, le=600, description="How long after its deadline a decision is waited for."
     )
+    owed_poll_s: float = Field(default=10.0, gt=0, le=3_600, description="Pause between two looks at what is owed.")
     idle_exit_s: float = Field(
         default=60.0,
         gt=0,

@@ -31,6 +31,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     receipt: Signed
     sealed_preimages: tuple[str, ...]
+    withheld: bool = False
+    """The attestor itself says that it will never reveal these: the reward is owed, and comes another way."""
 
 
 async def wait_for_decision(
@@ -44,19 +46,27 @@ async def wait_for_decision(
     """
     until_ms = max(terms.judge_by_ms, now_ms()) + grace_ms
     looks, over, silent = 0, False, True
+    earned: Signed | None = None
     while now_ms() < until_ms and not over:
         looks += 1
         with contextlib.suppress(WorldError, NotFound, TooMany):
             view = await doors.submission(terms.round, commitment)
             silent = False
-            if view.receipt is not None:
+            if view.receipt is not None and (view.sealed_preimages or not view.mask):
                 return Decision(receipt=view.receipt, sealed_preimages=view.sealed_preimages)
+            earned = view.receipt or earned
             over = view.phase == "done" and view.state in OVER
-        if over or looks % ATTESTOR_EVERY == 0:
+        if over or earned is not None or looks % ATTESTOR_EVERY == 0:
             with contextlib.suppress(WorldError, CallerError):
                 scored = await doors.decision(terms.attestor_url, commitment)
-                return Decision(receipt=scored.receipt, sealed_preimages=scored.sealed_preimages)
+                if scored.sealed_preimages or scored.withheld or not scored.mask:
+                    return Decision(
+                        receipt=scored.receipt, sealed_preimages=scored.sealed_preimages, withheld=scored.withheld
+                    )
+                earned = scored.receipt
         await pause()
+    if earned is not None:  # the coordinator says that there is a reward, and nobody gives its preimages
+        return Decision(receipt=earned, sealed_preimages=())
     if silent:
         raise Unavailable(UNREAD, "neither the coordinator nor the attestor answers")
     raise TooLate(UNSCORED, "no decision came by its deadline")

@@ -34,6 +34,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     uploading: bool = False
     """The payload has left, or may have: from here on only a decision, or its absence, ends the round."""
     done: bool = False
+    receipt: Signed | None = None
+    """What was decided, once it is owed."""
+    offers: tuple[Signed, ...] = ()
+    """New offers of what is owed, as far as we made invoices for them."""
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     units: int = 0
     reward_msat: int = 0
     """What was settled at our own node."""
+    owed_msat: int = 0
+    """What was decided, and not delivered yet."""
     verdict: str = ""
     """accepted, rejected, unscored, missed (a phase), unread (nobody answered), disputed (a receipt unlike the terms)."""
     reasons: tuple[str, ...] = ()
@@ -55,6 +57,14 @@ def append_line(path: Path, outcome: Outcome) -> None:
     lines = path.read_bytes().splitlines() if path.exists() else []
     kept = [line for line in lines if msgspec.json.decode(line, type=_Numbered).round != outcome.round]
     write_whole(path, b"\n".join([*kept, msgspec.json.encode(outcome), b""]))
+
+
+def amend(path: Path, round_: int, **changes: Any) -> None:
+    """Change what is written of a round, if anything is."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        known = msgspec.json.decode(line, type=Outcome)
+        if known.round == round_:
+            append_line(path, known.with_(**changes))
 
 
 class _Numbered(msgspec.Struct):

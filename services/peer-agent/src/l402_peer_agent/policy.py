@@ -89,6 +89,36 @@ def check_offer(signed: Signed, terms: Terms, *, commitment: str, peer: str, sea
     return offer
 
 
+def check_owed_offer(
+    signed: Signed, terms: Terms, receipt: Receipt, *, first: Signed | None, known: Sequence[Offer], peer: str,
+    seal_to: str,
+) -> Offer:  # fmt: skip
+    """The attestor's new offer of exactly what its receipt says we earned, on hashes of its own.
+
+    Raises Unauthorized, Conflict.
+    """
+    offer = open_signed(signed, Offer.tag, Offer, signer=terms.attestor)
+    amounts = tuple(terms.rung_msat()[index] for index in mask_indices(receipt.mask, len(terms.rungs)))
+    others = [one for one in known if one.attempt != offer.attempt]
+    if first is not None:
+        others.append(msgspec.json.decode(first.body, type=Offer))
+    used = {payment_hash for one in others for payment_hash in one.reward_hashes}
+    expected = (
+        ("submission", (offer.commitment, offer.round, offer.peer), (receipt.commitment, terms.round, peer)),
+        ("terms", offer.terms, terms.digest()),
+        ("seal_to", offer.seal_to, seal_to),
+        ("attempt", offer.attempt > 1, True),
+        ("amounts", offer.amounts_msat, amounts),
+        ("cltv", (offer.cltv_min, offer.cltv_max), (terms.cltv_min, terms.cltv_max)),
+        ("hashes", len(set(offer.reward_hashes) - used), len(amounts)),
+        ("count", len(offer.reward_hashes), len(amounts)),
+    )
+    for code, found, wanted in expected:
+        if found != wanted:
+            raise Conflict(f"owed_offer_{code}", f"the new offer says {found}, expected {wanted}")
+    return offer
+
+
 def check_locked(signed: Signed, terms: Terms, offer: Offer, heights: Sequence[int]) -> Locked:
     """The settler's word that all of this offer's rungs are in flight. `heights` are those of our HTLCs.
 

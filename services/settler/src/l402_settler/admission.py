@@ -58,7 +58,7 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
     fee_msat = _use_credit(office, tx, question) if question.credit else _earn_fee(office, tx, question, terms)
     if isinstance(fee_msat, L402Error):
         return fee_msat
-    _open(office, tx, question, statement, round_, fee_msat=fee_msat)
+    _open(office, tx, question, round_, fee_msat=fee_msat)
     return None
 
 
@@ -110,10 +110,7 @@ def _use_credit(office: Office, tx: Transaction, question: SubmissionOpen) -> in
     return int(known.amount_msat)
 
 
-def _open(
-    office: Office, tx: Transaction, question: SubmissionOpen, statement: Statement, round_: sa.Row[Any], *,
-    fee_msat: int,
-) -> None:  # fmt: skip
+def _open(office: Office, tx: Transaction, question: SubmissionOpen, round_: sa.Row[Any], *, fee_msat: int) -> None:
     books.spend_token(
         tx, token_id=question.token_id, payment_hash=question.payment_hash, commitment=question.commitment,
         peer=question.peer, outcome="opened a submission",
@@ -132,7 +129,9 @@ def _open(
             seq=seq, fee_msat=fee_msat,
         )
     )  # fmt: skip
-    say_offer_make(office, tx, question.round, question.commitment, statement, seq, round_.terms)
+    row = books.submission(tx, question.commitment)
+    assert row is not None
+    say_offer_make(office, tx, row, round_.terms)
     log.info("submission.opened", commitment=question.commitment, round=question.round, seq=seq)
 
 

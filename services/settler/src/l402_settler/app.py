@@ -42,6 +42,7 @@ from l402_settler.adapters import books
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.office import Office
+from l402_settler.owed import offered_rungs
 from l402_settler.recovery import (
     say_escrow_again,
     say_round_again,
@@ -179,15 +180,20 @@ class Settler:
             row = books.submission(tx, event.commitment)
             if row is None:
                 raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
+            if offer.attempt < row.attempt:
+                return  # told again: another offer has followed
             terms = terms_of(_known(books.round_row(tx, row.round)))
-            if (offer.commitment, offer.peer, offer.terms, offer.amounts_msat) != (
-                row.commitment, row.peer, terms.digest(), terms.rung_msat(),
+            if (offer.commitment, offer.peer, offer.terms, offer.attempt, offer.amounts_msat) != (
+                row.commitment, row.peer, terms.digest(), row.attempt, tuple(offered_rungs(row, terms).values()),
             ):  # fmt: skip
-                raise Contradiction("offer_wrong", "the oracle's offer is not what the terms say")
+                raise Contradiction("offer_wrong", "the oracle's offer is not what the terms and its decision say")
             if row.state == Escrow.OPENED and office.now_ms() >= locks_until_ms(terms):
                 log.warning("offer.late", commitment=row.commitment)  # it fails as unoffered, which is our fault
                 return
-            if move_escrow(tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer)):
+            if move_escrow(
+                tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer),
+                due_by_ms=offer.lock_by_ms,
+            ):  # fmt: skip
                 log.info("escrow.offered", commitment=row.commitment)
 
         await office.database.transact(work)
@@ -226,13 +232,14 @@ class Settler:
         def work(tx: Transaction) -> None:
             if not record_decision(office, tx, event):
                 return
-            id_, at = office.stamp()
-            tx.say(
-                RewardRevealed(
-                    id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, mask=event.mask,
-                    amount_msat=event.reward_msat,
-                )
-            )  # fmt: skip
+            if not event.withheld:
+                id_, at = office.stamp()
+                tx.say(
+                    RewardRevealed(
+                        id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, mask=event.mask,
+                        amount_msat=event.reward_msat,
+                    )
+                )  # fmt: skip
             ask_cancel(office, tx, event.commitment)
             end_escrow_if_over(office, tx, event.commitment)
             log.info(

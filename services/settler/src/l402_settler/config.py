@@ -50,6 +50,15 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     answer_wait_ms: int = Field(
         default=2_000, ge=0, le=4_000, description="How long an answer waits for the offer, or for the lock, to come."
     )
+    owed_lock_s: int = Field(
+        default=43_200, ge=60, le=604_800, description="How long a new offer of what is owed waits for its invoices."
+    )
+    owed_pay_s: int = Field(
+        default=120, ge=5, le=3_600, description="From those invoices to the last moment to begin paying them."
+    )
+    owed_offers: int = Field(
+        default=12, ge=1, le=1_000, description="New offers of one reward; untaken, it then stays in the books as owed."
+    )
     never_sent_s: int = Field(
         default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."
     )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 import structlog
-from l402core.documents import Accepted, Offer, Statement, UploadReceipt
+from l402core.documents import Accepted, Offer, Terms, UploadReceipt
 from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooEarly, TooLate, Unauthorized
 from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
@@ -29,9 +29,10 @@ from l402core.signing import Signed, open_signed
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.admission import admit, room_of
-from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, try_lock
+from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, statement_of, try_lock
 from l402_settler.office import Office
-from l402_settler.rounds import COMMIT, UPLOAD, locks_until_ms
+from l402_settler.owed import ACCEPT_MS, offered_rungs
+from l402_settler.rounds import COMMIT, UPLOAD, locks_until_ms, owed_locks_until_ms
 from l402_settler.submissions import check_ladder
 from l402_settler.views import round_view, submission_view, terms_of
 
@@ -71,7 +72,7 @@ class Desk:
 
         def work(tx: Transaction) -> SubmissionView:
             row = _own(books.submission(tx, question.commitment), question.peer)
-            known = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
+            known = tuple(line.bolt11 for line in books.ladder_of(tx, row))
             if known:
                 if known != question.bolt11s:
                     raise Conflict("other_invoices", "other reward invoices are registered for this submission")
@@ -79,27 +80,18 @@ class Desk:
             round_ = books.round_row(tx, row.round)
             assert round_ is not None
             terms, now_ms = terms_of(round_), office.now_ms()
-            if row.state == Escrow.OPENED:
+            if row.state in (Escrow.OPENED, Escrow.OWED, Escrow.DUE):
                 raise TooEarly("offer_pending", "the oracle's offer is not there yet")
-            if row.state != Escrow.OFFERED or now_ms >= locks_until_ms(terms):
-                raise TooLate("lock_closed", f"no ladder can be locked any more: the submission is {row.state}")
-            signed = msgspec.json.decode(row.offer, type=Signed)
-            offer = msgspec.json.decode(signed.body, type=Offer)
-            statement = msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
-            check_ladder(question.bolt11s, offer, statement, terms, now_s=now_ms // 1000)
-            for index, bolt11 in enumerate(question.bolt11s):
-                hash_, amount = offer.reward_hashes[index], offer.amounts_msat[index]
-                if books.rung(tx, hash_) is not None:
-                    raise Conflict("hash_used", f"rung {index}: this payment hash is already in the books")
-                books.add_rung(
-                    tx, payment_hash=hash_, commitment=row.commitment, rung=index, amount_msat=amount, bolt11=bolt11,
-                    state=Rung.REGISTERED, not_after_ms=terms.lock_by_ms,
-                )  # fmt: skip
-                books.post(tx, ledger.rung_locked(hash_, row.peer, row.commitment, amount), now_ms=now_ms)
-            move_escrow(tx, row.commitment, Escrow(row.state), Trigger.LOCKS_REGISTERED)
-            say_escrow_lock(
-                office, tx, row.round, row.commitment, signed, question.bolt11s, statement.payout_node, terms
+            offer = msgspec.json.decode(msgspec.json.decode(row.offer, type=Signed).body, type=Offer)
+            not_after_ms = _may_lock(office, row.state, offer, terms)
+            check_ladder(
+                question.bolt11s, offer, statement_of(row), terms, now_s=now_ms // 1000, not_after_ms=not_after_ms
             )
+            _remember_ladder(tx, row, offer, terms, question.bolt11s, now_ms=now_ms, not_after_ms=not_after_ms)
+            move_escrow(
+                tx, row.commitment, Escrow(row.state), Trigger.LOCKS_REGISTERED, due_by_ms=not_after_ms + ACCEPT_MS
+            )
+            say_escrow_lock(office, tx, row, terms)
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
         return await office.database.transact(work)
@@ -111,7 +103,7 @@ class Desk:
         def work(tx: Transaction) -> SubmissionView:
             row = _own(books.submission(tx, question.commitment), question.peer)
             claim = open_signed(question.accepted, Accepted.tag, Accepted, signer=question.peer)
-            hashes = tuple(line.payment_hash for line in books.rungs_of(tx, row.commitment))
+            hashes = tuple(line.payment_hash for line in books.ladder_of(tx, row))
             if not hashes:
                 raise TooEarly("no_ladder", "no reward invoices are registered yet")
             if (claim.commitment, claim.round, claim.peer, claim.payment_hashes) != (
@@ -128,7 +120,7 @@ class Desk:
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
         view = await office.database.transact(work)
-        if view.state == Escrow.LOCKING:
+        if view.state in (Escrow.LOCKING, Escrow.RELOCKING):
             await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
             view = await office.view(question.commitment)
         return view
@@ -207,6 +199,32 @@ def _own(row: sa.Row[Any] | None, peer: str) -> sa.Row[Any]:
     if row.peer != peer:
         raise Unauthorized("peer_foreign", "this submission belongs to another peer")
     return row
+
+
+def _may_lock(office: Office, state: str, offer: Offer, terms: Terms) -> int:
+    """The last moment to begin paying a ladder that is handed in now. Raises TooLate."""
+    now_ms = office.now_ms()
+    if state == Escrow.OFFERED and now_ms < locks_until_ms(terms):
+        return terms.lock_by_ms
+    if state == Escrow.REOFFERED and now_ms < owed_locks_until_ms(offer):
+        return min(offer.lock_by_ms, now_ms + office.config.owed_pay_s * 1_000)
+    raise TooLate("lock_closed", f"no ladder can be locked any more: the submission is {state}")
+
+
+def _remember_ladder(
+    tx: Transaction, row: sa.Row[Any], offer: Offer, terms: Terms, bolt11s: tuple[str, ...], *, now_ms: int,
+    not_after_ms: int,
+) -> None:  # fmt: skip
+    """The intent to lock each rung. Raises Conflict where a hash is in the books: none is ever used twice."""
+    indices = offered_rungs(row, terms)
+    for index, bolt11, hash_, amount in zip(indices, bolt11s, offer.reward_hashes, offer.amounts_msat, strict=True):
+        if books.rung(tx, hash_) is not None:
+            raise Conflict("hash_used", f"rung {index}: this payment hash is already in the books")
+        books.add_rung(
+            tx, payment_hash=hash_, commitment=row.commitment, attempt=row.attempt, rung=index, amount_msat=amount,
+            bolt11=bolt11, state=Rung.REGISTERED, not_after_ms=not_after_ms,
+        )  # fmt: skip
+        books.post(tx, ledger.rung_locked(hash_, row.peer, row.commitment, amount), now_ms=now_ms)
 
 
 def _same_request(request_hash: str, question: SubmissionOpen) -> L402Error | None:

@@ -30,30 +30,36 @@ from l402_settler.views import to_cancel
 log = structlog.get_logger()
 
 
-def say_offer_make(
-    office: Office, tx: Transaction, round_: int, commitment: str, statement: Statement, seq: int, terms: str
-) -> None:
-    """Ask the oracle for its offer."""
+def statement_of(row: sa.Row[Any]) -> Statement:
+    """What the peer said when it opened."""
+    return msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
+
+
+def say_offer_make(office: Office, tx: Transaction, row: sa.Row[Any], terms: str) -> None:
+    """Ask the oracle for its offer; one of what is owed has deadlines of its own."""
     id_, at = office.stamp()
+    again = row.attempt > 1
     tx.say(
         OfferMake(
-            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, peer=statement.peer,
-            seal_to=statement.seal_to, seq=seq, terms=msgspec.json.decode(terms, type=Signed), attempt=1,
+            id=id_, occurred_at_ms=at, revision=row.attempt - 1, round=row.round, commitment=row.commitment,
+            peer=row.peer, seal_to=statement_of(row).seal_to, seq=row.seq,
+            terms=msgspec.json.decode(terms, type=Signed), attempt=row.attempt,
+            lock_by_ms=row.due_by_ms if again else 0,
+            reveal_by_height=office.sight.height + office.config.reveal_blocks if again else 0,
         )
     )  # fmt: skip
 
 
-def say_escrow_lock(
-    office: Office, tx: Transaction, round_: int, commitment: str, offer: Signed, bolt11s: tuple[str, ...], payee: str,
-    terms: Terms,
-) -> None:  # fmt: skip
-    """Ask the invoicer to pay the ladder."""
+def say_escrow_lock(office: Office, tx: Transaction, row: sa.Row[Any], terms: Terms) -> None:
+    """Ask the invoicer to pay the ladder of the present offer."""
     id_, at = office.stamp()
+    lines = books.ladder_of(tx, row)
     tx.say(
         EscrowLock(
-            id=id_, occurred_at_ms=at, round=round_, commitment=commitment, offer=offer, bolt11s=bolt11s, payee=payee,
-            not_after_ms=terms.lock_by_ms, fee_limit_msat=office.config.fee_limit_msat,
-            cltv_limit=terms.cltv_max + office.config.cltv_route_slack,
+            id=id_, occurred_at_ms=at, revision=row.attempt - 1, round=row.round, commitment=row.commitment,
+            offer=msgspec.json.decode(row.offer, type=Signed), bolt11s=tuple(line.bolt11 for line in lines),
+            payee=statement_of(row).payout_node, not_after_ms=min(line.not_after_ms for line in lines),
+            fee_limit_msat=office.config.fee_limit_msat, cltv_limit=terms.cltv_max + office.config.cltv_route_slack,
         )
     )  # fmt: skip
 
@@ -62,7 +68,14 @@ def say_locked(office: Office, tx: Transaction, row: sa.Row[Any], locked: Signed
     """Tell the attestor that both ends are locked."""
     id_, at = office.stamp()
     tx.say(
-        EscrowLocked(id=id_, occurred_at_ms=at, round=row.round, commitment=row.commitment, locked=locked),
+        EscrowLocked(
+            id=id_,
+            occurred_at_ms=at,
+            revision=row.attempt - 1,
+            round=row.round,
+            commitment=row.commitment,
+            locked=locked,
+        ),
         parent=row.traceparent,
     )
 
@@ -82,12 +95,19 @@ def ask_cancel(office: Office, tx: Transaction, commitment: str) -> None:
     """Ask the peer to cancel every rung that will earn nothing; its node's auto-cancel is the backstop."""
     row = books.submission(tx, commitment)
     assert row is not None
-    back = to_cancel(row.state, books.from_json(row.scored, GradientScored), books.rungs_of(tx, commitment))
+    back = to_cancel(row.state, books.from_json(row.scored, GradientScored), books.ladder_of(tx, row))
     if not back:
         return
     id_, at = office.stamp()
     tx.say(
-        CancelRequested(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, payment_hashes=back),
+        CancelRequested(
+            id=id_,
+            occurred_at_ms=at,
+            revision=row.attempt - 1,
+            round=row.round,
+            commitment=commitment,
+            payment_hashes=back,
+        ),
         parent=row.traceparent,
     )
 
@@ -96,8 +116,10 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
     """Sign `Locked` once the peer says accepted and every rung is in flight at our node."""
     row = books.submission(tx, commitment)
     assert row is not None
-    lines = books.rungs_of(tx, commitment)
-    if row.state != Escrow.LOCKING or row.accepted is None or any(line.state != Rung.IN_FLIGHT for line in lines):
+    lines, state = books.ladder_of(tx, row), Escrow(row.state)
+    if state not in (Escrow.LOCKING, Escrow.RELOCKING) or row.accepted is None:
+        return
+    if any(line.state != Rung.IN_FLIGHT for line in lines):
         return
     claim = msgspec.json.decode(msgspec.json.decode(row.accepted, type=Signed).body, type=Accepted)
     heights = [*claim.expiry_heights, *(line.expiry_height for line in lines if line.expiry_height)]
@@ -109,7 +131,7 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
             locked_at_ms=office.now_ms(),
         ),
     )  # fmt: skip
-    move_escrow(tx, commitment, Escrow.LOCKING, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
+    move_escrow(tx, commitment, state, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
     say_locked(office, tx, row, locked)
     log.info("escrow.locked", commitment=commitment)
     office.changed(commitment)

@@ -10,6 +10,7 @@
     fees:earned        fees that opened a submission
     credits:<peer>     fees that could not be served and may be used once more
     peer:<peer>        earned and not yet collected; zero when all is quiet
+    owed:<peer>        earned, not deliverable on its ladder, to be paid through a new offer
     sponsors:<key>     what a sponsor's tranches brought: progress that was paid for
 
 A reward's rung is pending (peer ← lightning) from the intent to lock until LND says SUCCEEDED (post) or FAILED (void).
@@ -66,6 +67,11 @@ def credit_account(peer: str) -> str:
 def sponsor_account(sponsor: str) -> str:
     """What a sponsor has paid for progress."""
     return f"sponsors:{sponsor}"
+
+
+def owed_account(peer: str) -> str:
+    """What could not be delivered to a peer in time."""
+    return f"owed:{peer}"
 
 
 def opening(amount_msat: Msat) -> Transfer:
@@ -159,6 +165,22 @@ def tranche_ended(payment_hash: str, sponsor: str, sponsorship: str, amount_msat
         id=f"end:{payment_hash}", kind="tranche", phase=Phase.POST if settled else Phase.VOID,
         pending_id=f"tranche:{payment_hash}", debit=LIGHTNING, credit=sponsor_account(sponsor),
         amount_msat=amount_msat, commitment=sponsorship,
+    )  # fmt: skip
+
+
+def reward_owed(peer: str, commitment: str, amount_msat: Msat) -> Transfer:
+    """Decided, and too late for its ladder: it waits for a new offer."""
+    return Transfer(
+        id=f"owe:{commitment}", kind="owed", debit=peer_account(peer), credit=owed_account(peer),
+        amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def owed_revealed(peer: str, commitment: str, amount_msat: Msat) -> Transfer:
+    """The new offer's ladder is locked and revealed: what was owed is the peer's to collect."""
+    return Transfer(
+        id=f"owed:{commitment}", kind="owed revealed", debit=owed_account(peer), credit=peer_account(peer),
+        amount_msat=amount_msat, commitment=commitment,
     )  # fmt: skip
 
 

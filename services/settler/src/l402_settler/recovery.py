@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from l402core import telemetry
-from l402core.documents import ObjectRef, Statement
+from l402core.documents import ObjectRef
 from l402core.escrow import RECOVER, Again, Escrow
 from l402core.events import CommitsClosed, RoundClosed, RoundOpened
 from l402core.outbox import Transaction
@@ -32,13 +32,11 @@ def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> 
 
 
 def _ask_offer(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
-    say_offer_make(office, tx, row.round, row.commitment, _statement(row), row.seq, round_.terms)
+    say_offer_make(office, tx, row, round_.terms)
 
 
 def _ask_lock(office: Office, tx: Transaction, row: Row, round_: Row) -> None:
-    bolt11s = tuple(line.bolt11 for line in books.rungs_of(tx, row.commitment))
-    offer, payee = msgspec.json.decode(row.offer, type=Signed), _statement(row).payout_node
-    say_escrow_lock(office, tx, row.round, row.commitment, offer, bolt11s, payee, terms_of(round_))
+    say_escrow_lock(office, tx, row, terms_of(round_))
 
 
 def _tell_locked(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
@@ -53,7 +51,7 @@ def _ask_cancel(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
     ask_cancel(office, tx, row.commitment)
 
 
-def _close(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
+def _go_on(office: Office, tx: Transaction, row: Row, _round: Row) -> None:
     end_escrow_if_over(office, tx, row.commitment)
 
 
@@ -63,7 +61,7 @@ AGAIN: dict[Again, Callable[[Office, Transaction, Row, Row], None]] = {
     Again.TELL_LOCKED: _tell_locked,
     Again.TELL_UPLOADED: _tell_uploaded,
     Again.ASK_CANCEL: _ask_cancel,
-    Again.CLOSE: _close,
+    Again.GO_ON: _go_on,
 }
 """How each entry of the table's RECOVER column is done."""
 
@@ -84,13 +82,9 @@ def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
         if round_.phase == JUDGE:
             say_round_closed(office, tx, round_, rows)
     for row in rows:
-        if row.offer is None and Again.ASK_OFFER not in RECOVER[Escrow(row.state)]:
+        if row.offer is None and row.attempt == 1 and Again.ASK_OFFER not in RECOVER[Escrow(row.state)]:
             with telemetry.span("recover", parent=row.traceparent):
-                say_offer_make(office, tx, row.round, row.commitment, _statement(row), row.seq, round_.terms)
-
-
-def _statement(row: Row) -> Statement:
-    return msgspec.json.decode(msgspec.json.decode(row.statement, type=Signed).body, type=Statement)
+                say_offer_make(office, tx, row, round_.terms)
 
 
 def say_round_opened(office: Office, tx: Transaction, round_: int, terms: Signed) -> None:

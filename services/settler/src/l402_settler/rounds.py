@@ -1,7 +1,7 @@
 """When a round's phases end, and what its terms say. Pure: clocks, heights and counts are arguments."""
 
 import msgspec
-from l402core.documents import LADDER, ObjectRef, Recipe, Terms, TrancheTerms
+from l402core.documents import LADDER, ObjectRef, Offer, Recipe, Terms, TrancheTerms
 from l402core.escrow import Escrow
 
 from l402_settler.config import Config
@@ -91,6 +91,15 @@ def uploads_are_over(terms: Terms, *, states: tuple[Escrow, ...], now_ms: int) -
     """
     through = {Escrow.UPLOADED, Escrow.SCORED, Escrow.FAILED, Escrow.ENDED}
     return now_ms >= terms.upload_until_ms or (bool(states) and all(state in through for state in states))
+
+
+OWED_LOCK_MARGIN_MS = 10_000
+"""Before a new offer of what is owed lapses: so much is left to begin paying."""
+
+
+def owed_locks_until_ms(offer: Offer) -> int:
+    """Invoices of what is owed come before this."""
+    return offer.lock_by_ms - OWED_LOCK_MARGIN_MS
 
 
 def locks_until_ms(terms: Terms) -> int:

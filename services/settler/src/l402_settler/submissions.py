@@ -75,8 +75,13 @@ def may_open(
     return no_room(room, terms)
 
 
-def check_ladder(bolt11s: tuple[str, ...], offer: Offer, statement: Statement, terms: Terms, *, now_s: int) -> None:
-    """Each invoice is the offer's rung, on the peer's own node. Raises Malformed, naming the rung."""
+def check_ladder(
+    bolt11s: tuple[str, ...], offer: Offer, statement: Statement, terms: Terms, *, now_s: int, not_after_ms: int
+) -> None:
+    """Each invoice is the offer's rung, on the peer's own node, and lives until we may pay it last.
+
+    Raises Malformed, naming the rung.
+    """
     if len(bolt11s) != len(offer.reward_hashes):
         raise Malformed("ladder_length", f"{len(bolt11s)} invoices, expected {len(offer.reward_hashes)}")
     for index, text in enumerate(bolt11s):
@@ -84,10 +89,12 @@ def check_ladder(bolt11s: tuple[str, ...], offer: Offer, statement: Statement, t
             invoice = decode(text)
         except InvalidInvoice as error:
             raise Malformed("invoice_undecodable", f"rung {index}: {error.detail}") from error
-        _check_rung(index, invoice, offer, statement, terms, now_s)
+        _check_rung(index, invoice, offer, statement, terms, now_s=now_s, not_after_s=not_after_ms // 1000)
 
 
-def _check_rung(index: int, invoice: Invoice, offer: Offer, statement: Statement, terms: Terms, now_s: int) -> None:
+def _check_rung(
+    index: int, invoice: Invoice, offer: Offer, statement: Statement, terms: Terms, *, now_s: int, not_after_s: int
+) -> None:
     wrong = _first_difference(
         ("network", invoice.network, terms.network),
         ("payment hash", invoice.payment_hash.hex(), offer.reward_hashes[index]),
@@ -97,7 +104,7 @@ def _check_rung(index: int, invoice: Invoice, offer: Offer, statement: Statement
     if wrong:
         raise Malformed("invoice_wrong", f"rung {index}: {wrong}")
     left_s = invoice.timestamp + invoice.expiry - now_s
-    if left_s < (terms.lock_by_ms // 1000 - now_s):
+    if left_s < not_after_s - now_s:
         raise Malformed("invoice_expiry", f"rung {index}: expires in {left_s} s, before the ladder must be locked")
     if invoice.expiry < terms.invoice_expiry_min_s:
         raise Malformed(

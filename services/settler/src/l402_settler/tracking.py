@@ -24,6 +24,7 @@ from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
+from l402_settler.owed import book_decision, give_up_lap, offer_again
 from l402_settler.submissions import fault_is_ours
 
 log = structlog.get_logger()
@@ -142,6 +143,7 @@ def _steps(lines: list[sa.Row[Any]], looks: list[Look]) -> list[_Step]:
 
 def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step]) -> None:
     """Steps of one ladder that are of one kind."""
+    row = books.submission(tx, row.commitment) or row  # steps of another kind may just have moved it
     for step in steps:
         books.move_rung(tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height)
         log.info("rung.seen", commitment=row.commitment, index=step.line.rung, state=str(step.after))
@@ -150,6 +152,8 @@ def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step])
         return
     paid = steps[0].after is Rung.SETTLED
     _end_rungs(office, tx, row, steps, paid=paid)
+    if not paid and row.state == Escrow.RELOCKING and steps[0].line.attempt == row.attempt:
+        give_up_lap(office, tx, row, Trigger.LOCK_FAILED)
     if not paid and row.state == Escrow.LOCKING:
         first = steps[0]
         why = first.look.failure or str(first.look.sight)
@@ -183,7 +187,7 @@ def fail_escrow(
     office: Office, tx: Transaction, row: sa.Row[Any], trigger: Trigger, reason: str, *, lnd_failure: str = ""
 ) -> None:
     """The escrow will earn nothing. Whose fault it was decides about the fee."""
-    states = tuple(Rung(line.state) for line in books.rungs_of(tx, row.commitment))
+    states = tuple(Rung(line.state) for line in books.ladder_of(tx, row))
     ours = fault_is_ours(
         Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure,
         turns=books.times_returned(tx, row.payment_hash),
@@ -200,17 +204,26 @@ def fail_escrow(
 
 
 def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None:
-    """Once every rung is terminal: close the books of this escrow, credit the fee where it is due."""
+    """Once every rung is terminal: close the books of this escrow, credit its fee or offer again what is owed."""
     row = books.submission(tx, commitment)
     assert row is not None
-    lines = books.rungs_of(tx, commitment)
-    if row.state not in (Escrow.SCORED, Escrow.FAILED) or any(
-        line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in lines
-    ):
+    lines = books.ladder_of(tx, row)
+    if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in lines):
         return
+    if row.state in (Escrow.SCORED, Escrow.FAILED, Escrow.OWED):
+        check_decision(books.rungs_of(tx, commitment), books.from_json(row.scored, GradientScored))
+    if row.state == Escrow.RELOCKED and not any(line.state == Rung.SETTLED for line in lines):
+        give_up_lap(office, tx, row, Trigger.RUNGS_TERMINAL)
+    elif row.state == Escrow.OWED:
+        offer_again(office, tx, row)
+    elif row.state in (Escrow.SCORED, Escrow.FAILED):
+        _end(office, tx, row, lines)
+
+
+def _end(office: Office, tx: Transaction, row: sa.Row[Any], lines: list[sa.Row[Any]]) -> None:
+    commitment = row.commitment
     scored = books.from_json(row.scored, GradientScored)
-    check_decision(lines, scored)
-    kept = mask_indices(scored.mask, len(lines)) if scored else ()
+    kept = mask_indices(scored.mask, 64) if scored else ()
     for line in lines:
         if line.rung in kept and line.state in (Rung.RETURNED, Rung.UNSENT):
             forfeit = ledger.reward_forfeited(line.payment_hash, row.peer, commitment, line.amount_msat)
@@ -226,33 +239,57 @@ def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None
 
 
 def check_decision(lines: list[sa.Row[Any]], scored: GradientScored | None) -> None:
-    """No rung outside the decision is ever paid. Raises Contradiction."""
-    mask = scored.mask if scored else 0
-    outside = [line.rung for line in lines if line.state == Rung.SETTLED and not mask >> line.rung & 1]
+    """No rung outside the decision is ever paid, nor one of an offer that was not revealed. Raises Contradiction."""
+    outside = [line.rung for line in lines if line.state == Rung.SETTLED and not _may_be_paid(line, scored)]
     if outside:
         raise Contradiction(
             "paid_outside_decision", f"rungs {outside} were paid though the decision does not reveal them"
         )
 
 
+def _may_be_paid(line: sa.Row[Any], scored: GradientScored | None) -> bool:
+    """Of what was withheld nothing; of a later offer we may hear that it was revealed after LND says that it was paid."""
+    if scored is None or not scored.mask >> line.rung & 1:
+        return False
+    return bool(line.attempt > scored.attempt if scored.withheld else line.attempt == scored.attempt)
+
+
 def record_decision(office: Office, tx: Transaction, event: GradientScored) -> bool:
-    """The oracle's one decision: owed from now on. False when it is known."""
+    """The oracle's one decision, and later perhaps that it reveals it after all: to be had now, or owed.
+
+    False when it is known. Raises Contradiction for a second decision, for a reveal that was never asked for, for a mask
+    that does not add up, and for rungs that were paid outside of it.
+    """
     row = books.submission(tx, event.commitment)
     if row is None:
         raise Contradiction("decision_unknown", f"a decision for {event.commitment[:16]}…, which was never opened")
-    if row.scored is not None:
+    known = books.from_json(row.scored, GradientScored)
+    if known is not None and known.receipt.body != event.receipt.body:
+        raise Contradiction("decision_twice", f"another decision for {event.commitment[:16]}… came before")
+    if known is not None and (event.attempt <= known.attempt or not known.withheld):
         return False
+    if known is not None and event.withheld and event.attempt < row.attempt:
+        return False  # another offer has followed already
+    if event.attempt > row.attempt or (known is None and event.attempt != 1) or (event.withheld and not event.mask):
+        raise Contradiction("decision_attempt", f"offer {event.attempt} of {event.commitment[:16]}… cannot be revealed")
     lines = books.rungs_of(tx, event.commitment)
-    revealed = sum(line.amount_msat for line in lines if line.rung in mask_indices(event.mask, len(lines)))
-    if revealed != event.reward_msat:
-        raise Contradiction("mask_sum", f"the mask reveals {revealed} msat, the decision says {event.reward_msat}")
+    _check_mask(lines, event)
     check_decision(lines, event)
     due = event.verdict == "unscored"
+    trigger = Trigger.WITHHELD if event.withheld else Trigger.SCORED
     if not move_escrow(
-        tx, event.commitment, Escrow(row.state), Trigger.SCORED, scored=msgspec.json.encode(event).decode(),
+        tx, event.commitment, Escrow(row.state), trigger, scored=msgspec.json.encode(event).decode(),
         credit_due=due, failure="; ".join(event.reasons) if due else row.failure,
+        **({} if event.withheld else {"attempt": event.attempt}),
     ):  # fmt: skip
         return False
-    if event.reward_msat:
-        books.post(tx, ledger.reward_decided(row.peer, row.commitment, event.reward_msat), now_ms=office.now_ms())
+    book_decision(office, tx, row, event, known)
     return True
+
+
+def _check_mask(lines: list[sa.Row[Any]], event: GradientScored) -> None:
+    """The rungs of the first ladder that the mask names are the reward. Raises Contradiction."""
+    first = {line.rung: line.amount_msat for line in lines if line.attempt == 1}
+    revealed = sum(first.get(index, 0) for index in mask_indices(event.mask, 64))
+    if revealed != event.reward_msat:
+        raise Contradiction("mask_sum", f"the mask reveals {revealed} msat, the decision says {event.reward_msat}")

@@ -14,6 +14,7 @@ from l402core.outbox import Transaction
 
 from l402_settler.adapters import books
 from l402_settler.office import Office
+from l402_settler.owed import owed_is_due, turn_owed
 from l402_settler.recovery import say_commits_closed, say_round_closed
 from l402_settler.rounds import COMMIT, JUDGE, UPLOAD, commits_are_over, missed, uploads_are_over
 from l402_settler.tracking import end_escrow_if_over, fail_escrow
@@ -31,7 +32,7 @@ def is_due(office: Office, tx: Transaction) -> bool:
         late = (missed(terms, Escrow(row.state), phase=round_.phase, now_ms=now_ms) for row in rows)
         if _phase_is_over(round_, terms, rows, now_ms) or any(late):
             return True
-    return False
+    return any(owed_is_due(office, tx, row) for row in books.owing(tx))
 
 
 def turn(office: Office, tx: Transaction) -> None:
@@ -42,6 +43,8 @@ def turn(office: Office, tx: Transaction) -> None:
             close = _close_commits if round_.phase == COMMIT else _close_round
             close(office, tx, round_.round, rows)
         _fail_the_late(office, tx, terms, round_.round)
+    for row in books.owing(tx):
+        turn_owed(office, tx, row)
 
 
 def _phase_is_over(round_: Row, terms: Terms, rows: list[Row], now_ms: int) -> bool:

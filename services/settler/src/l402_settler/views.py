@@ -52,6 +52,8 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
     offer = books.from_json(row.offer, Signed)
     scored = books.from_json(row.scored, GradientScored)
     lines = books.rungs_of(tx, row.commitment)
+    present = [line for line in lines if line.attempt == row.attempt]
+    revealed = scored is not None and not scored.withheld
     credit = books.credit(tx, row.payment_hash)
     round_ = books.round_row(tx, row.round)
     return SubmissionView(
@@ -70,19 +72,27 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
         verdict=scored.verdict if scored else "",
         reasons=scored.reasons if scored else ((row.failure,) if row.failure else ()),
         rungs=tuple(
-            RungView(index=line.rung, payment_hash=line.payment_hash, amount_msat=line.amount_msat, state=line.state)
+            RungView(
+                index=line.rung,
+                payment_hash=line.payment_hash,
+                amount_msat=line.amount_msat,
+                state=line.state,
+                attempt=line.attempt,
+            )
             for line in lines
         ),
-        cancel=to_cancel(row.state, scored, lines),
+        cancel=to_cancel(row.state, scored, present),
         fee_msat=row.fee_msat,
         credit_available=credit is not None and credit.spent_on is None,
         trace_id=row.traceparent.split("-")[1] if row.traceparent else "",
+        attempt=row.attempt,
+        owed_msat=scored.reward_msat if scored is not None and not revealed else 0,
     )
 
 
 def to_cancel(state: str, scored: GradientScored | None, lines: list[sa.Row[Any]]) -> tuple[str, ...]:
-    """The rungs that the peer should cancel: all of a failed escrow, those outside the mask of a scored one."""
-    if state not in (Escrow.FAILED, Escrow.SCORED):
+    """The rungs that the peer should cancel: those outside the mask of a scored escrow, all of one that comes to nothing."""
+    if state not in (Escrow.FAILED, Escrow.SCORED, Escrow.OWED):
         return ()
-    kept = set(mask_indices(scored.mask, len(lines))) if scored else set[int]()
+    kept = set(mask_indices(scored.mask, 64)) if scored and state == Escrow.SCORED else set[int]()
     return tuple(line.payment_hash for line in lines if line.rung not in kept and line.state in LIVE)

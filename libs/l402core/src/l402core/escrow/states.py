@@ -13,6 +13,11 @@ class Escrow(StrEnum):
     UPLOADED = "uploaded"  # the payload lies in the store
     SCORED = "scored"  # decided once; preimages sealed to the peer
     FAILED = "failed"  # will earn nothing; rungs, if any, are on their way back
+    OWED = "owed"  # decided, but too late for this ladder: its rungs are on their way back, the sum is owed
+    DUE = "due"  # those rungs are terminal, waiting for the oracle's new offer of what is owed
+    REOFFERED = "reoffered"  # the new offer is signed, waiting for the peer's invoices
+    RELOCKING = "relocking"  # intent to lock what is owed recorded, the invoicer pays
+    RELOCKED = "relocked"  # both ends hold what is owed, waiting for the oracle to reveal
     ENDED = "ended"  # every rung is terminal and the books are closed
 
 
@@ -25,6 +30,8 @@ class Trigger(StrEnum):
     LOCK_FAILED = "lock failed"
     UPLOADED = "uploaded"
     SCORED = "scored"
+    WITHHELD = "withheld"
+    UNCLAIMED = "unclaimed"
     DEADLINE = "deadline"
     RUNGS_TERMINAL = "rungs terminal"
 
@@ -37,7 +44,7 @@ class Again(StrEnum):
     TELL_LOCKED = "tell the oracle that it is locked"
     TELL_UPLOADED = "tell where the payload lies"
     ASK_CANCEL = "ask the peer to cancel"
-    CLOSE = "close it if every rung is terminal"
+    GO_ON = "go on if every rung is terminal"
 
 
 class Rung(StrEnum):

@@ -25,12 +25,31 @@ MOVES: dict[tuple[Escrow, Trigger], Escrow] = {
     (E.FAILED, T.SCORED): E.SCORED,  # decided before our deadline came: its one decision stands, and money is owed
     (E.SCORED, T.RUNGS_TERMINAL): E.ENDED,
     (E.FAILED, T.RUNGS_TERMINAL): E.ENDED,
+    # Decided, and not to be revealed for this ladder any more: what is earned is owed, whenever we hear of it.
+    (E.UPLOADED, T.WITHHELD): E.OWED,
+    (E.FAILED, T.WITHHELD): E.OWED,
+    (E.ENDED, T.WITHHELD): E.OWED,
+    (E.OWED, T.RUNGS_TERMINAL): E.DUE,
+    (E.OWED, T.UNCLAIMED): E.ENDED,
+    (E.DUE, T.OFFER_MADE): E.REOFFERED,
+    (E.REOFFERED, T.LOCKS_REGISTERED): E.RELOCKING,
+    (E.REOFFERED, T.DEADLINE): E.OWED,
+    (E.RELOCKING, T.BOTH_ENDS_SEEN): E.RELOCKED,
+    (E.RELOCKING, T.LOCK_FAILED): E.OWED,
+    (E.RELOCKING, T.DEADLINE): E.OWED,
+    (E.RELOCKED, T.SCORED): E.SCORED,
+    (E.RELOCKED, T.WITHHELD): E.OWED,
+    (E.RELOCKED, T.RUNGS_TERMINAL): E.OWED,  # the oracle was silent until the rungs were back
+    (E.OWED, T.SCORED): E.SCORED,  # it was not silent, we heard it late: revealed is revealed
+    (E.DUE, T.SCORED): E.SCORED,
 }
 IGNORED: frozenset[tuple[Escrow, Trigger]] = frozenset(
     # The bus tells an offer again, and one that comes late finds an escrow that has failed meanwhile.
-    {(state, T.OFFER_MADE) for state in E if state is not E.OPENED}
+    {(state, T.OFFER_MADE) for state in E if state not in (E.OPENED, E.DUE)}
     # The decision comes when the rungs of a failed escrow are back: they were revealed, and not collected.
     | {(E.ENDED, T.SCORED)}
+    # We had given the offer up when the word came that the oracle does too.
+    | {(E.OWED, T.WITHHELD)}
 )
 RECOVER: dict[Escrow, tuple[Again, ...]] = {
     E.OPENED: (A.ASK_OFFER,),
@@ -38,8 +57,13 @@ RECOVER: dict[Escrow, tuple[Again, ...]] = {
     E.LOCKING: (A.ASK_LOCK,),
     E.LOCKED: (A.TELL_LOCKED,),
     E.UPLOADED: (A.TELL_LOCKED, A.TELL_UPLOADED),
-    E.SCORED: (A.ASK_CANCEL, A.CLOSE),
-    E.FAILED: (A.ASK_CANCEL, A.CLOSE),
+    E.SCORED: (A.ASK_CANCEL, A.GO_ON),
+    E.FAILED: (A.ASK_CANCEL, A.GO_ON),
+    E.OWED: (A.ASK_CANCEL, A.GO_ON),
+    E.DUE: (A.ASK_OFFER,),
+    E.REOFFERED: (),
+    E.RELOCKING: (A.ASK_LOCK,),
+    E.RELOCKED: (A.TELL_LOCKED, A.GO_ON),
     E.ENDED: (),
 }
 

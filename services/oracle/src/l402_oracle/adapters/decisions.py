@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from l402core.documents import Locked, Offer, Terms
 from l402core.events import (
     CheckpointPublished,
-    EscrowLocked,
     GradientMeasured,
     GradientScored,
     GradientScreened,
@@ -24,7 +23,9 @@ from l402_oracle.adapters.tables import decisions, heard, offers, rounds
 from l402_oracle.attestor.judgement import Submission
 
 T = TypeVar("T")
-UPLOADED, SCREENED, LOCKED, MEASURED = "uploaded", "screened", "locked", "measured"
+UPLOADED, SCREENED, MEASURED = "uploaded", "screened", "measured"
+OPEN, REVEALED, WITHHELD = "", "revealed", "withheld"
+"""What becomes of an offer's preimages: not known yet, or one of two, for good."""
 OPEN_STATES = ("announced", "assessed", "decided")
 
 
@@ -126,26 +127,29 @@ def read_submissions(tx: Transaction, commitments: tuple[str, ...]) -> list[Subm
     return [found for commitment in commitments if (found := read_submission(tx, commitment))]
 
 
-def read_submission(tx: Transaction, commitment: str) -> Submission | None:
-    """All that was heard; None without an offer. The offer is that of the attempt which was locked."""
-    made = tx.rows(sa.select(offers).where(offers.c.commitment == commitment).order_by(offers.c.attempt))
-    if not made:
+def read_submission(tx: Transaction, commitment: str, attempt: int = 1) -> Submission | None:
+    """All that was heard, with the offer of this attempt and the word on its lock; None without such an offer."""
+    made = tx.row(sa.select(offers).where(offers.c.commitment == commitment, offers.c.attempt == attempt))
+    if made is None:
         return None
     rows = {row.kind: row for row in tx.rows(sa.select(heard).where(heard.c.commitment == commitment))}
     bodies = {kind: row.body for kind, row in rows.items()}
-    lock = _decoded(bodies.get(LOCKED), EscrowLocked)
-    locked = msgspec.json.decode(lock.locked.body, type=Locked) if lock else None
-    all_offers = [_offer(row.body) for row in made]
-    matching = [offer for offer in all_offers if locked and offer.reward_hashes == locked.payment_hashes]
+    lock = _decoded(made.locked, Signed)
     return Submission(
         commitment=commitment,
-        offer=(matching or all_offers)[0],
+        offer=_offer(made.body),
         uploaded=_decoded(bodies.get(UPLOADED), GradientUploaded),
         screened=_decoded(bodies.get(SCREENED), GradientScreened),
-        locked=locked,
+        locked=msgspec.json.decode(lock.body, type=Locked) if lock else None,
         measured=_decoded(bodies.get(MEASURED), GradientMeasured),
-        traceparent=rows[UPLOADED].traceparent if UPLOADED in rows else made[0].traceparent,
+        traceparent=rows[UPLOADED].traceparent if UPLOADED in rows else made.traceparent,
     )
+
+
+def keep_lock(tx: Transaction, commitment: str, attempt: int, locked: Signed) -> bool:
+    """The first word on an offer's ladder; False when there is one."""
+    where = (offers.c.commitment == commitment) & (offers.c.attempt == attempt) & offers.c.locked.is_(None)
+    return tx.execute(sa.update(offers).where(where).values(locked=_json(locked))) == 1
 
 
 def sketched(tx: Transaction, number: int) -> list[tuple[str, str, GradientScreened]]:
@@ -171,6 +175,33 @@ def add_decision(tx: Transaction, scored: GradientScored, *, place: int, tracepa
 def read_decision(tx: Transaction, commitment: str) -> GradientScored | None:
     """The decision, without its preimages."""
     return _decoded(tx.scalar(sa.select(decisions.c.body).where(decisions.c.commitment == commitment)), GradientScored)
+
+
+def read_fate(tx: Transaction, commitment: str) -> tuple[int, str]:
+    """The offer that may be revealed, and what became of its preimages. There is a decision."""
+    row = tx.row(sa.select(decisions.c.attempt, decisions.c.fate).where(decisions.c.commitment == commitment))
+    assert row is not None
+    return row.attempt, row.fate
+
+
+def settle_fate(tx: Transaction, commitment: str, attempt: int, fate: str) -> bool:
+    """Compare-and-set: this offer's preimages may leave from here on, or never will. False where it is decided otherwise."""
+    where = (
+        (decisions.c.commitment == commitment) & (decisions.c.attempt == attempt) & decisions.c.fate.in_((OPEN, fate))
+    )
+    return tx.execute(sa.update(decisions).where(where).values(fate=fate)) == 1
+
+
+def next_attempt(tx: Transaction, commitment: str, attempt: int) -> bool:
+    """Another offer takes the place of one that was withheld. False unless it is the very next."""
+    where = (decisions.c.commitment == commitment) & (decisions.c.attempt == attempt - 1)
+    where &= decisions.c.fate == WITHHELD
+    return tx.execute(sa.update(decisions).where(where).values(attempt=attempt, fate=OPEN)) == 1
+
+
+def say_again(tx: Transaction, commitment: str) -> None:
+    """The decision counts as not yet told."""
+    tx.execute(sa.update(decisions).where(decisions.c.commitment == commitment).values(said=False))
 
 
 def unsaid(tx: Transaction) -> list[sa.Row[Any]]:

@@ -31,6 +31,7 @@ offers = sa.Table(
     sa.Column("round", sa.Integer, nullable=False, index=True),
     sa.Column("seq", sa.Integer, nullable=False),
     sa.Column("body", sa.Text, nullable=False),  # Signed Offer
+    sa.Column("locked", sa.Text),  # Signed Locked: the settler's word on this offer's ladder
     sa.Column("traceparent", sa.String(64), nullable=False),
 )
 
@@ -42,7 +43,7 @@ heard = sa.Table(
     sa.Column("round", sa.Integer, nullable=False, index=True),
     sa.Column("body", sa.Text, nullable=False),  # the first event of this kind
     sa.Column("traceparent", sa.String(64), nullable=False),
-    sa.CheckConstraint("kind IN ('uploaded', 'screened', 'locked', 'measured')", name="heard_kind"),
+    sa.CheckConstraint("kind IN ('uploaded', 'screened', 'measured')", name="heard_kind"),
 )
 
 decisions = sa.Table(
@@ -53,8 +54,11 @@ decisions = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("mask", sa.Integer, nullable=False),
     sa.Column("body", sa.Text, nullable=False),  # GradientScored without its sealed preimages
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),  # the offer that may be revealed
+    sa.Column("fate", sa.String(8), nullable=False, server_default=""),  # of that offer's preimages, once and for good
     sa.Column("said", sa.Boolean, nullable=False),
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.UniqueConstraint("round", "place", name="one_place_each"),
     sa.CheckConstraint("mask >= 0", name="mask_positive"),
+    sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
 )

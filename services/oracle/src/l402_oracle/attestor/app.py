@@ -3,7 +3,6 @@
 It signs, remembers and reveals; it touches no tensor, no payload and no money.
 """
 
-import msgspec
 import structlog
 from l402core import telemetry
 from l402core.bus import Consumer
@@ -33,9 +32,10 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
+from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
-from l402_oracle.derive import payment_hash, preimage, seed_commitment
+from l402_oracle.derive import seed_commitment
 
 log = structlog.get_logger()
 FIRST = 0
@@ -75,16 +75,22 @@ class Attestor:
         """Sign one offer per submission and attempt. Raises Unauthorized, Contradiction."""
         terms = self._terms(event.terms, event.round)
         parent = telemetry.traceparent()
-        offer = self._offer(event, terms)
 
-        def remember(tx: Transaction) -> Signed:
+        def remember(tx: Transaction) -> bool:
             row = self._adopt_terms(tx, event.round, event.terms)
             known = books.read_offer(tx, event.commitment, event.attempt)
             if known is None:
                 self._check_still_open(row, event)
+                core = first_offer(event, terms, self._parts.key_id)
+                if event.attempt > 1:
+                    owed = owed_offer(self._parts, tx, event, terms)
+                    if owed is None:
+                        return False
+                    core = owed
+                offer = with_hashes(core, self._parts)
                 known = self._parts.keys.signing.sign(Offer.tag, offer)
                 books.add_offer(tx, offer, known, parent)
-            elif _asked(offer) != _asked(open_signed(known, Offer.tag, Offer, signer=known.signer)):
+            elif _asked(event) != _offered(open_signed(known, Offer.tag, Offer, signer=known.signer)):
                 raise Contradiction("offer_differs", f"another offer was asked for {event.commitment[:16]}… before")
             tx.say(
                 OfferMade(
@@ -92,9 +98,11 @@ class Attestor:
                     round=event.round, commitment=event.commitment, offer=known,
                 )
             )  # fmt: skip
-            return known
+            return True
 
-        await self._db.transact(remember)
+        if not await self._db.transact(remember):
+            await self.delivery.deliver()
+            return
         log.info("offer.made", commitment=event.commitment, round=event.round, seq=event.seq, attempt=event.attempt)
 
     async def round_opened(self, event: RoundOpened) -> None:
@@ -135,16 +143,19 @@ class Attestor:
                 "locked_other", f"signed for {locked.commitment[:16]}…, sent for {event.commitment[:16]}…"
             )
 
-        parent = telemetry.traceparent()
-
-        def remember(tx: Transaction) -> None:
+        def remember(tx: Transaction) -> int:
             offers = books.offers_of(tx, event.commitment)
-            if not any(o.reward_hashes == locked.payment_hashes and o.peer == locked.peer for o in offers):
+            mine = [o for o in offers if o.reward_hashes == locked.payment_hashes and o.peer == locked.peer]
+            if not mine:
                 raise Contradiction("locked_unknown", f"no offer for {event.commitment[:16]}… has these reward hashes")
-            books.hear(tx, books.LOCKED, event, parent)
+            if books.keep_lock(tx, event.commitment, mine[0].attempt, event.locked) and mine[0].attempt > 1:
+                books.say_again(tx, event.commitment)  # it was decided long ago, and can be revealed now
+            return mine[0].attempt
 
-        await self._db.transact(remember)
-        await self.judging.advance(event.round)
+        if await self._db.transact(remember) > 1:
+            await self.delivery.deliver()
+        else:
+            await self.judging.advance(event.round)
 
     async def round_closed(self, event: RoundClosed) -> None:
         """Judgement may begin. Raises Unauthorized, Contradiction (and the round is frozen)."""
@@ -256,25 +267,15 @@ class Attestor:
                 "offer_after_close", f"{event.commitment[:16]}… is not in the root of round {event.round}"
             )
 
-    def _offer(self, event: OfferMake, terms: Terms) -> Offer:
-        key_id = self._parts.key_id
-        core = Offer(
-            commitment=event.commitment, round=event.round, seq=event.seq, peer=event.peer, seal_to=event.seal_to,
-            terms=event.terms.digest(), key_id=key_id, amounts_msat=terms.rung_msat(), attempt=event.attempt,
-            lock_by_ms=terms.lock_by_ms, upload_until_ms=terms.upload_until_ms, judge_by_ms=terms.judge_by_ms,
-            reveal_by_height=terms.reveal_by_height, cltv_min=terms.cltv_min, cltv_max=terms.cltv_max, reward_hashes=(),
-        )  # fmt: skip
-        return _with_hashes(core, self._parts)
+
+def _asked(event: OfferMake) -> tuple[object, ...]:
+    """What the settler asks for, apart from deadlines and from which of our keys answers."""
+    return (
+        event.commitment, event.round, event.seq, event.peer, event.seal_to, event.terms.digest(), event.attempt,
+    )  # fmt: skip
 
 
-def _with_hashes(core: Offer, parts: Parts) -> Offer:
-    key = parts.preimage_key(core.key_id)
-    hashes = tuple(payment_hash(preimage(key, core, index)) for index in range(len(core.amounts_msat)))
-    return msgspec.structs.replace(core, reward_hashes=hashes)
-
-
-def _asked(offer: Offer) -> tuple[object, ...]:
-    """What the settler asked for, apart from which of our keys answers."""
+def _offered(offer: Offer) -> tuple[object, ...]:
     return (offer.commitment, offer.round, offer.seq, offer.peer, offer.seal_to, offer.terms, offer.attempt)
 
 

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS attempts (round INTEGER PRIMARY KEY, done INTEGER NOT
 CREATE TABLE IF NOT EXISTS payments (
     payment_hash TEXT PRIMARY KEY, amount_msat INTEGER NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS credits (payment_hash TEXT PRIMARY KEY, tries_left INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS debts (round INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 CREDIT_TRIES = 8
@@ -94,6 +95,21 @@ class Journal:
     def credit_spent(self, payment_hash: str) -> None:
         """It opened a submission."""
         self._db.execute("DELETE FROM credits WHERE payment_hash = ?", (payment_hash,))
+
+    # Debts: rewards that were decided and not delivered.
+
+    def owe(self, round_: int) -> None:
+        """The coordinator owes us this round's reward."""
+        self._db.execute("INSERT OR IGNORE INTO debts VALUES (?)", (round_,))
+
+    def owing(self) -> list[Attempt]:
+        """Attempts whose reward is owed, oldest first."""
+        query = "SELECT body FROM attempts WHERE round IN (SELECT round FROM debts) ORDER BY round"
+        return [msgspec.json.decode(row[0], type=Attempt) for row in self._db.execute(query).fetchall()]
+
+    def paid(self, round_: int) -> None:
+        """Nothing is owed of this round any more."""
+        self._db.execute("DELETE FROM debts WHERE round = ?", (round_,))
 
     # Keys trusted on first use.
 

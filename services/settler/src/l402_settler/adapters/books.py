@@ -13,7 +13,7 @@ from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
 from l402core.outbox import Transaction
 
-from l402_settler.adapters.tables import credits_, fees, rounds, rungs, submissions, tokens, transfers
+from l402_settler.adapters.tables import credits_, fees, past_offers, rounds, rungs, submissions, tokens, transfers
 from l402_settler.ledger import Phase, Transfer
 
 T = TypeVar("T")
@@ -117,6 +117,12 @@ def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))
 
 
+def owing(tx: Transaction) -> list[sa.Row[Any]]:
+    """Submissions whose reward is owed and waits for somebody."""
+    states = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)
+    return tx.rows(sa.select(submissions).where(submissions.c.state != Escrow.ENDED, submissions.c.state.in_(states)))
+
+
 def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """Where each submission of a round stands, in order of their numbers, without its documents."""
     columns = (submissions.c[name] for name in ("commitment", "peer", "state", "upload"))
@@ -173,6 +179,18 @@ def move_submission(tx: Transaction, commitment: str, before: Escrow, after: Esc
         raise Contradiction("lost_update", f"escrow {commitment[:16]}… is no longer {before}")
 
 
+def keep_offer(tx: Transaction, row: sa.Row[Any]) -> None:
+    """An offer that another one follows stays as evidence."""
+    if row.offer is not None:
+        values = {"commitment": row.commitment, "attempt": row.attempt, "offer": row.offer, "locked": row.locked}
+        tx.execute(sa.insert(past_offers), values)
+
+
+def past_offers_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
+    """The offers that another one followed, first one first."""
+    return tx.rows(sa.select(past_offers).where(past_offers.c.commitment == commitment).order_by(past_offers.c.attempt))
+
+
 def note(tx: Transaction, commitment: str, **values: Any) -> None:
     """Set columns that are not its state."""
     tx.execute(sa.update(submissions).where(submissions.c.commitment == commitment).values(**values))
@@ -187,8 +205,14 @@ def add_rung(tx: Transaction, **values: Any) -> None:
 
 
 def rungs_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
-    """A submission's rungs, lowest first."""
-    return tx.rows(sa.select(rungs).where(rungs.c.commitment == commitment).order_by(rungs.c.rung))
+    """Every rung of a submission, of all its offers, lowest first."""
+    query = sa.select(rungs).where(rungs.c.commitment == commitment)
+    return tx.rows(query.order_by(rungs.c.attempt, rungs.c.rung))
+
+
+def ladder_of(tx: Transaction, row: sa.Row[Any]) -> list[sa.Row[Any]]:
+    """The rungs of a submission's present offer, lowest first."""
+    return [line for line in rungs_of(tx, row.commitment) if line.attempt == row.attempt]
 
 
 def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:

@@ -37,6 +37,8 @@ submissions = sa.Table(
     sa.Column("reserved_msat", sa.BigInteger, nullable=False),
     sa.Column("request_hash", sa.String(64), nullable=False),
     sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),
+    sa.Column("due_by_ms", sa.BigInteger, nullable=False, default=0),
     sa.Column("offer", sa.Text),
     sa.Column("accepted", sa.Text),
     sa.Column("locked", sa.Text),
@@ -49,7 +51,10 @@ submissions = sa.Table(
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("round", "seq"),
-    sa.CheckConstraint("state in ('opened', 'offered', 'locking', 'locked', 'uploaded', 'scored', 'failed', 'ended')"),
+    sa.CheckConstraint(
+        "state in ('opened', 'offered', 'locking', 'locked', 'uploaded', 'scored', 'failed', 'ended', "
+        "'owed', 'due', 'reoffered', 'relocking', 'relocked')"
+    ),
     sa.Index("submissions_by_state", "round", "state", "reserved_msat"),
     sa.Index("submissions_by_peer", "round", "peer"),
     sa.Index("submissions_by_payment", "payment_hash"),
@@ -61,16 +66,26 @@ rungs = sa.Table(
     metadata,
     sa.Column("payment_hash", sa.String(64), primary_key=True),
     sa.Column("commitment", sa.String(64), sa.ForeignKey("submissions.commitment"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),
     sa.Column("rung", sa.Integer, nullable=False),
     sa.Column("amount_msat", sa.BigInteger, nullable=False),
     sa.Column("bolt11", sa.Text, nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("not_after_ms", sa.BigInteger, nullable=False),
     sa.Column("expiry_height", sa.Integer, nullable=False, default=0),
-    sa.UniqueConstraint("commitment", "rung"),
+    sa.UniqueConstraint("commitment", "attempt", "rung"),
     sa.CheckConstraint("amount_msat > 0"),
     sa.CheckConstraint("state in ('registered', 'in flight', 'settled', 'returned', 'unsent')"),
     sa.Index("rungs_by_state", "state"),
+)
+
+past_offers = sa.Table(
+    "past_offers",
+    metadata,
+    sa.Column("commitment", sa.String(64), sa.ForeignKey("submissions.commitment"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("offer", sa.Text, nullable=False),
+    sa.Column("locked", sa.Text),
 )
 
 tokens = sa.Table(

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer, nullable=False, index=True),
         sa.Column("seq", sa.Integer, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
+        sa.Column("locked", sa.Text),
         sa.Column("traceparent", sa.String(64), nullable=False),
     )
     op.create_table(
@@ -49,7 +50,7 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer, nullable=False, index=True),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("traceparent", sa.String(64), nullable=False),
-        sa.CheckConstraint("kind IN ('uploaded', 'screened', 'locked', 'measured')", name="heard_kind"),
+        sa.CheckConstraint("kind IN ('uploaded', 'screened', 'measured')", name="heard_kind"),
     )
     op.create_table(
         "decisions",
@@ -58,10 +59,13 @@ def upgrade() -> None:
         sa.Column("place", sa.Integer, nullable=False),
         sa.Column("mask", sa.Integer, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("fate", sa.String(8), nullable=False, server_default=""),
         sa.Column("said", sa.Boolean, nullable=False),
         sa.Column("traceparent", sa.String(64), nullable=False),
         sa.UniqueConstraint("round", "place", name="one_place_each"),
         sa.CheckConstraint("mask >= 0", name="mask_positive"),
+        sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
     )
     op.create_table(
         "announcements",

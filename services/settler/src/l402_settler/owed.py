@@ -1,0 +1,134 @@
+"""What is decided and could not be delivered: owed, offered anew once the old rungs are terminal, and paid.
+
+The oracle alone says that a reward is withheld, and reveals one offer's preimages at most. Here the sum is booked, and a
+new offer of exactly the earned rungs is asked for, with deadlines of its own.
+"""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from l402core.documents import Terms, mask_indices
+from l402core.escrow import Escrow, Rung, Trigger
+from l402core.events import GradientScored, RewardOwed
+from l402core.outbox import Transaction
+
+from l402_settler import ledger
+from l402_settler.adapters import books
+from l402_settler.escrows import ask_cancel, move_escrow, say_offer_make
+from l402_settler.office import Office
+from l402_settler.views import terms_of
+
+log = structlog.get_logger()
+Row = sa.Row[Any]
+ACCEPT_MS = 30_000
+"""From the last moment to pay what is owed to the peer's word that it has arrived."""
+
+
+def owed_rungs(row: Row, terms: Terms) -> dict[int, int]:
+    """The rungs of the decision, index to msat: what a new offer is made of."""
+    scored = msgspec.json.decode(row.scored, type=GradientScored)
+    return {index: terms.rung_msat()[index] for index in mask_indices(scored.mask, len(terms.rungs))}
+
+
+def offered_rungs(row: Row, terms: Terms) -> dict[int, int]:
+    """The rungs of the present offer: the whole ladder, or what is owed."""
+    return dict(enumerate(terms.rung_msat())) if row.attempt == 1 else owed_rungs(row, terms)
+
+
+def say_owed(office: Office, tx: Transaction, row: Row, amount_msat: int) -> None:
+    """The peer should know that its money comes another way."""
+    id_, at = office.stamp()
+    tx.say(
+        RewardOwed(
+            id=id_, occurred_at_ms=at, revision=row.attempt - 1, round=row.round, commitment=row.commitment,
+            amount_msat=amount_msat,
+        )
+    )  # fmt: skip
+    log.warning("reward.owed", commitment=row.commitment, amount_msat=amount_msat, attempt=row.attempt)
+
+
+def book_decision(
+    office: Office, tx: Transaction, row: Row, event: GradientScored, known: GradientScored | None
+) -> None:
+    """The earned sum is owed by now: to be collected at once, or through a new offer."""
+    if not event.reward_msat:
+        return
+    peer, commitment, amount, now_ms = row.peer, row.commitment, event.reward_msat, office.now_ms()
+    if known is None:
+        books.post(tx, ledger.reward_decided(peer, commitment, amount), now_ms=now_ms)
+        if event.withheld:
+            books.post(tx, ledger.reward_owed(peer, commitment, amount), now_ms=now_ms)
+    elif not event.withheld:
+        books.post(tx, ledger.owed_revealed(peer, commitment, amount), now_ms=now_ms)
+    if event.withheld:
+        say_owed(office, tx, row, amount)
+
+
+def owed_is_due(office: Office, tx: Transaction, row: Row) -> bool:
+    """Whether a turn would change anything."""
+    if row.state == Escrow.OWED:
+        return _can_offer(office, tx, row)
+    return bool(office.now_ms() >= row.due_by_ms)
+
+
+def turn_owed(office: Office, tx: Transaction, row: Row) -> None:
+    """What is due now of a reward that is owed: give up a lap that missed its deadline, begin the next."""
+    state, late = Escrow(row.state), office.now_ms() >= row.due_by_ms
+    if state in (Escrow.REOFFERED, Escrow.RELOCKING) and late:
+        give_up_lap(office, tx, row, Trigger.DEADLINE)
+    elif state is Escrow.DUE and late:
+        _ask(office, tx, row)
+    elif state is Escrow.OWED:
+        offer_again(office, tx, row)
+
+
+def give_up_lap(office: Office, tx: Transaction, row: Row, trigger: Trigger) -> None:
+    """This offer comes to nothing; the debt stays."""
+    if move_escrow(tx, row.commitment, Escrow(row.state), trigger):
+        log.warning("owed.not_taken", commitment=row.commitment, attempt=row.attempt, reason=str(trigger))
+        ask_cancel(office, tx, row.commitment)
+        offer_again(office, tx, _again(tx, row))
+
+
+def offer_again(office: Office, tx: Transaction, row: Row) -> None:
+    """Once every rung of the old offer is terminal, and our node can pay: ask the oracle for a new one."""
+    if not _can_offer(office, tx, row):
+        return  # a later turn looks again
+    if row.attempt > office.config.owed_offers:
+        move_escrow(tx, row.commitment, Escrow.OWED, Trigger.UNCLAIMED)
+        log.warning("owed.unclaimed", commitment=row.commitment, offers=office.config.owed_offers)
+        return
+    books.keep_offer(tx, row)
+    move_escrow(
+        tx, row.commitment, Escrow.OWED, Trigger.RUNGS_TERMINAL, attempt=row.attempt + 1, offer=None, accepted=None,
+        locked=None,
+    )  # fmt: skip
+    _ask(office, tx, _again(tx, row))
+
+
+def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
+    """Every rung of the old offer is terminal, and our node could pay a new one."""
+    if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
+        return False
+    rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
+    return not sight.trouble and sight.liquidity_msat >= sum(rungs.values()) and sight.slots >= len(rungs)
+
+
+def _ask(office: Office, tx: Transaction, row: Row) -> None:
+    books.note(tx, row.commitment, due_by_ms=office.now_ms() + office.config.owed_lock_s * 1_000)
+    say_offer_make(office, tx, _again(tx, row), _round(tx, row).terms)
+    log.info("owed.offer_asked", commitment=row.commitment, attempt=row.attempt)
+
+
+def _round(tx: Transaction, row: Row) -> Row:
+    round_ = books.round_row(tx, row.round)
+    assert round_ is not None
+    return round_
+
+
+def _again(tx: Transaction, row: Row) -> Row:
+    fresh = books.submission(tx, row.commitment)
+    assert fresh is not None
+    return fresh
