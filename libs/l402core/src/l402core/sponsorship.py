@@ -37,7 +37,17 @@ class Trigger(StrEnum):
     SEEN_CANCELED = "seen canceled"
 
 
-S, T = Tranche, Trigger
+class Again(StrEnum):
+    """What a restarted settler does about one tranche. Whoever hears it twice does nothing twice."""
+
+    ASK_MINT = "ask the invoicer for the hold invoice"
+    TELL_LOCKED = "tell the oracle that the money waits"
+    LISTEN = "subscribe to the invoice"
+    SETTLE = "settle it at our node"
+    CANCEL = "cancel it at our node"
+
+
+S, T, A = Tranche, Trigger, Again
 
 MOVES: dict[tuple[Tranche, Trigger], Tranche] = {
     (S.ANNOUNCED, T.MINT_ASKED): S.MINTING,
@@ -72,16 +82,16 @@ IGNORED: frozenset[tuple[Tranche, Trigger]] = frozenset(
     | {(S.MINTING, T.ACCEPTED), (S.MINTING, T.SEEN_CANCELED)}
 )
 
-RECOVER: dict[Tranche, str] = {
-    S.ANNOUNCED: "wait until the tranche before it has its round",
-    S.MINTING: "publish sponsorship.mint again; give back after pay_by",
-    S.MINTED: "subscribe to the invoice; give back after pay_by",
-    S.LOCKED: "publish sponsorship.locked again; subscribe; give back near its height",
-    S.FUNDING: "publish sponsorship.locked again; subscribe; give back near its height, or when the oracle is silent",
-    S.SETTLING: "settle at LND, again is fine; record what LND says",
-    S.RETURNING: "cancel at LND, again is fine; record what LND says",
-    S.SETTLED: "nothing",
-    S.RETURNED: "nothing",
+RECOVER: dict[Tranche, tuple[Again, ...]] = {
+    S.ANNOUNCED: (),
+    S.MINTING: (A.ASK_MINT,),
+    S.MINTED: (A.LISTEN,),
+    S.LOCKED: (A.TELL_LOCKED, A.LISTEN),
+    S.FUNDING: (A.TELL_LOCKED, A.LISTEN),
+    S.SETTLING: (A.SETTLE,),
+    S.RETURNING: (A.CANCEL,),
+    S.SETTLED: (),
+    S.RETURNED: (),
 }
 
 LIVE = (S.MINTING, S.MINTED, S.LOCKED, S.FUNDING, S.SETTLING, S.RETURNING)

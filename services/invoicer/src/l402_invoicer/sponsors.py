@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from l402core.errors import Conflict, L402Error, TooLarge, TooLate, Unauthorized, Unavailable
+from l402core.errors import Conflict, L402Error, TooLarge, Unauthorized, Unavailable
 from l402core.events import Event, SponsorshipMint, SponsorshipMinted
 from l402core.lnd.port import InvoiceView
 from l402core.pledges import Announcement
@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 class Node(Protocol):
     """What is needed of LND."""
+
+    async def lookup_invoice(self, payment_hash: bytes) -> InvoiceView | None: ...
 
     async def add_hold_invoice(
         self, payment_hash: bytes, *, amount_msat: int, memo: str, expiry_s: int, cltv_expiry: int
@@ -39,11 +41,15 @@ class SponsorMint:
         """The hold invoice on the tranche's hash; one that exists already with the same terms is that one.
 
         Raises Unavailable: try again later; any other error is a dead letter, and the settler gives the tranche up
-        at its deadline.
+        at its deadline. After that deadline none is begun; one that is there already is told again.
         """
-        announced = check_mint(work, self._config, now_ms=self._now_ms())
+        announced = check_mint(work, self._config)
         payment_hash = announced.hashes[work.tranche]
         try:
+            made = await self._node.lookup_invoice(bytes.fromhex(payment_hash))
+            if made is None and self._now_ms() >= work.not_after_ms:
+                log.warning("tranche.too_late", sponsorship=work.sponsorship, tranche=work.tranche)
+                return
             made = await self._node.add_hold_invoice(
                 bytes.fromhex(payment_hash),
                 amount_msat=announced.amount_msat,
@@ -65,18 +71,18 @@ class SponsorMint:
         log.info("tranche.minted", sponsorship=work.sponsorship, tranche=work.tranche, payment_hash=payment_hash)
 
 
-def check_mint(work: SponsorshipMint, config: Config, *, now_ms: int) -> Announcement:
-    """The oracle's signed promise, if it allows this invoice. Raises Unauthorized, Conflict, TooLarge, TooLate."""
+def check_mint(work: SponsorshipMint, config: Config) -> Announcement:
+    """The oracle's signed promise, if it allows this invoice. Raises Unauthorized, Conflict, TooLarge."""
     if not config.attestor:
         raise Unauthorized("no_attestor", "no attestor is configured, so no tranche is minted")
     announced = open_signed(work.announcement, Announcement.tag, Announcement, signer=config.attestor)
-    refusal = _refusal(work, announced, config, now_ms)
+    refusal = _refusal(work, announced, config)
     if refusal is not None:
         raise refusal
     return announced
 
 
-def _refusal(work: SponsorshipMint, announced: Announcement, config: Config, now_ms: int) -> L402Error | None:
+def _refusal(work: SponsorshipMint, announced: Announcement, config: Config) -> L402Error | None:
     if announced.sponsorship != work.sponsorship or not 0 <= work.tranche < len(announced.hashes):
         return Conflict("mint_other", "the oracle's promise is for another sponsorship or has no such tranche")
     if not 0 < announced.amount_msat <= config.sponsor_max_msat:
@@ -85,6 +91,4 @@ def _refusal(work: SponsorshipMint, announced: Announcement, config: Config, now
         return TooLarge("mint_expiry", f"an expiry is outside 1..{config.sponsor_expiry_max_s} s")
     if not 0 < work.cltv_expiry <= config.sponsor_cltv_max:
         return TooLarge("mint_cltv", f"a final CLTV is outside 1..{config.sponsor_cltv_max} blocks")
-    if now_ms >= work.not_after_ms:
-        return TooLate("mint_too_late", "the sponsor's time to pay is over, and nothing is minted any more")
     return None

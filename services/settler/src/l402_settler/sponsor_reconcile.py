@@ -37,6 +37,7 @@ WILL_JOIN: dict[Tranche, frozenset[InvoiceState | None]] = {
     S.FUNDING: frozenset({Seen.CANCELED}),
     S.SETTLING: frozenset({Seen.SETTLED, Seen.CANCELED}),
     S.RETURNING: frozenset({Seen.CANCELED}),
+    S.RETURNED: frozenset({Seen.OPEN}),  # minted when we had given it up: nobody was told of it, and it expires
 }
 """What LND may be ahead with."""
 

@@ -32,7 +32,7 @@ from l402core.outbox import Transaction
 from l402core.pledges import Announcement, Pledge, SponsorshipTerms, TrancheReceipt
 from l402core.sealing import UnsealingKey
 from l402core.signing import Signed, open_signed
-from l402core.sponsorship import Tranche, Trigger
+from l402core.sponsorship import RECOVER, Again, Tranche, Trigger
 
 from l402_settler import sponsor_steps as steps
 from l402_settler.adapters import books, sponsor_books
@@ -275,8 +275,11 @@ class Sponsors:
             while True:
                 look = time.monotonic() - looked_at >= LOOK_EVERY_S
                 looked_at = time.monotonic() if look else looked_at
-                await self.tend(look=look)
-                await self._listen()
+                try:
+                    await self.tend(look=look)
+                    await self._listen()
+                except L402Error as error:
+                    log.warning("sponsors.wait", code=error.code, detail=error.detail)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TEND_EVERY_S)
                 self._wake.clear()
@@ -334,7 +337,7 @@ class Sponsors:
         office, hash_ = self._office, bytes.fromhex(line.payment_hash)
         view = await self._node.lookup_invoice(hash_)
         if view is None:
-            if office.now_ms() >= line.pay_by_ms:  # later than this none is minted
+            if office.now_ms() >= line.pay_by_ms + office.config.never_sent_s * 1000:  # later than this none is minted
                 await office.database.transact(lambda tx: steps.see_never_made(office, tx, line.payment_hash))
                 self.poke()
             return
@@ -374,7 +377,10 @@ class Sponsors:
     # --- restart ------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Say again what a lost process or stream may have left unsaid: the table's RECOVER column."""
+        """Say again what a lost process or stream may have left unsaid: the table's RECOVER column.
+
+        What it lists besides (listen, settle, cancel) the first look does, as every look does.
+        """
         office = self._office
 
         def work(tx: Transaction) -> int:
@@ -383,13 +389,27 @@ class Sponsors:
                 if row.state == "asked":
                     steps.say_announce(office, tx, row)
                 for line in sponsor_books.tranches_of(tx, row.sponsorship):
-                    if line.state == Tranche.MINTING:
-                        steps.say_mint(office, tx, row, line)
-                    if line.state in (Tranche.LOCKED, Tranche.FUNDING):
-                        steps.say_locked(office, tx, line, msgspec.json.decode(line.locked, type=Signed))
+                    for again in RECOVER[Tranche(line.state)]:
+                        if again in AGAIN:
+                            AGAIN[again](office, tx, row, line)
             return len(rows)
 
         log.info("sponsors.recovered", open_sponsorships=await office.database.transact(work))
+
+
+def _ask_mint(office: Office, tx: Transaction, row: Row, line: Row) -> None:
+    steps.say_mint(office, tx, row, line)
+
+
+def _tell_locked(office: Office, tx: Transaction, _row: Row, line: Row) -> None:
+    steps.say_locked(office, tx, line, msgspec.json.decode(line.locked, type=Signed))
+
+
+AGAIN: dict[Again, Callable[[Office, Transaction, Row, Row], None]] = {
+    Again.ASK_MINT: _ask_mint,
+    Again.TELL_LOCKED: _tell_locked,
+}
+"""How the entries of the table's RECOVER column that are said are done."""
 
 
 def _check_announcement(made: Announcement, terms: SponsorshipTerms) -> None:

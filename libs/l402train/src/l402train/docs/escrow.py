@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
+from l402core import sponsorship
 from l402core.escrow import IGNORED, MOVES, RECOVER, RUNG_IGNORED, RUNG_MOVES, Escrow, Rung
+from l402core.sponsorship import Tranche
 
 from l402train.docs.pages import MADE
 
@@ -45,8 +47,32 @@ def page() -> str:
         "| state | what the settler does |",
         "|---|---|",
         *(f"| {state} | {'; '.join(RECOVER[state]) or 'waits'} |" for state in Escrow),
+        "",
+        *_tranche(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tranche() -> list[str]:
+    """A sponsor's hold invoice, whose payee is the coordinator's own node: `l402core.sponsorship`."""
+    return [
+        "## A sponsor's tranche",
+        "",
+        "Here our own node is the payee, so the settler alone settles or cancels. The tables stand in",
+        "`l402core.sponsorship`.",
+        "",
+        *_diagram(Tranche, sponsorship.MOVES),
+        "",
+        "Ignored:",
+        "",
+        *_ignored(Tranche, sponsorship.IGNORED),
+        "",
+        "After a restart:",
+        "",
+        "| state | what the settler does |",
+        "|---|---|",
+        *(f"| {state} | {'; '.join(sponsorship.RECOVER[state]) or 'waits'} |" for state in Tranche),
+    ]
 
 
 def _diagram(states: type[S], moves: Mapping[tuple[S, W], S]) -> list[str]:

@@ -50,6 +50,12 @@ def read_tranche(tx: Transaction, payment_hash: str) -> Known | None:
     return next(iter(_known(tx, tranches.c.payment_hash == payment_hash)), None)
 
 
+def anything_due(tx: Transaction) -> bool:
+    """Whether any funds a round and is not told of yet."""
+    where = tranches.c.round.is_not(None) & tranches.c.said.is_(False)
+    return tx.row(sa.select(tranches.c.payment_hash).where(where).limit(1)) is not None
+
+
 def unjudged(tx: Transaction) -> list[Known]:
     """Those that fund a round and are not decided."""
     return _known(tx, tranches.c.round.is_not(None) & tranches.c.judged.is_(None))

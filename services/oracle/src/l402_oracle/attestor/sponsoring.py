@@ -100,6 +100,8 @@ class Sponsoring:
 
     async def advance(self) -> None:
         """Ask, decide and say whatever can be now."""
+        if not await self._db.read(sponsors.anything_due):
+            return
         for known, waits in await self._db.transact(self._advance_all):
             if self._waits.get(known) != waits:
                 log.error("tranche.waits", payment_hash=known, reason=waits)
