@@ -13,7 +13,7 @@ from l402_oracle.attestor.parts import Parts
 from l402_oracle.keys import AttestorKeys
 from l402_oracle.similarity import Sketch
 from l402core import events
-from l402core.documents import Locked, ObjectRef, Offer, Receipt, Recipe, RoundRoot, Terms
+from l402core.documents import Locked, ObjectRef, Offer, Receipt, Recipe, RoundRoot, Terms, TrancheTerms
 from l402core.errors import Unavailable
 from l402core.events import (
     CheckpointPublished,
@@ -147,6 +147,8 @@ class Stage:
             now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
         )  # fmt: skip
         self.attestor = Attestor(self.parts)
+        self.sponsored: TrancheTerms | None = None
+        """What the terms of the rounds to come name."""
 
     async def hear(self, *said: Event) -> None:
         """Deliver events to the handlers of their names, then publish what they say."""
@@ -193,6 +195,7 @@ class Stage:
                 inner_steps=20, batch=8, sequence_length=128, learning_rate_ppm=2_000, feedback_decay_ppm=950_000,
                 outer_rate_ppm=1_000_000, chunk_k=64,
             ),
+            "tranche": self.sponsored,
         }  # fmt: skip
         return Terms(**{**values, **changes})
 

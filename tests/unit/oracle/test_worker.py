@@ -14,6 +14,8 @@ from l402core.documents import ObjectRef
 from l402core.errors import Contradiction, Unavailable
 from l402core.events import (
     AggregateItem,
+    CheckpointMeasure,
+    CheckpointMeasured,
     Event,
     GradientMeasure,
     GradientMeasured,
@@ -25,7 +27,7 @@ from l402core.events import (
 from l402core.sealing import UnsealingKey, open_payload, seal, seal_payload
 from sparseloco.codec import compress
 from sparseloco.data import hidden_shards, load_corpus, train_batches, train_shard
-from sparseloco.model import GPTShape, init_parameters, load_checkpoint
+from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, load_checkpoint
 from sparseloco.sparse import Sparse
 from sparseloco.train import AdamState, inner_steps
 from sparseloco.wire import HEADER, Binding, pack
@@ -305,3 +307,46 @@ async def test_answers_carry_no_key(bench: Bench, work: Sparse) -> None:
     said = [msgspec.json.encode(event) for event in bench.said.events]
     assert not any((bytes([8]) * 32).hex().encode() in body for body in said)
     assert [CONTENT.hex().encode() in body for body in said] == [False, True, False]
+
+
+async def test_a_checkpoint_is_measured_against_its_parent_and_repeats_to_the_bit(bench: Bench) -> None:
+    """The same tokens under both: a checkpoint gains nothing on itself, and the same question has the same answer."""
+    first = await bench.checkpoint()
+    _, theta = load_checkpoint(bench.shelf.kept[first.sha256], SPEC)
+    windows = train_batches(train_shard(load_corpus(), b"key"), b"peer", 1, 10)
+    trained = theta - inner_steps(theta, windows, AdamState.fresh(SPEC.numel), shape=SHAPE).delta
+    child = bench.shelf.keep(checkpoint_bytes(trained, SPEC, 2))
+    answers = []
+    for other in (child, child, first):
+        await bench.worker.checkpoint_measure(
+            CheckpointMeasure(
+                id="a", occurred_at_ms=0, round=1, parent=first, checkpoint=other, model_id=bench.torch.model_id,
+                shards=SHARDS[:2],
+            )
+        )  # fmt: skip
+        answers.append(bench.said.events[-1])
+    better, again, same = answers
+    assert isinstance(better, CheckpointMeasured)
+    assert isinstance(same, CheckpointMeasured)
+    assert better == again
+    assert (better.parent, better.checkpoint, better.shards) == (first.sha256, child.sha256, SHARDS[:2])
+    assert better.drop_low < better.drop_mean < better.drop_high
+    assert better.drop_mean > 0
+    assert (same.drop_mean, same.drop_low, same.drop_high, same.failure) == (0, 0, 0, "")
+    losses = msgspec.json.decode(bench.shelf.kept[better.losses.sha256]) if better.losses else {}
+    assert len(losses["before"]) == len(losses["after"]) == better.sequences
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_answered_with_a_failure(bench: Bench) -> None:
+    """Nothing is earned by it, and the queue goes on."""
+    first = await bench.checkpoint()
+    broken = bench.shelf.keep(b"no checkpoint")
+    await bench.worker.checkpoint_measure(
+        CheckpointMeasure(
+            id="a", occurred_at_ms=0, round=1, parent=first, checkpoint=broken, model_id=bench.torch.model_id,
+            shards=SHARDS[:2],
+        )
+    )  # fmt: skip
+    answer = bench.said.events[-1]
+    assert isinstance(answer, CheckpointMeasured)
+    assert answer.failure.startswith("unreadable")
