@@ -35,7 +35,11 @@ class Stage:
             torch.cuda.synchronize()
 
     def timed(self, job: Callable[[], object], *, repeats: int = 5, warm_ups: int = 1) -> float:
-        """Median seconds of `job`: wall time on a GPU, this process's processor time on a CPU that others use too."""
+        """Median seconds of `job`."""
+        return median(self.times(job, repeats=repeats, warm_ups=warm_ups))
+
+    def times(self, job: Callable[[], object], *, repeats: int = 5, warm_ups: int = 1) -> list[float]:
+        """Seconds of `job`: wall time on a GPU, this process's processor time on a CPU that others use too."""
         clock = time.perf_counter if self.is_cuda else time.process_time
         for _ in range(warm_ups):
             job()
@@ -46,7 +50,7 @@ class Stage:
             job()
             self.sync()
             taken.append(clock() - started)
-        return median(taken)
+        return taken
 
     def fresh_memory(self) -> None:
         """Begin to watch the largest memory use anew."""

@@ -1,11 +1,14 @@
 """Selection: the k largest of every block, ties to the lower position, whatever the shape."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sparseloco import select
+from sparseloco import codec
+from sparseloco.codec import compress
 from sparseloco.select import top_positions
+from sparseloco.spec import ModelSpec
 from torch import Tensor
 
 
@@ -42,13 +45,17 @@ def test_every_shape_and_k_equals_a_plain_sort(
     assert top_positions(matrix, rows, columns, k).tolist() == by_a_plain_sort(matrix, rows, columns, k)
 
 
-def test_the_size_of_what_is_looked_at_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One block at a time, some, all: the same positions."""
-    matrix = torch.randn(256, 320, generator=torch.Generator().manual_seed(1))
-    whole = top_positions(matrix, 64, 64, 64)
-    for elements in (1, 3 * 4096, 7 * 4096):
-        monkeypatch.setitem(select.BLOCK_ELEMENTS, "cpu", elements)
-        assert torch.equal(top_positions(matrix, 64, 64, 64), whole)
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of blocks at a time, some, all: the same entries, and the same feedback."""
+    spec = ModelSpec("bands", (("matrix", (256, 320)), ("run", (20_000,)), ("odd", (70, 9))))
+    delta = torch.randn(spec.numel, generator=torch.Generator().manual_seed(1))
+    whole, rest = compress(delta, torch.zeros(spec.numel), spec)
+    for elements in (1, 3 * 64 * 320, 1 << 30):
+        monkeypatch.setitem(codec.BAND_ELEMENTS, "cpu", elements)
+        banded, left = compress(delta, torch.zeros(spec.numel), spec)
+        assert np.array_equal(banded.positions, whole.positions)
+        assert np.array_equal(banded.tables, whole.tables)
+        assert torch.equal(left, rest)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -float("nan"), float("inf"), -float("inf")])

@@ -4,19 +4,30 @@ Per peer and round (https://arxiv.org/abs/2508.15706): a = β·e + Δ, Δ̂ = Q(
 |x| descending, then index ascending, because torch leaves the order of equal values undefined.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparseloco.defaults import FEEDBACK_DECAY, TOP_K
 from sparseloco.layout import MAX_CHUNK, Grid, grids_of
-from sparseloco.quantise import quantise
+from sparseloco.quantise import Segments, quantise
 from sparseloco.select import top_positions
 from sparseloco.sparse import Quantiser, Sparse, expand
 from sparseloco.spec import ModelSpec
 
-_PIECE = 1 << 18
-"""Elements of the dense vectors that are worked on while they lie in the cache."""
+BAND_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Elements worked on together: few enough to stay near a core, enough to outweigh the calls and to fill a GPU."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The entries that will be sent, of all chunks, before they are rounded."""
+
+    positions: Tensor  # (entries,) int16, inside the chunk
+    indices: Tensor  # (entries,) int64, in the flat vector
+    values: Tensor  # (entries,) float32
 
 
 def compress(
@@ -38,17 +49,15 @@ def compress(
         raise ValueError(f"k is {k}, outside 1..{MAX_CHUNK}")
     if delta.shape != (spec.numel,) or feedback.shape != (spec.numel,):
         raise ValueError(f"delta {tuple(delta.shape)} and feedback {tuple(feedback.shape)} are not ({spec.numel},)")
-    wanted = blended(delta, feedback, beta, into)
-    positions = select(wanted, spec, k)
-    counts = kept_per_tensor(spec, k)
-    flat = flat_indices(positions, spec)
-    values = wanted[flat]
-    if not bool(torch.isfinite(values).all()):  # what is not finite is always among the largest
+    wanted = torch.empty_like(delta, dtype=torch.float32) if into is None else into
+    kept = select(delta, feedback, beta, spec, k, into=wanted)
+    if not bool(torch.isfinite(kept.values).all()):  # what is not finite is always among the largest
         raise ValueError("the update has a value that is not finite")
-    codes, tables = quantise(values, counts, quantiser)
-    wanted[flat] = values - decode(codes, tables, counts)
-    found = torch.cat([part.view(-1) for part in positions]).cpu().numpy().view(np.uint16)
-    return Sparse(k, quantiser, found, codes.cpu().numpy(), tables.cpu().numpy()), wanted
+    counts = kept_per_tensor(spec, k)
+    codes, tables = quantise(kept.values, counts, quantiser)
+    wanted[kept.indices] = kept.values - decode(codes, tables, counts)
+    positions = kept.positions.cpu().numpy().view(np.uint16)
+    return Sparse(k, quantiser, positions, codes.cpu().numpy(), tables.cpu().numpy()), wanted
 
 
 def decompress(sparse: Sparse, spec: ModelSpec) -> Tensor:
@@ -59,27 +68,28 @@ def decompress(sparse: Sparse, spec: ModelSpec) -> Tensor:
     return dense
 
 
-def blended(delta: Tensor, feedback: Tensor, beta: float, into: Tensor | None = None) -> Tensor:  # (numel,) each
-    """β·e + Δ; multiplied, then added, so that no device fuses the two roundings into one."""
-    wanted = torch.empty_like(delta, dtype=torch.float32) if into is None else into
-    piece = _PIECE if delta.device.type == "cpu" else delta.numel()
-    for out, add, old in zip(*(torch.split(each, piece) for each in (wanted, delta, feedback)), strict=True):
-        torch.mul(old, beta, out=out)
-        out.add_(add)
-    return wanted
+def select(
+    delta: Tensor,  # (numel,)
+    feedback: Tensor,  # (numel,)
+    beta: float,
+    spec: ModelSpec,
+    k: int,
+    *,
+    into: Tensor,  # (numel,) float32: becomes β·e + Δ
+) -> Kept:
+    """The k largest entries of each chunk of β·e + Δ, band by band, so that each band is read once from memory.
 
-
-def select(wanted: Tensor, spec: ModelSpec, k: int) -> list[Tensor]:
-    """Per grid of the model the kept positions, (chunks, kept) int16, of the dense vector (numel,)."""
-    return [
-        top_positions(wanted[g.offset : g.offset + g.numel].view(g.height, g.width), g.rows, g.columns, k)
-        for g in grids_of(spec)
-    ]
-
-
-def flat_indices(positions: list[Tensor], spec: ModelSpec) -> Tensor:  # (entries,) int64
-    """Where all kept positions lie in the flat vector."""
-    return torch.cat([flat_index(grid, part) for grid, part in zip(grids_of(spec), positions, strict=True)])
+    Multiplied, then added, so that no device fuses the two roundings into one.
+    """
+    parts = []
+    for grid in grids_of(spec):
+        for band in grid.bands(BAND_ELEMENTS[delta.device.type]):
+            here = slice(band.offset, band.offset + band.numel)
+            torch.mul(feedback[here], beta, out=into[here]).add_(delta[here])
+            positions = top_positions(into[here].view(band.height, band.width), band.rows, band.columns, k)
+            indices = flat_index(band, positions)
+            parts.append((positions.view(-1), indices, into[indices]))
+    return Kept(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def flat_index(grid: Grid, positions: Tensor) -> Tensor:  # (chunks, kept) → (chunks · kept,) int64
@@ -98,8 +108,7 @@ def decode(codes: Tensor, tables: Tensor, counts: tuple[int, ...]) -> Tensor:
 def tensor_and_code(codes: Tensor, counts: tuple[int, ...]) -> Tensor:
     """4 · tensor + code of each entry, (entries,) int32: one number for the tables of all tensors."""
     tensors = torch.arange(0, 4 * len(counts), 4, dtype=torch.int32, device=codes.device)
-    spread = torch.repeat_interleave(tensors, torch.tensor(counts, device=codes.device), output_size=len(codes))
-    return spread.add_(codes)
+    return Segments(counts, codes.device).spread(tensors).add_(codes)
 
 
 def kept_per_tensor(spec: ModelSpec, k: int) -> tuple[int, ...]:

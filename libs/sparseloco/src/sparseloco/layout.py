@@ -4,7 +4,8 @@ Chunks as in SparseLoCo (https://arxiv.org/abs/2508.15706): a 2-D tensor falls i
 divisors up to 64; a 1-D tensor into contiguous runs of up to 4,096, of which the last may be shorter.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -53,6 +54,12 @@ class Grid:
     def across(self) -> int:
         """Blocks side by side."""
         return self.width // self.columns
+
+    def bands(self, elements: int) -> Iterator["Grid"]:
+        """The matrix from top to bottom in bands of whole blocks: of about so many elements, or one row of blocks."""
+        tall = max(1, elements // (self.rows * self.width)) * self.rows
+        for top in range(0, self.height, tall):
+            yield replace(self, offset=self.offset + top * self.width, height=min(tall, self.height - top))
 
 
 @lru_cache(maxsize=8)

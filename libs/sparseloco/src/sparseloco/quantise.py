@@ -23,7 +23,7 @@ _SQUARE_BITS = 30
 
 def quantise(values: Tensor, counts: tuple[int, ...], quantiser: Quantiser) -> tuple[Tensor, Tensor]:
     """Codes (entries,) uint8 and tables (tensors, 4) float32 of `values`, (entries,) float32: `counts` per tensor."""
-    segments = _Segments(counts, values.device)
+    segments = Segments(counts, values.device)
     largest = torch.stack([part.abs().amax() for part in torch.split(values, list(counts))]).double()
     unit = torch.exp2(torch.frexp(largest).exponent.double() - FRACTION_BITS)
     multiples = torch.round(values.double() * segments.spread(1 / unit)).long()
@@ -31,26 +31,30 @@ def quantise(values: Tensor, counts: tuple[int, ...], quantiser: Quantiser) -> t
     return code(values, multiples, unit, segments)
 
 
-class _Segments:
+class Segments:
     """Consecutive runs of entries, one per tensor."""
 
     def __init__(self, counts: tuple[int, ...], device: torch.device) -> None:
         self.counts = torch.tensor(counts, device=device)
-        self._total = sum(counts)
+        self._plain = counts
         self._ends = torch.cumsum(self.counts, 0) - 1
         self._starts = np.cumsum([0, *counts[:-1]])
 
     def spread(self, per_tensor: Tensor) -> Tensor:  # (tensors,) → (entries,)
-        return torch.repeat_interleave(per_tensor, self.counts, output_size=self._total)
+        """Each tensor's value for each of its entries."""
+        if per_tensor.device.type == "cpu":  # filling runs, where repeat_interleave copies one by one
+            return torch.cat([value.expand(count) for value, count in zip(per_tensor, self._plain, strict=True)])
+        return torch.repeat_interleave(per_tensor, self.counts, output_size=sum(self._plain))
 
     def sums(self, per_entry: Tensor) -> Tensor:  # (entries,) integers or bool → (tensors,) int64
+        """Exact, whatever the order."""
         if per_entry.device.type == "cpu":
             return torch.from_numpy(np.add.reduceat(per_entry.numpy(), self._starts, dtype=np.int64))
         running = torch.cumsum(per_entry, 0, dtype=torch.int64)[self._ends]
         return torch.diff(running, prepend=running.new_zeros(1))
 
 
-def _sign_two(values: Tensor, multiples: Tensor, unit: Tensor, segments: _Segments) -> tuple[Tensor, Tensor]:
+def _sign_two(values: Tensor, multiples: Tensor, unit: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
     """A sign and one of two magnitudes: the means on either side of their midpoint (Lloyd)."""
     sizes = multiples.abs()
     sums = _OrderedSums(sizes, segments)
@@ -70,7 +74,7 @@ def _sign_two(values: Tensor, multiples: Tensor, unit: Tensor, segments: _Segmen
 class _OrderedSums:
     """Counts and sums above any threshold, per tensor, from one sort instead of one pass for each threshold."""
 
-    def __init__(self, sizes: Tensor, segments: _Segments) -> None:
+    def __init__(self, sizes: Tensor, segments: Segments) -> None:
         self._first = torch.arange(len(segments.counts), device=sizes.device) << (FRACTION_BITS + 1)
         self._ordered = _ascending(sizes + segments.spread(self._first))
         self._ends = torch.cumsum(segments.counts, 0)
@@ -91,7 +95,7 @@ def _ascending(keys: Tensor) -> Tensor:
     return torch.from_numpy(np.sort(keys.numpy())) if keys.device.type == "cpu" else keys.sort().values
 
 
-def _published(values: Tensor, multiples: Tensor, unit: Tensor, segments: _Segments) -> tuple[Tensor, Tensor]:
+def _published(values: Tensor, multiples: Tensor, unit: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
     """As published: shift = mean, bin = clamp(round(x / (6 sigma/4) + 2), 0, 3), decoded by bin means."""
     shift, width = (torch.from_numpy(each).to(values.device) for each in _moments(multiples, unit, segments))
     bins = torch.round((values.double() - segments.spread(shift)) / segments.spread(width) + 2)
@@ -106,7 +110,7 @@ def _published(values: Tensor, multiples: Tensor, unit: Tensor, segments: _Segme
 
 
 def _moments(
-    multiples: Tensor, unit: Tensor, segments: _Segments
+    multiples: Tensor, unit: Tensor, segments: Segments
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (tensors,) each
     """Mean and bin width of 1.5 standard deviations, from exact sums."""
     coarse = multiples >> (FRACTION_BITS - _SQUARE_BITS)

@@ -14,41 +14,26 @@ from torch import Tensor
 MAX_GROUP = 8
 POSITION_BITS = 12
 _LAST = (1 << POSITION_BITS) - 1
-BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Elements looked at together: a few megabytes for a CPU, and what fills a GPU."""
+_MAGNITUDE = 0x7FFF_FFFF
 
 
 def top_positions(
-    matrix: Tensor,  # (height, width) float32, a value that is not finite is always kept
+    matrix: Tensor,  # (height, width) float32; a value that is not finite is always kept
     rows: int,
     columns: int,
     k: int,
 ) -> Tensor:  # (chunks, min(k, rows · columns)) int16
-    """The k largest magnitudes of each block of rows · columns, as positions inside the block, ascending."""
+    """The k largest magnitudes of each block of rows · columns, as positions inside the block, ascending.
+
+    What it holds meanwhile is of the matrix's size: hand it a band of a large one.
+    """
     height, width = matrix.shape
-    blocks = matrix.view(height // rows, rows, width // columns, columns)
     kept = min(k, rows * columns)
-    found = torch.empty(blocks.shape[0], blocks.shape[2], kept, dtype=torch.int16, device=matrix.device)
-    at_once = max(1, BLOCK_ELEMENTS[matrix.device.type] // (rows * columns))
-    across = min(at_once, blocks.shape[2])
-    down = max(1, at_once // across)
-    # fresh memory for every block would cost more than the absolute values themselves
-    scratch = matrix.new_empty(min(matrix.numel(), down * across * rows * columns))
-    for top in range(0, blocks.shape[0], down):
-        for left in range(0, blocks.shape[2], across):
-            some = blocks[top : top + down, :, left : left + across]
-            strips, _, wide, _ = some.shape
-            magnitudes = torch.abs(some, out=scratch[: some.numel()].view(some.shape))
-            found[top : top + down, left : left + across] = _of_blocks(magnitudes, kept).view(strips, wide, kept)
-    return found.view(-1, kept)
-
-
-def _of_blocks(magnitudes: Tensor, k: int) -> Tensor:  # (strips, rows, across, columns) → (blocks, k)
-    _, rows, _, columns = magnitudes.shape
-    group = _group_height(rows, columns, k)
+    group = _group_height(rows, columns, kept)
+    blocks = matrix.view(height // rows, rows, width // columns, columns)
     if group == 1:
-        return _positions(_largest(_keys(_by_block(magnitudes)), k))
-    return _in_groups(magnitudes, k, group)
+        return _positions(_largest(_keys(_by_block(blocks)), kept))
+    return _in_groups(blocks, kept, group)
 
 
 def _group_height(rows: int, columns: int, k: int) -> int:
@@ -57,31 +42,31 @@ def _group_height(rows: int, columns: int, k: int) -> int:
     return next(fitting, 1)
 
 
-def _in_groups(magnitudes: Tensor, k: int, group: int) -> Tensor:
-    strips, rows, across, columns = magnitudes.shape
+def _in_groups(blocks: Tensor, k: int, group: int) -> Tensor:  # (strips, rows, across, columns) → (blocks, k)
+    strips, rows, across, columns = blocks.shape
     tall = rows // group
     groups = tall * columns
     # row a·tall + b belongs to group b of its column, so an entry's position is a·groups + its group's number
-    maxima = magnitudes.view(strips, group, tall, across, columns).amax(1)
+    grouped = blocks.view(strips, group, tall, across, columns)
+    extremes = torch.maximum(grouped.amax(1), grouped.amin(1).neg_())
     # a maximum that is not a number may come with a sign, and would then order below all others
-    per_block = maxima.permute(0, 2, 1, 3).reshape(strips * across, groups).abs_()
-    chosen, tied = _top_groups(per_block.view(torch.int32), k)
-    first, last = _places(strips, rows, across, columns, groups, magnitudes.device)
-    member = torch.arange(group, device=magnitudes.device)[None, :, None]
-    bits = _taken(magnitudes.view(torch.int32), _taken(first, chosen)[:, None, :] + member * (tall * across * columns))
+    maxima = extremes.permute(0, 2, 1, 3).reshape(strips * across, groups).abs_()
+    chosen, tied = _top_groups(maxima.view(torch.int32), k)
+    first, last = _places(strips, rows, across, columns, groups, blocks.device)
+    member = torch.arange(group, device=blocks.device)[None, :, None]
+    entries = _taken(blocks.view(torch.int32), _taken(first, chosen)[:, None, :] + member * (tall * across * columns))
     low = _taken(last, chosen)[:, None, :] - member * groups
-    keys = (bits.long() << POSITION_BITS).bitwise_or_(low).view(strips * across, group * k)
-    found = _positions(_largest(keys, k))
+    found = _positions(_largest(_key(entries, low).view(strips * across, group * k), k))
     if bool(tied.any()):
-        found[tied] = _positions(_largest(_keys(_by_block(magnitudes)[tied]), k))
+        found[tied] = _positions(_largest(_keys(_by_block(blocks)[tied]), k))
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _places(
     strips: int, rows: int, across: int, columns: int, groups: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:  # (blocks · groups,) int64 each
-    """Of each group: where its first entry lies among the magnitudes, and _LAST minus that entry's position."""
+    """Of each group: where its first entry lies in the matrix, and _LAST minus that entry's position."""
     block = torch.arange(strips * across, device=device)
     corner = (block // across * (rows * across) + block % across) * columns
     group = torch.arange(groups, device=device)
@@ -89,14 +74,17 @@ def _places(
     return first.view(-1), (_LAST - group).repeat(strips * across)
 
 
-def _by_block(magnitudes: Tensor) -> Tensor:  # (strips, rows, across, columns) → (blocks, entries)
-    return magnitudes.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+def _by_block(blocks: Tensor) -> Tensor:  # (strips, rows, across, columns) → (blocks, entries)
+    return blocks.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 
 
 def _keys(entries: Tensor) -> Tensor:  # (blocks, entries) float32 → int64
-    """Magnitude first, then the lower position: the bits of floats that are not negative order as they do."""
-    positions = torch.arange(entries.shape[1], device=entries.device)
-    return (entries.contiguous().view(torch.int32).long() << POSITION_BITS).bitwise_or_(_LAST - positions)
+    return _key(entries.contiguous().view(torch.int32), _LAST - torch.arange(entries.shape[1], device=entries.device))
+
+
+def _key(bits: Tensor, low: Tensor) -> Tensor:
+    """Magnitude first, then the lower position: the bits of floats without their sign order as they do."""
+    return ((bits & _MAGNITUDE).long() << POSITION_BITS).bitwise_or_(low)
 
 
 def _top_groups(maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:  # (blocks, groups) int32 → (blocks, k), (blocks,)
