@@ -6,8 +6,9 @@ t ≥ max(2·N·T / (MFU·peak), bytes of the parameters / bandwidth)
 from dataclasses import dataclass
 
 import torch
-from _oracle_scoring import Case, Ours, a_checkpoint, a_payload, some_windows
+from _oracle_cases import Case, a_checkpoint, a_payload, some_windows
 from _oracle_tools import Stage, human
+from _oracle_validators import Ours
 from sparseloco.model import GPTShape
 
 MFU = 0.5

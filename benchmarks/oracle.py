@@ -11,8 +11,9 @@ import platform
 from pathlib import Path
 
 import torch
+from _oracle_agreement import agreement
 from _oracle_codec import codec
-from _oracle_scoring import agreement, scoring
+from _oracle_scoring import scoring
 from _oracle_throughput import throughput
 from _oracle_tools import Stage
 
