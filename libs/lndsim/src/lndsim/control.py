@@ -56,6 +56,7 @@ class ControlServer:
             "set_online": network.set_online,
             "set_dispatching": network.set_dispatching,
             "set_listening": simulation.set_listening,
+            "set_hold_expiry_delta": network.set_hold_expiry_delta,
             "set_stranding": network.set_stranding,
             "set_stuck": network.set_stuck,
             "fill": network.fill,
@@ -157,6 +158,10 @@ class Control:
     async def set_listening(self, name: str, listening: bool) -> None:
         """Stop or start a node's gRPC; the node stays on the network."""
         await self._ask("set_listening", name=name, listening=listening)
+
+    async def set_hold_expiry_delta(self, name: str, blocks: int) -> None:
+        """How early this node cancels a held invoice before its HTLC expires."""
+        await self._ask("set_hold_expiry_delta", name=name, blocks=blocks)
 
     async def set_stranding(self, name: str, stranding: bool) -> None:
         """True: new payments of this node are noted as in flight, and never sent."""

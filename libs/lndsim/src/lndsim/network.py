@@ -166,6 +166,15 @@ class Network:
     def _set_stranding(self, name: str, stranding: bool) -> None:
         self.nodes[name].stranding = stranding
 
+    def set_hold_expiry_delta(self, name: str, blocks: int) -> None:
+        """So many blocks before an HTLC expires this node cancels the invoice that holds it, of those to come."""
+        if blocks < 1:
+            raise ValueError("an invoice is canceled before its HTLC expires")
+        self._do("set_hold_expiry_delta", name=name, blocks=blocks)
+
+    def _set_hold_expiry_delta(self, name: str, blocks: int) -> None:
+        self.nodes[name].hold_expiry_delta = blocks
+
     def set_stuck(self, name: str, stuck: bool) -> None:
         """True: HTLCs are locked on the way to this node, and its invoices do not hear of them until it is False."""
         self._do("set_stuck", name=name, stuck=stuck)

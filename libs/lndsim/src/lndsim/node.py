@@ -18,6 +18,9 @@ from lndsim.invoice import (
 from lndsim.payment import Payment, PaymentStatus, Terms, check_limits
 from lndsim.refusal import INVOICE_ALREADY_SETTLED, INVOICE_EXISTS, INVOICE_NOT_FOUND, SELF_PAYMENT, Refusal
 
+HOLD_EXPIRY_DELTA = 18
+"""Blocks before an HTLC's expiry at which lnd 0.21 cancels a held invoice; 0.20 did at 12."""
+
 
 @dataclass(slots=True)
 class Node:
@@ -35,6 +38,7 @@ class Node:
     """True notes the attempts of new payments and sends none of them, as lnd does that is killed in between."""
     stuck: bool = False
     """True keeps arriving HTLCs from its invoices, as a node does that hangs."""
+    hold_expiry_delta: int = HOLD_EXPIRY_DELTA
     invoices: dict[bytes, Invoice] = field(default_factory=dict)
     added: list[Invoice] = field(default_factory=list)
     settled: list[Invoice] = field(default_factory=list)

@@ -11,9 +11,6 @@ from lndsim.node import Node
 from lndsim.payment import Attempt, AttemptStatus, FailureReason, Hop, Payment, PaymentStatus
 from lndsim.routing import NoRoute, find_route
 
-HOLD_EXPIRY_DELTA = 18
-"""Blocks before an HTLC's expiry at which LND cancels a held invoice (lnd 0.21)."""
-
 FILLER_DELTA = 2_016
 """Expiry that an HTLC shows which only takes a slot."""
 
@@ -132,7 +129,7 @@ class Switch:
         if invoice.preimage is not None:
             self.settle(payee, invoice, invoice.preimage, now_ns)
             return
-        cancel_at = last.expiry_height - HOLD_EXPIRY_DELTA
+        cancel_at = last.expiry_height - payee.hold_expiry_delta
         heapq.heappush(self._to_cancel, (cancel_at, attempt.attempt_id, payee.pubkey, invoice.payment_hash))
         self.invoice_changed(payee, invoice)
 
@@ -244,7 +241,7 @@ class Switch:
             self._expire_due(now_ns)
 
     def cancel_due(self, now_ns: int) -> None:
-        """LND's guard against force-closes: a held invoice is canceled `HOLD_EXPIRY_DELTA` blocks early."""
+        """LND's guard against force-closes: a held invoice is canceled `hold_expiry_delta` blocks early."""
         waiting = []
         while self._to_cancel and self._to_cancel[0][0] <= self.height:
             due = heapq.heappop(self._to_cancel)

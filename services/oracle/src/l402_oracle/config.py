@@ -28,7 +28,7 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
     settler_public: str = Field(default="0" * 64, pattern=HEX32, description="The settler's BIP340 public key, pinned.")
     init_seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of the first checkpoint's parameters.")
     expiry_margin_blocks: int = Field(
-        default=24, ge=6, le=144, description="Reveal nothing this close to an HTLC's expiry."
+        default=24, ge=24, le=144, description="Reveal nothing this close to an HTLC's expiry; payees cancel at 18."
     )
     height_max_age_s: int = Field(
         default=120, ge=5, le=3_600, description="A block height older than this counts as unknown."

@@ -76,7 +76,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     )
     invoice_expiry_min_s: int = Field(default=600, ge=60, le=86_400, description="Shortest expiry of a reward invoice.")
     guardian_blocks: int = Field(
-        default=24, ge=18, le=144, description="Alarm this many blocks before an open HTLC expires."
+        default=24, ge=24, le=144, description="Alarm this many blocks before an open HTLC expires."
     )
     slots_per_channel: int = Field(default=483, ge=1, le=483, description="HTLC slots per channel and direction.")
 
