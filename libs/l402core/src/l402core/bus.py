@@ -102,7 +102,7 @@ class Bus:
         decoder = msgspec.json.Decoder(kind)
 
         async def on_message(message: NatsMessage) -> None:
-            await _deliver(consumer, decoder, handler, message)
+            await deliver(consumer, decoder, handler, message)
 
         self.broker.subscriber(
             f"{kind.name}.>",
@@ -203,7 +203,7 @@ async def _whole_message(message: NatsMessage) -> NatsMessage:
     return message
 
 
-async def _deliver(
+async def deliver(
     consumer: Consumer,
     decoder: msgspec.json.Decoder[Any],
     handler: Callable[[Any], Awaitable[None]],

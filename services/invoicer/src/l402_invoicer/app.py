@@ -96,13 +96,14 @@ class Tally(Protocol):
 
 
 class Invoicer:
-    """All handlers. `now_ms` is the clock."""
+    """All handlers. `now_ms` is the clock, `monotonic` measures how long ago something was sent."""
 
     def __init__(
-        self, config: Config, node: Node, bus: Publisher, cursor: Cursor, tally: Tally, *, now_ms: Callable[[], int]
-    ) -> None:
+        self, config: Config, node: Node, bus: Publisher, cursor: Cursor, tally: Tally, *, now_ms: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._config, self._node, self._bus, self._cursor, self._now_ms = config, node, bus, cursor, now_ms
-        self._tally = tally
+        self._tally, self._monotonic = tally, monotonic
         self._fee_caps = FeeCaps(amount_max_msat=config.fee_max_msat, expiry_max_s=config.fee_expiry_max_s)
         self._caps = Caps(
             attestor=config.attestor,
@@ -230,12 +231,12 @@ class Invoicer:
         """What LND knows of the hash. Raises Unavailable while "never seen" is not to be trusted."""
         known = await _ours(self._node.lookup_payment(rung.payment_hash))
         sent_at = self._sent_at.get(rung.payment_hash)
-        if known is None and sent_at is not None and time.monotonic() - sent_at < AMBIGUOUS_S:
+        if known is None and sent_at is not None and self._monotonic() - sent_at < AMBIGUOUS_S:
             raise Unavailable("lnd_ambiguous", f"rung {rung.index} was sent a moment ago and LND does not find it yet")
         return known
 
     async def _send(self, ladder: Ladder, rung: Rung) -> PaymentView:
-        _remember(self._sent_at, rung.payment_hash, time.monotonic())
+        _remember(self._sent_at, rung.payment_hash, self._monotonic())
         return await _ours(
             self._node.pay(
                 rung.bolt11,

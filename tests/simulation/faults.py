@@ -1,0 +1,90 @@
+"""What goes wrong in a history, as a list of lines that can be drawn, read aloud and left out one by one. It acts on nothing."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from tests.simulation.chance import Chance
+
+
+class Kind(StrEnum):
+    """Each names what its `at` counts."""
+
+    KILL_BEFORE = "kill before effect"
+    KILL_AFTER = "kill after effect"
+    LND_CALL_LOST = "lose call to lnd"
+    LND_ANSWER_LOST = "lose answer of lnd"
+    PUBLISH_LOST = "lose publish"
+    PUBLISH_ACK_LOST = "lose ack of publish"
+    DELIVERY_LOST = "lose delivery"
+    DELIVERY_LATE = "delay delivery"
+    DELIVERY_AGAIN = "repeat delivery"
+    ACK_LOST = "lose ack of delivery"
+    QUESTION_LOST = "lose question"
+    ANSWER_LOST = "lose answer"
+    REQUEST_LOST = "lose request"
+    REPLY_LOST = "lose reply"
+    STREAM_DELETED = "delete streams at second"
+    REDIS_WIPED = "wipe redis at second"
+    BLOCKS = "mine a burst at second"
+    NODE_AWAY = "take coordinator's node away at second"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """`at`: the number of the call, message or effect, or the second. `amount`: seconds, times or blocks."""
+
+    kind: Kind
+    at: int
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "")
+
+
+TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY)
+SPANS: dict[Kind, int] = {
+    Kind.KILL_BEFORE: 260, Kind.KILL_AFTER: 260, Kind.LND_CALL_LOST: 200, Kind.LND_ANSWER_LOST: 200,
+    Kind.PUBLISH_LOST: 70, Kind.PUBLISH_ACK_LOST: 70, Kind.DELIVERY_LOST: 100, Kind.DELIVERY_LATE: 100,
+    Kind.DELIVERY_AGAIN: 100, Kind.ACK_LOST: 100, Kind.QUESTION_LOST: 120, Kind.ANSWER_LOST: 120,
+    Kind.REQUEST_LOST: 120, Kind.REPLY_LOST: 120, Kind.STREAM_DELETED: 80, Kind.REDIS_WIPED: 60, Kind.BLOCKS: 120,
+    Kind.NODE_AWAY: 80,
+}  # fmt: skip
+"""So far along a short history the numbers of a kind usually go."""
+
+
+def draw(chance: Chance, most: int = 14) -> list[Fault]:
+    """Some faults of any kind, a few of each."""
+    kinds = list(SPANS)
+    return [_one(chance, kinds[chance.below(len(kinds))]) for _ in range(chance.below(most + 1))]
+
+
+def _one(chance: Chance, kind: Kind) -> Fault:
+    at = 1 + chance.below(SPANS[kind])
+    amounts = {
+        Kind.KILL_BEFORE: chance.between(0.2, 12.0), Kind.KILL_AFTER: chance.between(0.2, 12.0),
+        Kind.DELIVERY_LATE: chance.between(0.5, 40.0), Kind.DELIVERY_AGAIN: float(1 + chance.below(20)),
+        Kind.STREAM_DELETED: chance.between(0.2, 5.0), Kind.BLOCKS: float(1 + chance.below(6)),
+        Kind.NODE_AWAY: chance.between(1.0, 20.0),
+    }  # fmt: skip
+    return Fault(kind, at, round(amounts.get(kind, 0.0), 3))
+
+
+class Plan:
+    """The faults by what triggers them; each strikes once."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        self._waiting = {(fault.kind, fault.at): fault for fault in self.faults}
+
+    def take(self, number: int, *kinds: Kind) -> Fault | None:
+        """The fault that strikes this number, if any."""
+        for kind in kinds:
+            fault = self._waiting.pop((kind, number), None)
+            if fault is not None:
+                return fault
+        return None
+
+    def timed(self) -> list[Fault]:
+        """Those that strike by the clock, in order."""
+        return sorted((fault for fault in self.faults if fault.kind in TIMED), key=lambda fault: (fault.at, fault.kind))

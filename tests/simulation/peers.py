@@ -1,0 +1,63 @@
+"""The peers of a history: the real peer-agent on its own node, journal and files, with scripted work."""
+
+import asyncio
+from pathlib import Path
+
+from l402_peer_agent.adapters.gateway import Gateway
+from l402_peer_agent.agent import Agent
+from l402_peer_agent.app import Keys, Parts
+from l402_peer_agent.config import Config
+from l402_peer_agent.fees import Fees
+from l402_peer_agent.patience import Patience
+from l402_peer_agent.policy import SpendingCaps
+from l402core.sealing import UnsealingKey
+from l402core.signing import SigningKey
+
+from tests.simulation.bench import ScriptedWork
+from tests.simulation.cast import Cast, Part
+from tests.simulation.chance import key_of
+from tests.simulation.disk import PeerDisk
+from tests.simulation.manners import MannerNode
+from tests.simulation.node import Calls
+from tests.simulation.services import ATTESTOR_KEY, SETTLER_KEY
+from tests.simulation.web import GATEWAY, Web
+from tests.simulation.world import Process, World
+
+POLL_S = 2.0
+
+
+class Peer:
+    """One peer, through all of its deaths."""
+
+    def __init__(self, world: World, calls: Calls, web: Web, part: Part, cast: Cast, folder: Path) -> None:
+        self.part, self.journal = part, PeerDisk(world)
+        self.keys = Keys(SigningKey(key_of(f"peer {part.name}")), UnsealingKey(key_of(f"seal {part.name}")))
+        self._world, self._calls, self._web = world, calls, web
+        self.work = ScriptedWork(world, part.name, part.units)
+        self._config = Config(
+            name=part.name, gateway_url=GATEWAY, settler=SETTLER_KEY.public, attestor=ATTESTOR_KEY.public,
+            rounds=cast.rounds, poll_s=POLL_S, idle_exit_s=90.0, data_dir=folder / part.name, grace_s=40.0,
+        )  # fmt: skip
+        self._config.data_dir.mkdir()
+        world.add(part.name, self.live)
+
+    async def live(self, _process: Process) -> None:
+        """See `l402_peer_agent.__main__`."""
+        world, config = self._world, self._config
+        node = MannerNode(world, self._calls.connect(self.part.name), self.part.manner)
+        gateway = Gateway(self._web, GATEWAY, self.keys.identity, now_ms=world.now_ms)  # type: ignore[arg-type]
+        fees = Fees(
+            node, gateway, self.journal,
+            caps=SpendingCaps(round_msat=config.fee_cap_msat, total_msat=config.total_cap_msat),
+            routing_fee_max_msat=config.routing_fee_max_msat, look_s=config.pay_timeout_s, now_ms=world.now_ms,
+        )  # fmt: skip
+        parts = Parts(
+            config=config, keys=self.keys, gateway=gateway, node=node, fees=fees, memory=self.journal, work=self.work,
+            patience=Patience(config.poll_s, world.now_ms), payout_node=await self._payout_node(node),
+            now_ms=world.now_ms,
+        )  # fmt: skip
+        await Agent(parts).run()
+
+    async def _payout_node(self, node: MannerNode) -> str:
+        await asyncio.sleep(0)
+        return self._calls.network.nodes[self.part.name].pubkey

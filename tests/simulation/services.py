@@ -1,0 +1,164 @@
+"""The coordinator's processes as their own `__main__` wires them, on simulated bus, node, disk and web.
+
+Each function is one incarnation's life: it recovers as the real one does, then works until it is killed.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from l402_gateway.app import Gateway
+from l402_gateway.config import Config as GatewayConfig
+from l402_gateway.library import Library
+from l402_gateway.paid import PaidPath
+from l402_invoicer.app import CONSUMERS as INVOICER_CONSUMERS
+from l402_invoicer.app import Invoicer
+from l402_invoicer.config import Config as InvoicerConfig
+from l402_oracle.adapters.heights import NodeHeights
+from l402_oracle.attestor.app import CONSUMERS as ATTESTOR_CONSUMERS
+from l402_oracle.attestor.app import Attestor
+from l402_oracle.attestor.parts import Parts
+from l402_oracle.attestor.wiring import register
+from l402_oracle.keys import AttestorKeys
+from l402_oracle.worker.app import CONSUMERS as WORKER_CONSUMERS
+from l402_oracle.worker.app import Worker
+from l402_settler.app import CONSUMERS as SETTLER_CONSUMERS
+from l402_settler.app import Settler
+from l402_settler.config import Config as SettlerConfig
+from l402_settler.office import Office
+from l402_settler.watch import Watch
+from l402core.events import FeeMint, Reconcile
+from l402core.l402 import keys as root_keys
+from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
+from l402core.signing import SigningKey
+from sparseloco.corpus import load_corpus
+
+from tests.simulation.bench import PHI_PPM, ScriptedBench
+from tests.simulation.bus import Broker, SimBus
+from tests.simulation.chance import key_of
+from tests.simulation.disk import Cursor, Objects, SimDatabase
+from tests.simulation.node import Calls
+from tests.simulation.shelf import SimShelf
+from tests.simulation.web import ATTESTOR, GATEWAY, Web, attestor_server, gateway_server
+from tests.simulation.world import Process, World
+
+SETTLER_KEY, ATTESTOR_KEY = SigningKey(key_of("settler")), SigningKey(key_of("attestor"))
+READING_KEY = UnsealingKey(key_of("worker"))
+CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
+COORDINATOR, WATCHER = "coordinator", "watcher"
+"""Our node, and the attestor's own that tells heights."""
+
+
+def settler_config(expected: tuple[str, ...], rounds: int) -> SettlerConfig:
+    """Short phases: a history is a few minutes long."""
+    return SettlerConfig(
+        attestor_public=ATTESTOR_KEY.public, reading_public=READING_KEY.public, attestor_url=ATTESTOR,
+        expected_peers=expected, rounds=rounds, places=4, commit_s=40, lock_s=20, upload_s=15, judge_s=30,
+        never_sent_s=20, phi_ppm=PHI_PPM,
+    )  # fmt: skip
+
+
+INVOICER_CONFIG = InvoicerConfig(attestor=ATTESTOR_KEY.public, retry_max_s=4.0)
+GATEWAY_CONFIG = GatewayConfig()
+
+
+class Coordinator:
+    """What the processes of one coordinator share and what survives them."""
+
+    def __init__(
+        self, world: World, broker: Broker, calls: Calls, web: Web, config: SettlerConfig,
+        books: SimDatabase, decisions: SimDatabase,
+    ) -> None:  # fmt: skip
+        self.world, self.broker, self.calls, self.web, self.config = world, broker, calls, web, config
+        self.books, self.decisions = books, decisions
+        self.objects, self.cursor, self.shelf = Objects(world), Cursor(world), SimShelf(world)
+        self.heights: NodeHeights | None = None
+        self._ids = 0
+        for name in ("settler", "invoicer", "attestor", "worker", "gateway"):
+            world.add(name, getattr(self, name))
+
+    def new_id(self) -> str:
+        """Seeded ids: numbers."""
+        self._ids += 1
+        return f"id{self._ids}"
+
+    async def settler(self, process: Process) -> None:
+        """See `l402_settler.__main__`."""
+        world, database = self.world, self.books.reborn()
+        office = Office(self.config, key=SETTLER_KEY, database=database, now_ms=world.now_ms, new_id=self.new_id)
+        bus, node = SimBus(self.broker, process, "settler"), self.calls.connect(COORDINATOR)
+        settler, watch = Settler(office, bus, node), Watch(office, node)  # type: ignore[arg-type]
+        settler.register()
+        bus.answer(Reconcile, watch.reconcile)
+        await bus.start()
+        await settler.recover()
+        await self._work(
+            process, settler.turn_rounds(), watch.payments(), watch.open_rungs(), watch.node(), watch.books(),
+            database.publish_forever(bus),
+        )  # fmt: skip
+
+    async def invoicer(self, process: Process) -> None:
+        """See `l402_invoicer.__main__`."""
+        world, bus = self.world, SimBus(self.broker, process, "invoicer")
+        invoicer = Invoicer(
+            INVOICER_CONFIG, self.calls.connect(COORDINATOR), bus, self.cursor, now_ms=world.now_ms,
+            monotonic=world.monotonic,
+        )  # fmt: skip
+        bus.consume(INVOICER_CONSUMERS[0], invoicer.lock_ladder)
+        bus.answer(FeeMint, invoicer.mint_fee)
+        await bus.start()
+        await self._work(process, invoicer.watch_fees())
+
+    async def attestor(self, process: Process) -> None:
+        """See `l402_oracle.attestor.wiring`."""
+        world, database = self.world, self.decisions.reborn()
+        bus, node = SimBus(self.broker, process, "attestor"), self.calls.connect(WATCHER)
+        heights = self.heights = NodeHeights(
+            node, network="simnet", max_age_s=120, poll_s=10.0, monotonic=world.monotonic
+        )
+        keys = AttestorKeys(ATTESTOR_KEY, Secret(key_of("seeds")), {"k1": Secret(key_of("preimages"))})
+        parts = Parts(
+            database=database, objects=self.objects, heights=heights, keys=keys, corpus=load_corpus(),
+            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=24, now_ms=world.now_ms,
+            new_id=self.new_id,
+        )  # fmt: skip
+        attestor = Attestor(parts)
+        register(bus, attestor)  # type: ignore[arg-type]  # it has the bus's methods
+        await attestor.begin()
+        await bus.start()
+        self.web.serve(ATTESTOR, process, attestor_server(attestor.delivery.decision))
+        await self._work(
+            process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow()
+        )
+
+    async def worker(self, process: Process) -> None:
+        """See `l402_oracle.worker.wiring`."""
+        bus = SimBus(self.broker, process, "worker")
+        worker = Worker(
+            bench=ScriptedBench(self.world), objects=self.objects, bus=bus, key=READING_KEY, payload_max_bytes=1 << 20,
+            now_ms=self.world.now_ms, new_id=self.new_id,
+        )  # fmt: skip
+        for consumer in WORKER_CONSUMERS:
+            bus.consume(consumer, getattr(worker, consumer.event.name.removesuffix(".v1").replace(".", "_")))
+        await bus.start()
+        await self._work(process)
+
+    async def gateway(self, process: Process) -> None:
+        """See `l402_gateway.__main__`."""
+        world, bus = self.world, SimBus(self.broker, process, "gateway")
+        ring = root_keys.RootKeys(keys={b"root": Secret(key_of("root"))}, active=b"root")
+        gateway = Gateway(
+            GATEWAY_CONFIG, bus, self.shelf, self.objects, ring, now_ms=world.now_ms, clock=world.monotonic,
+            rng_bytes=world.entropy.bytes,
+        )  # fmt: skip
+        library = Library(gateway.rounds, gateway.submissions, self.objects, depth=64, clock=world.monotonic)
+        await bus.start()
+        self.web.serve(GATEWAY, process, gateway_server(gateway, library, PaidPath(gateway)))
+        await self._work(process)
+
+    async def _work(self, process: Process, *jobs: Coroutine[Any, Any, None]) -> None:
+        """The jobs that never end; one that does is a defect, which the world is told of."""
+        for job in jobs:
+            self.world.spawn(process, job)
+        await asyncio.get_running_loop().create_future()
