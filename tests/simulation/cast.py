@@ -16,6 +16,7 @@ class Manner(StrEnum):
     LEAVES_THE_NETWORK = "vanishes with its node"
     CLAIMS_EARLY = "claims acceptance of what did not arrive"
     NEVER_CLAIMS = "never says that its rungs are accepted"
+    OUT_OF_REACH = "is out of reach when its rungs are sent"
     REFUSES_RUNGS = "turns the rungs away"
     NEVER_CANCELS = "never cancels"
     NEVER_SETTLES = "never settles"
@@ -55,8 +56,9 @@ NAMES = ("ada", "bob", "cyd")
 
 def draw(chance: Chance) -> Cast:
     """One to three peers, most of them honest."""
-    parts = tuple(_part(chance, name) for name in NAMES[: 1 + chance.below(len(NAMES))])
-    return Cast(parts=parts, rounds=2 if chance.happens(0.25) else 1, hub=chance.happens(0.3))
+    many = 1 + chance.happens(0.45) + chance.happens(0.15)
+    parts = tuple(_part(chance, name) for name in NAMES[:many])
+    return Cast(parts=parts, rounds=2 if chance.happens(0.15) else 1, hub=chance.happens(0.3))
 
 
 def _part(chance: Chance, name: str) -> Part:

@@ -9,7 +9,9 @@ import copy
 import hashlib
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterable, Callable
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Sequence
+from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ from l402core.documents import ObjectRef
 from l402core.errors import TooLarge, Unavailable
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
+from l402core.writer import Change, Writer
 
 from tests.simulation.world import World
 
@@ -31,11 +34,17 @@ R = TypeVar("R")
 class Disk:
     """One service's database file, opened once for all histories of this run."""
 
-    def __init__(self, package: str) -> None:
-        self._empty = _migrated(package)
+    def __init__(self, package: str, *also: str) -> None:
+        self._empty = _migrated(package, also)
         self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.raw.deserialize(self._empty)
         self.world: World | None = None
+        self.writer: SimWriter | None = None
+
+    def the_world(self) -> World:
+        """Whose disk it is now."""
+        assert self.world is not None
+        return self.world
 
     def wipe(self, world: World) -> None:
         """An empty database for a new history."""
@@ -47,13 +56,15 @@ class Disk:
 
 
 @cache
-def _migrated(package: str) -> bytes:
-    """An empty database as the service's migrations make it."""
+def _migrated(package: str, also: tuple[str, ...]) -> bytes:
+    """An empty database as the service's migrations make it, and what `also` says in SQL."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.sqlite3"
         upgrade(f"sqlite:///{path}", package)
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA journal_mode=DELETE")
+        for statement in also:
+            connection.execute(statement)
         connection.commit()
         image = connection.serialize()
         connection.close()
@@ -61,65 +72,94 @@ def _migrated(package: str) -> bytes:
 
 
 class SimDatabase(Database):
-    """The services' own `Database` on such a disk: every transaction that changes something is an effect."""
+    """The services' own `Database` and writer on such a disk: every commit that changes something is an effect."""
 
     def __init__(self, disk: Disk, outbox: sa.Table) -> None:
-        super().__init__("sqlite://", outbox)
+        now = _AtOnce(disk)
+        super().__init__("sqlite://", outbox, writer=now, readers=now)
         self.engine.dispose()
         self.engine = sa.create_engine("sqlite://", creator=lambda: disk.raw, poolclass=sa.StaticPool)
-        sa.event.listen(self.engine, "begin", _begin)
         self._disk = disk
+        sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(self.engine, "commit", lambda _: self._sim_writer().committing())
 
     def reborn(self) -> "SimDatabase":
         """The same file, opened by a new process."""
         again = copy.copy(self)
         again._waiting = asyncio.Event()
+        again._writer = self._disk.writer = SimWriter(self.engine, self._disk)
         return again
 
+    def _sim_writer(self) -> "SimWriter":
+        assert self._disk.writer is not None
+        return self._disk.writer
+
     async def transact(self, work: Callable[[Transaction], R]) -> R:
-        world, raw = self._disk.world, self._disk.raw
-        assert world is not None
-        await world.pause()
-        world.living()
-        spoke = False
-
-        def run() -> R:
-            nonlocal spoke
-            with self.engine.connect() as connection, connection.begin() as transaction:
-                before = raw.total_changes
-                inside = Transaction(connection, self._outbox, "")
-                result = work(inside)
-                spoke = inside.spoke
-                if raw.total_changes == before:
-                    return result
-                with world.effect("commits" + _what(work)):
-                    transaction.commit()
-                return result
-
-        result = run()
-        if spoke:
-            self._waiting.set()
-        await world.pause()
-        return result
+        self._disk.the_world().living()
+        assert isinstance(self._writer, SimWriter)
+        self._writer.names.append(_what(work))
+        return await super().transact(work)
 
     async def read(self, work: Callable[[Transaction], R]) -> R:
-        world = self._disk.world
-        assert world is not None
+        world = self._disk.the_world()
         await world.pause()
         world.living()
-        with self.engine.connect() as connection, connection.begin():
-            return work(Transaction(connection, self._outbox, ""))
+        return await super().read(work)
 
 
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+class SimWriter(Writer):
+    """The real writer, a moment later, so that several changes share a commit."""
+
+    def __init__(self, engine: sa.Engine, disk: Disk) -> None:
+        super().__init__(engine, _ALittleLater(disk))
+        self.names: deque[str] = deque()
+        """What waits, in order, for whoever reads the history."""
+        self._disk = disk
+        self._label = ""
+        self._changes_before = 0
+
+    def committing(self) -> None:
+        """The database is about to commit."""
+        if self._changed():
+            self._disk.the_world().begin(self._label)
+
+    def _commit(self, changes: Sequence[Change[Any]]) -> list[Any]:
+        world = self._disk.the_world()
+        world.living()
+        self._label = "commits " + " + ".join(self.names.popleft() for _ in changes)
+        self._changes_before = self._disk.raw.total_changes
+        outcomes = super()._commit(changes)
+        if self._changed() and not self._disk.raw.in_transaction:
+            world.done(self._label)
+        return outcomes
+
+    def _changed(self) -> bool:
+        return self._disk.raw.total_changes != self._changes_before
+
+
+class _AtOnce(Executor):
+    """For reads: the loop runs them in place and never comes here."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing runs."""
+
+
+class _ALittleLater(_AtOnce):
+    """For writes: as a task of the loop, in the context of the process that began the batch."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        world = self._disk.the_world()
+        world.loop.call_later(world.pace.between(0.0005, 0.012), lambda: fn(*args, **kwargs))
 
 
 def _what(work: Callable[..., Any]) -> str:
     """Which transaction it was, for whoever reads the history."""
     name = getattr(work, "__qualname__", "")
     parts = [part for part in name.split(".") if part not in ("<locals>", "<lambda>", "work", "remember", "run")]
-    return " " + ".".join(parts[-2:]).replace("_", " ").strip() if parts else ""
+    return ".".join(parts[-2:]).replace("._", ".").replace("_", " ").strip()
 
 
 class Objects:

@@ -1,18 +1,239 @@
-"""What must hold after every step and when all is quiet. It reads the books, the decisions and the nodes, and changes none."""
+"""What must hold after every step: the books, the decisions and the nodes held against one another, by what is new.
 
-from typing import Any
+It reads them as they lie on disk, knows what no service knows (both ends of every payment), and changes nothing.
+"""
+
+import hashlib
+from collections import Counter
 
 
-class Invariants:
-    """Placeholder."""
 
-    def __init__(self, *_: Any) -> None: ...
+import msgspec
+from l402_oracle.attestor.reveal import Reveal, may_reveal
+from l402_settler.ledger import EARNED, UNCLAIMED
+from l402core.documents import Locked, Offer, mask_indices
+from l402core.events import EscrowLocked, GradientScored
+from l402core.sealing import UnsealingKey
+from l402core.signing import Signed
+from lndsim.invoice import Invoice
+from lndsim.network import Network
+from lndsim.node import Node
+from lndsim.payment import Payment, PaymentStatus
 
-    def step(self) -> str:
+from tests.simulation.disk import Disk
+from tests.simulation.services import COORDINATOR, EXPIRY_MARGIN, Coordinator
+
+LINE = "rowid, id, kind, phase, pending_id, debit, credit, amount_msat, commitment"
+PLACELESS = ("failed", "ended")
+
+
+class Wrong(Exception):
+    """An invariant does not hold."""
+
+
+class Steps:
+    """Checked after each effect. Every row and every payment is looked at when it is new, so a step costs the same."""
+
+    def __init__(
+        self, books: Disk, decisions: Disk, network: Network, coordinator: Coordinator, keys: dict[str, UnsealingKey]
+    ) -> None:
+        self.books, self.decided, self.network = books.raw, decisions.raw, network
+        self._coordinator, self._keys = coordinator, keys
+        self.balances: Counter[str] = Counter()
+        """Posted credits less debits, by account."""
+        self.pending: dict[str, int] = {}
+        """Locks that have not ended: payment hash to msat."""
+        self.ends: dict[str, str] = {}
+        """Payment hash to post or void."""
+        self.masks: dict[str, tuple[int, str]] = {}
+        """Commitment to the one decision's mask and its text."""
+        self.begun: Counter[str] = Counter()
+        """Payments of the coordinator's node, by hash."""
+        self.revealed: dict[str, int] = {}
+        """Commitment to the mask of the rungs whose preimages left the attestor."""
+        self._scored: dict[str, str] = {}
+        self._drawn: Counter[str] = Counter()
+        self._changed: list[tuple[str, PaymentStatus]] = []
+        self._seen = {"transfers": 0, "outbox": 0}
+        self._counts = (-1, -1)
+        network.watch(self)
+
+    # --- lndsim tells of every change -------------------------------------------------------------------------------
+
+    def payment_changed(self, node: Node, payment: Payment) -> None:
+        if node.name == COORDINATOR:
+            self._changed.append((payment.terms.payment_hash.hex(), payment.status))
+
+    def invoice_changed(self, node: Node, invoice: Invoice) -> None:
+        """Payments tell it all."""
+
+    def block_mined(self, height: int) -> None:
+        """Nothing changes by itself."""
+
+    # --- a step -----------------------------------------------------------------------------------------------------
+
+    def __call__(self) -> str:
+        """What is wrong now; '' where nothing is."""
+        counts = (self.books.total_changes, self.decided.total_changes)
+        try:
+            if counts[1] != self._counts[1]:
+                self._decisions()
+                self._reveals()
+            if counts[0] != self._counts[0]:
+                self._ledger()
+                self._submissions()
+            if self._changed:
+                self._payments()
+        except Wrong as wrong:
+            return str(wrong)
+        self._counts = counts
         return ""
 
-    def unrest(self) -> str:
-        return ""
+    def _decisions(self) -> None:
+        """One decision per submission, never another; none without a lock."""
+        for commitment, mask, body in self.decided.execute("select commitment, mask, body from decisions"):
+            known = self.masks.setdefault(commitment, (mask, body))
+            _must(known == (mask, body), f"the decision on {commitment[:8]} was changed: {known[0]:b} to {mask:b}")
+            if mask:
+                _must(self._evidence(commitment) is not None, f"{commitment[:8]} was decided without lock evidence")
 
-    def quiet(self) -> str:
-        return ""
+    def _reveals(self) -> None:
+        """Preimages that are about to leave: those of the decision, to the peer, against HTLCs that live long enough."""
+        query = "select id, body from outbox where id > ? and subject like 'gradient.scored.%' order by id"
+        for row, body in self.decided.execute(query, (self._seen["outbox"],)).fetchall():
+            self._seen["outbox"] = row
+            self.check_reveal(msgspec.json.decode(body, type=GradientScored))
+
+    def check_reveal(self, scored: GradientScored) -> None:
+        """Raises Wrong. Also for decisions that leave by the attestor's own door."""
+        if not scored.sealed_preimages:
+            return
+        commitment = scored.commitment
+        mask, _ = self.masks.get(commitment, (0, ""))
+        offer, locked = self._offer(commitment), self._evidence(commitment)
+        key = self._keys[scored.peer]
+        opened = {hashlib.sha256(key.unseal(bytes.fromhex(box))).hexdigest() for box in scored.sealed_preimages}
+        allowed = {offer.reward_hashes[index] for index in mask_indices(mask, len(offer.reward_hashes))}
+        _must(opened <= allowed, f"preimages of {commitment[:8]} left that are not in its decision {mask:b}")
+        heights = self._coordinator.heights
+        height = heights.recent() if heights else None
+        may = may_reveal(offer, locked, height, EXPIRY_MARGIN)
+        _must(may is Reveal.NOW, f"preimages of {commitment[:8]} left at height {height}, when the rules say {may}")
+        sent = {hash_ for hash_ in offer.reward_hashes if self._status(hash_) is not None}
+        _must(len(sent) == len(offer.reward_hashes), f"preimages of {commitment[:8]} left before its rungs were locked")
+        self.revealed[commitment] = self.revealed.get(commitment, 0) | mask
+
+    def _evidence(self, commitment: str) -> Locked | None:
+        """The signed `Locked` that the attestor heard."""
+        row = self.decided.execute(
+            "select body from heard where commitment = ? and kind = 'locked'", (commitment,)
+        ).fetchone()
+        if row is None:
+            return None
+        return msgspec.json.decode(msgspec.json.decode(row[0], type=EscrowLocked).locked.body, type=Locked)
+
+    def _offer(self, commitment: str) -> Offer:
+        """The offer whose rungs were locked, or the only one."""
+        rows = self.decided.execute(
+            "select body from offers where commitment = ? order by attempt", (commitment,)
+        ).fetchall()
+        offers = [msgspec.json.decode(msgspec.json.decode(row[0], type=Signed).body, type=Offer) for row in rows]
+        locked = self._evidence(commitment)
+        return next((one for one in offers if locked and one.reward_hashes == locked.payment_hashes), offers[0])
+
+    def _ledger(self) -> None:
+        """Each new line: two sides, one end per lock, an end that lnd has said first, and no fee used twice."""
+        query = f"select {LINE} from transfers where rowid > ? order by rowid"  # noqa: S608 - a constant
+        for row, id_, kind, phase, pending_id, debit, credit, amount, _ in self.books.execute(
+            query, (self._seen["transfers"],)
+        ).fetchall():
+            self._seen["transfers"] = row
+            if phase == "pending":
+                _must(kind == "rung", f"{id_} is pending and no rung")
+                self.pending[id_.removeprefix("lock:")] = amount
+                continue
+            if pending_id is not None:
+                self._end(pending_id.removeprefix("lock:"), phase, amount)
+            if phase != "void":
+                self.balances[debit] -= amount
+                self.balances[credit] += amount
+                if debit == UNCLAIMED:
+                    self._drawn[id_.partition(":")[0]] += 1
+        self._accounts()
+
+    def _end(self, hash_: str, phase: str, amount: int) -> None:
+        _must(hash_ in self.pending, f"rung {hash_[:8]} ends ({phase}) and was not pending")
+        _must(self.pending.pop(hash_) == amount, f"rung {hash_[:8]} ends with another amount")
+        self.ends[hash_] = phase
+        status = self._status(hash_)
+        if phase == "post":
+            _must(status is PaymentStatus.SUCCEEDED, f"rung {hash_[:8]} is posted and lnd says {_name(status)}")
+        else:
+            _must(
+                status in (PaymentStatus.FAILED, None), f"rung {hash_[:8]} is voided and lnd says {_name(status)}"
+            )
+
+    def _accounts(self) -> None:
+        node = self.network.nodes[COORDINATOR]
+        received = sum(invoice.paid_msat for invoice in node.settled)
+        used = self.balances[EARNED] + sum(
+            amount for account, amount in self.balances.items() if account.startswith("credits:")
+        )
+        _must(used <= received, f"fees of {used} msat are earned or credited, and {received} were paid")
+        for account, amount in self.balances.items():
+            if account.startswith("credits:") or account == EARNED:
+                _must(amount >= 0, f"{account} is at {amount} msat")
+        total = sum(self.balances.values())
+        _must(total == 0, f"debits and credits differ by {total} msat")
+
+    def _submissions(self) -> None:
+        """Decided once and as the attestor decided; nothing frozen; one fee serves one submission at a time."""
+        fees: Counter[str] = Counter()
+        columns = "commitment, state, scored, payment_hash, frozen, locked, round"
+        for commitment, state, scored, fee, frozen, locked, _ in self.books.execute(
+            f"select {columns} from submissions"  # noqa: S608 - a constant
+        ):
+            _must(not frozen, f"{commitment[:8]} is frozen")
+            if scored is not None:
+                _must(self._scored.setdefault(commitment, scored) == scored, f"{commitment[:8]} was decided again")
+                mask = msgspec.json.decode(scored, type=GradientScored).mask
+                _must(
+                    self.masks.get(commitment, (0, ""))[0] == mask, f"{commitment[:8]} is booked as {mask:b}, not so decided"
+                )
+                _must(not mask or locked is not None, f"{commitment[:8]} was decided and never locked")
+            if state not in PLACELESS or scored is not None:
+                fees[fee] += 1
+        for fee, times in fees.items():
+            _must(times == 1, f"fee {fee[:8]} serves {times} submissions")
+
+    def _payments(self) -> None:
+        """Every change of a payment of ours: begun once, on an intent in the books; paid only what is decided."""
+        changed, self._changed = self._changed, []
+        for hash_, status in changed:
+            if status is PaymentStatus.INITIATED:
+                self.begun[hash_] += 1
+                _must(hash_ in self.pending, f"rung {hash_[:8]} is sent, and the books have no open lock of it")
+                _must(self.begun[hash_] == 1, f"rung {hash_[:8]} is sent a second time")
+            if status is PaymentStatus.SUCCEEDED:
+                self._check_paid(hash_)
+
+    def _check_paid(self, hash_: str) -> None:
+        row = self.books.execute("select commitment, rung from rungs where payment_hash = ?", (hash_,)).fetchone()
+        _must(row is not None, f"{hash_[:8]} was paid and is no rung")
+        mask, _ = self.masks.get(row[0], (0, ""))
+        _must(bool(mask >> row[1] & 1), f"rung {row[1]} of {row[0][:8]} was paid and is not in the decision {mask:b}")
+
+    def _status(self, hash_: str) -> PaymentStatus | None:
+        payment = self.network.nodes[COORDINATOR].payments.get(bytes.fromhex(hash_))
+        return payment.status if payment else None
+
+
+def _must(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Wrong(otherwise)
+
+
+def _name(status: PaymentStatus | None) -> str:
+    return "never seen" if status is None else status.name
+
+

@@ -1,7 +1,8 @@
 """A peer's node as a peer of some manner uses it: the real client, and what the peer leaves undone or does wrong with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from typing import Any
 
 from l402core.lnd.grpc import GrpcNode
@@ -11,13 +12,14 @@ from tests.simulation.cast import Manner
 from tests.simulation.world import World
 
 LATE_S = 25.0
+AWAY_S = 30.0
 
 
 class MannerNode:
     """`LightningNode`, as far as a peer uses it."""
 
-    def __init__(self, world: World, node: GrpcNode, manner: Manner) -> None:
-        self._world, self._node, self._manner = world, node, manner
+    def __init__(self, world: World, node: GrpcNode, manner: Manner, set_online: Callable[[bool], None]) -> None:
+        self._world, self._node, self._manner, self._set_online = world, node, manner, set_online
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._node, name)
@@ -28,6 +30,9 @@ class MannerNode:
         view = await self._node.add_hold_invoice(payment_hash, amount_msat=amount_msat, **terms)
         if self._manner is Manner.REFUSES_RUNGS:
             await self._node.cancel_invoice(payment_hash)
+        if self._manner is Manner.OUT_OF_REACH:
+            self._set_online(False)
+            self._world.loop.call_later(AWAY_S, self._set_online, True, context=Context())
         return view
 
     async def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]:

@@ -1,6 +1,5 @@
 """The peers of a history: the real peer-agent on its own node, journal and files, with scripted work."""
 
-import asyncio
 from pathlib import Path
 
 from l402_peer_agent.adapters.gateway import Gateway
@@ -23,7 +22,7 @@ from tests.simulation.services import ATTESTOR_KEY, SETTLER_KEY
 from tests.simulation.web import GATEWAY, Web
 from tests.simulation.world import Process, World
 
-POLL_S = 2.0
+POLL_S = 3.0
 
 
 class Peer:
@@ -39,12 +38,18 @@ class Peer:
             rounds=cast.rounds, poll_s=POLL_S, idle_exit_s=90.0, data_dir=folder / part.name, grace_s=40.0,
         )  # fmt: skip
         self._config.data_dir.mkdir()
+        self.lines = self._config.data_dir / "rounds.jsonl"
+        self.brought_msat = 0
+        """What its node had in the beginning."""
         world.add(part.name, self.live)
 
     async def live(self, _process: Process) -> None:
         """See `l402_peer_agent.__main__`."""
         world, config = self._world, self._config
-        node = MannerNode(world, self._calls.connect(self.part.name), self.part.manner)
+        node = MannerNode(
+            world, self._calls.connect(self.part.name), self.part.manner,
+            lambda online: self._calls.network.set_online(self.part.name, online),
+        )  # fmt: skip
         gateway = Gateway(self._web, GATEWAY, self.keys.identity, now_ms=world.now_ms)  # type: ignore[arg-type]
         fees = Fees(
             node, gateway, self.journal,
@@ -53,11 +58,7 @@ class Peer:
         )  # fmt: skip
         parts = Parts(
             config=config, keys=self.keys, gateway=gateway, node=node, fees=fees, memory=self.journal, work=self.work,
-            patience=Patience(config.poll_s, world.now_ms), payout_node=await self._payout_node(node),
+            patience=Patience(config.poll_s, world.now_ms), payout_node=self._calls.network.nodes[self.part.name].pubkey,
             now_ms=world.now_ms,
         )  # fmt: skip
         await Agent(parts).run()
-
-    async def _payout_node(self, node: MannerNode) -> str:
-        await asyncio.sleep(0)
-        return self._calls.network.nodes[self.part.name].pubkey

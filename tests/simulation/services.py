@@ -4,7 +4,7 @@ Each function is one incarnation's life: it recovers as the real one does, then 
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from l402_gateway.app import Gateway
@@ -27,7 +27,7 @@ from l402_settler.app import Settler
 from l402_settler.config import Config as SettlerConfig
 from l402_settler.office import Office
 from l402_settler.watch import Watch
-from l402core.events import FeeMint, Reconcile
+from l402core.events import FeeMint, GradientScored, Reconcile
 from l402core.l402 import keys as root_keys
 from l402core.sealing import UnsealingKey
 from l402core.secret import Secret
@@ -46,6 +46,7 @@ from tests.simulation.world import Process, World
 SETTLER_KEY, ATTESTOR_KEY = SigningKey(key_of("settler")), SigningKey(key_of("attestor"))
 READING_KEY = UnsealingKey(key_of("worker"))
 CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
+EXPIRY_MARGIN = 24
 COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
@@ -74,6 +75,7 @@ class Coordinator:
         self.books, self.decisions = books, decisions
         self.objects, self.cursor, self.shelf = Objects(world), Cursor(world), SimShelf(world)
         self.heights: NodeHeights | None = None
+        self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
         for name in ("settler", "invoicer", "attestor", "worker", "gateway"):
             world.add(name, getattr(self, name))
@@ -120,17 +122,25 @@ class Coordinator:
         keys = AttestorKeys(ATTESTOR_KEY, Secret(key_of("seeds")), {"k1": Secret(key_of("preimages"))})
         parts = Parts(
             database=database, objects=self.objects, heights=heights, keys=keys, corpus=load_corpus(),
-            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=24, now_ms=world.now_ms,
+            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN, now_ms=world.now_ms,
             new_id=self.new_id,
         )  # fmt: skip
         attestor = Attestor(parts)
         register(bus, attestor)  # type: ignore[arg-type]  # it has the bus's methods
         await attestor.begin()
         await bus.start()
-        self.web.serve(ATTESTOR, process, attestor_server(attestor.delivery.decision))
+        self.web.serve(ATTESTOR, process, attestor_server(self._watched(attestor)))
         await self._work(
             process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow()
         )
+
+    def _watched(self, attestor: Attestor) -> Callable[[str], Awaitable[GradientScored]]:
+        async def decision(commitment: str) -> GradientScored:
+            scored = await attestor.delivery.decision(commitment)
+            self.on_reveal(scored)
+            return scored
+
+        return decision
 
     async def worker(self, process: Process) -> None:
         """See `l402_oracle.worker.wiring`."""

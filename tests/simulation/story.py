@@ -22,8 +22,11 @@ from l402_oracle.adapters import tables as oracle_tables
 from l402_settler import app as settler_app
 from l402_settler import watch as settler_watch
 from l402_settler.adapters import tables as settler_tables
+from l402core import telemetry
+from l402core.events import GradientScored
 from l402core.signing import SigningKey
 from lndsim.network import Network
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from tests.simulation.bench import REFERENCE
 from tests.simulation.bus import Broker
@@ -31,10 +34,11 @@ from tests.simulation.cast import Cast, Manner
 from tests.simulation.chance import key_of, seeded
 from tests.simulation.disk import Disk, SimDatabase
 from tests.simulation.faults import Fault, Kind, Plan
-from tests.simulation.invariants import Invariants
+from tests.simulation.invariants import Steps, Wrong
 from tests.simulation.loop import Deadlock
 from tests.simulation.node import Calls
 from tests.simulation.peers import Peer
+from tests.simulation.quiet import Quiet, balance_of
 from tests.simulation.services import CONSUMERS, COORDINATOR, WATCHER, Coordinator, settler_config
 from tests.simulation.web import Web
 from tests.simulation.world import World
@@ -77,9 +81,29 @@ class History:
         expected = tuple(SigningKey(key_of(f"peer {part.name}")).public for part in cast.parts)
         config = settler_config(expected, cast.rounds)
         self.coordinator = Coordinator(world, self.broker, self.calls, self.web, config, books, decisions)
+        world.on_leave = self._left
+        world.leaves = {
+            part.name: part.when for part in cast.parts if part.manner in (Manner.VANISHES, Manner.LEAVES_THE_NETWORK)
+        }
         self.peers = [Peer(world, self.calls, self.web, part, cast, folder) for part in cast.parts]
-        self.invariants = Invariants(self)
-        world.check = self.invariants.step
+        keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
+        self.steps = Steps(*_disks(), self.network, self.coordinator, keys)
+        self.quiet = Quiet(world, self.network, self.broker, self.steps, self.peers)
+        for peer in self.peers:
+            peer.brought_msat = balance_of(self.network, peer.part.name)
+        world.check = self.steps
+        self.coordinator.on_reveal = self._watch_door
+
+    def _left(self, name: str) -> None:
+        """A peer is gone; some take their node with them."""
+        if any(part.name == name and part.manner is Manner.LEAVES_THE_NETWORK for part in self.cast.parts):
+            self.network.set_online(name, False)
+
+    def _watch_door(self, scored: GradientScored) -> None:
+        try:
+            self.steps.check_reveal(scored)
+        except Wrong as wrong:
+            self.world.fail(str(wrong))
 
     def _open_channels(self) -> None:
         network, cast = self.network, self.cast
@@ -165,7 +189,7 @@ class History:
         world.calm = True
         world.say("from here on nothing strikes any more")
         self.calls.set_away(COORDINATOR, False)
-        while (unrest := self.invariants.unrest()) and world.monotonic() < ends_at:
+        while (unrest := self.quiet.unrest()) and world.monotonic() < ends_at:
             await asyncio.sleep(LOOK_S)
             if world.loop.steps > STEPS_AT_MOST:
                 break
@@ -174,7 +198,7 @@ class History:
         if unrest:
             world.fail(f"it does not come to rest: {unrest}")
             return
-        wrong = self.invariants.quiet()
+        wrong = self.quiet.wrong()
         if wrong:
             world.fail(wrong)
 
@@ -193,8 +217,9 @@ class History:
 
 @cache
 def _disks() -> tuple[Disk, Disk]:
-    books, decisions = Disk("l402_settler"), Disk("l402_oracle")
-    return books, decisions
+    first = f"begin update rounds set reference = {REFERENCE} where round = 0; end"
+    known = f"create trigger first_reference after insert on rounds when new.round = 0 {first}"
+    return Disk("l402_settler"), Disk("l402_oracle", known)
 
 
 @cache
@@ -213,14 +238,21 @@ def simulated() -> Iterator[None]:
         cache_logger_on_first_use=False,
     )
     with (
-        mock.patch.object(settler_app, "TICK_S", 1.0),
+        mock.patch.object(settler_app, "TICK_S", 2.0),
         mock.patch.object(settler_watch, "SIGHT_EVERY_S", 10.0),
+        mock.patch.object(telemetry, "span", _no_span),
+        mock.patch.object(telemetry, "traceparent", str),
         mock.patch.object(sys, "unraisablehook", lambda _: None),
     ):
         try:
             yield
         finally:
             structlog.configure(**before)
+
+
+@contextlib.contextmanager
+def _no_span(_name: str, **_about: object) -> Iterator[Span]:
+    yield INVALID_SPAN
 
 
 def _note_alarm(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -252,4 +284,3 @@ def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = ()) -> Told:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-__all__ = ["REFERENCE", "History", "Manner", "Told", "simulated", "tell"]

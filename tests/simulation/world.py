@@ -58,6 +58,9 @@ class World:
         """Processes that had nothing more to do."""
         self._starters: dict[str, Callable[[Process], Awaitable[None]]] = {}
         self.waiting_to_start: set[str] = set()
+        self.leaves: dict[str, int] = {}
+        """Processes that vanish for good after so many effects of their own."""
+        self.on_leave: Callable[[str], None] = lambda _: None
 
     # --- clocks ---------------------------------------------------------------------------------------------------
 
@@ -147,24 +150,44 @@ class World:
     @contextlib.contextmanager
     def effect(self, label: str) -> Iterator[None]:
         """What happens inside is one effect of the current process, which may die right before or right after it."""
+        self.begin(label)
+        yield
+        self.done(label)
+
+    def begin(self, label: str) -> None:
+        """An effect is about to happen. Raises Killed where its process dies first."""
         process = self.living()
         if process is None:
-            yield
             return
         self.effects += 1
-        number = self.effects
         self.labels.append(f"{process.name} {label}")
-        strike = None if self.calm else self.plan.take(number, Kind.KILL_BEFORE, Kind.KILL_AFTER)
-        if strike is not None and strike.kind is Kind.KILL_BEFORE:
+        if process.name in self.leaves:
+            self._count_down(process)
+        strike = None if self.calm else self.plan.take(self.effects, Kind.KILL_BEFORE)
+        if strike is not None:
             self._strike(process, strike, label)
-        yield
+
+    def done(self, label: str) -> None:
+        """It has happened. Raises Killed where its process dies of it, or where something is wrong now."""
+        process = self.living()
+        if process is None:
+            return
         self.say(label)
         trouble = self.check()
         if trouble:
             self.fail(trouble)
             raise Killed
+        strike = None if self.calm else self.plan.take(self.effects, Kind.KILL_AFTER)
         if strike is not None:
             self._strike(process, strike, label)
+
+    def _count_down(self, process: Process) -> None:
+        self.leaves[process.name] -= 1
+        if self.leaves[process.name] < 0:
+            self.say(f"{process.name} vanishes")
+            self.kill(process, -1.0)
+            self.on_leave(process.name)
+            raise Killed
 
     def _strike(self, process: Process, strike: Fault, label: str) -> None:
         where = "before" if strike.kind is Kind.KILL_BEFORE else "after"

@@ -1,0 +1,66 @@
+"""Histories from the command line: `python -m tests.simulation`. Exit code 1 where one went wrong."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+
+from tests.simulation import runs
+from tests.simulation.runs import Trial
+
+SHOWN = 3
+
+
+def main() -> int:
+    """Tell one history, many, or the exhaustive ones."""
+    parser = argparse.ArgumentParser(prog="make simulate")
+    parser.add_argument("--seed", type=int, help="tell this one history, whole")
+    parser.add_argument("--seeds", type=int, default=1_000, help="tell so many random ones")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--seconds-max", type=float, default=0.0, help="stop after so long, and say how many they were")
+    parser.add_argument("--jobs", type=int, default=runs.cores())
+    parser.add_argument("--exhaustive", action="store_true", help="a death at every effect of every story, every mask")
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        trial = runs.drawn(asked.seed)
+        told = runs.tell_trial(trial)
+        _say(runs.story(trial, told))
+        return 1 if told.wrong else 0
+    failed = False
+    if asked.exhaustive:
+        for name, trials in _exhaustive():
+            failed |= _report(name, trials, asked)
+    else:
+        seeds = range(asked.first, asked.first + asked.seeds)
+        failed = _report("random", map(runs.drawn, seeds), asked)
+    return 1 if failed else 0
+
+
+def _exhaustive() -> Iterator[tuple[str, Iterator[Trial]]]:
+    for name, cast in runs.STORIES.items():
+        yield f"{name}, killed before and after each effect", runs.kills(name, cast)
+    yield "64 masks, killed at each reveal", runs.ladder(range(64), each=True)
+
+
+def _report(name: str, trials: Iterator[Trial], asked: argparse.Namespace) -> bool:
+    """Tell them, and the shortest form of some that went wrong."""
+    count = runs.run(trials, jobs=asked.jobs, seconds_max=asked.seconds_max)
+    _say(f"{name}: {count.sentence()}")
+    for trial, wrong in itertools.islice(count.wrong, SHOWN):
+        _say(f"\n{trial.name}: {wrong}")
+        best, told = runs.shortened(trial)
+        _say(runs.story(best, told))
+        if trial.name.startswith("seed"):
+            _say(f"tell it again, whole: make simulate SEED={trial.seed}")
+    for trial, wrong in count.wrong[SHOWN:]:
+        _say(f"{trial.name}: {wrong}")
+    return bool(count.wrong)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""The whole system in one thread: the same seed tells the same history, and whatever dies or is lost, the books hold."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.simulation import runs
+from tests.simulation.cast import Cast, Manner, Part
+from tests.simulation.runs import Trial
+
+COUNTED: Counter[str] = Counter()
+"""What was told, for the summary at the end of the run."""
+DIGESTS = "from tests.simulation import runs; print(*[runs.tell_trial(runs.drawn(n)).digest for n in (3, 4)])"
+
+
+def hold(trials: list[Trial]) -> None:
+    """Every one of them, or the shortest story of the first that does not."""
+    count = runs.run(trials)
+    COUNTED["histories"] += count.histories
+    COUNTED["effects"] += count.effects
+    if count.wrong:
+        best, told = runs.shortened(count.wrong[0][0])
+        pytest.fail(f"{len(count.wrong)} of {count.histories} went wrong; {best.name}:\n{runs.story(best, told)}")
+
+
+def test_a_round_is_played_to_its_end_and_paid() -> None:
+    """One honest peer: its fee, its ladder, its 31 units, and nothing open when all is quiet."""
+    told = runs.tell_trial(Trial(1, Cast()))
+    assert not told.wrong, told.wrong
+    assert sum("SettleInvoice at ada" in line for line in told.lines) == 5
+    assert sum("CancelInvoice at ada" in line for line in told.lines) == 1
+
+
+def test_the_same_seed_tells_the_same_history_to_the_byte() -> None:
+    """Twice in this process, and in two others that hash strings differently."""
+    here = [runs.tell_trial(runs.drawn(seed)).digest for seed in (3, 4)]
+    assert here == [runs.tell_trial(runs.drawn(seed)).digest for seed in (3, 4)]
+    assert here[0] != here[1]
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        told = subprocess.run([sys.executable, "-c", DIGESTS], env=environment, capture_output=True, text=True, check=True)
+        assert told.stdout.split() == here
+
+
+@pytest.mark.parametrize("name", runs.STORIES)
+def test_a_process_may_die_at_any_effect(name: str) -> None:
+    """A sample of the deaths before and after each effect; `make simulate-exhaustive` has all of them."""
+    hold(list(runs.kills(name, runs.STORIES[name], every=17)))
+
+
+def test_every_mask_is_paid_whoever_dies_while_it_is_revealed() -> None:
+    """Each of the 64 decisions, with a death at one of its reveals."""
+    hold(list(runs.ladder(range(64), each=False))[::2])
+
+
+def test_random_histories_hold() -> None:
+    """Casts, orders and faults from seeds."""
+    hold([runs.drawn(seed) for seed in range(1, 101)])
+
+
+@pytest.mark.parametrize("manner", Manner)
+def test_no_manner_of_a_peer_breaks_the_books(manner: Manner) -> None:
+    """Each kind of peer beside an honest one."""
+    hold([Trial(seed, Cast(parts=(Part("ada", 20, manner, 12), Part("bob", 31)))) for seed in (1, 2)])
+
+
