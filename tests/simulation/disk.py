@@ -9,14 +9,18 @@ import copy
 import hashlib
 import sqlite3
 import tempfile
+import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from l402_invoicer.adapters import tally
+from l402_invoicer.adapters.tally import FileTally
+from l402_invoicer.policy import Sent
 from l402_peer_agent.adapters import journal as peer_journal
 from l402_peer_agent.adapters.journal import Journal
 from l402_peer_agent.journal import Attempt, Payment
@@ -208,6 +212,22 @@ class Cursor:
         if settle_index > self._index:
             with self._world.effect(f"moves its cursor to {settle_index}"):
                 self._index = settle_index
+
+
+class Tally(FileTally):
+    """What the invoicer may have sent: the real one, in memory; each reservation is an effect."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(tally._SCHEMA)
+
+    def reserve(
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+    ) -> None:
+        with self._world.effect(f"counts {len(amounts)} rungs as sent"):
+            super().reserve(round_, amounts, now_ms, allow)
 
 
 class PeerDisk(Journal):

@@ -14,6 +14,7 @@ from l402_gateway.paid import PaidPath
 from l402_invoicer.app import CONSUMERS as INVOICER_CONSUMERS
 from l402_invoicer.app import Invoicer
 from l402_invoicer.config import Config as InvoicerConfig
+from l402_invoicer.sponsors import SponsorMint
 from l402_oracle.adapters.heights import NodeHeights
 from l402_oracle.attestor.app import CONSUMERS as ATTESTOR_CONSUMERS
 from l402_oracle.attestor.app import Attestor
@@ -26,6 +27,7 @@ from l402_settler.app import CONSUMERS as SETTLER_CONSUMERS
 from l402_settler.app import Settler
 from l402_settler.config import Config as SettlerConfig
 from l402_settler.office import Office
+from l402_settler.sponsorships import Sponsors
 from l402_settler.watch import Watch
 from l402core.events import FeeMint, GradientScored, Reconcile
 from l402core.l402 import keys as root_keys
@@ -37,13 +39,14 @@ from sparseloco.corpus import load_corpus
 from tests.simulation.bench import PHI_PPM, ScriptedBench
 from tests.simulation.bus import Broker, SimBus
 from tests.simulation.chance import key_of
-from tests.simulation.disk import Cursor, Objects, SimDatabase
+from tests.simulation.disk import Cursor, Objects, SimDatabase, Tally
 from tests.simulation.node import Calls
 from tests.simulation.shelf import SimShelf
 from tests.simulation.web import ATTESTOR, GATEWAY, Web, attestor_server, gateway_server
 from tests.simulation.world import Process, World
 
 SETTLER_KEY, ATTESTOR_KEY = SigningKey(key_of("settler")), SigningKey(key_of("attestor"))
+SETTLER_SEALING = UnsealingKey(key_of("settler sealing"))
 READING_KEY = UnsealingKey(key_of("worker"))
 CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
 EXPIRY_MARGIN = 24
@@ -74,6 +77,7 @@ class Coordinator:
         self.world, self.broker, self.calls, self.web, self.config = world, broker, calls, web, config
         self.books, self.decisions = books, decisions
         self.objects, self.cursor, self.shelf = Objects(world), Cursor(world), SimShelf(world)
+        self.tally = Tally(world)
         self.heights: NodeHeights | None = None
         self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
@@ -91,23 +95,28 @@ class Coordinator:
         office = Office(self.config, key=SETTLER_KEY, database=database, now_ms=world.now_ms, new_id=self.new_id)
         bus, node = SimBus(self.broker, process, "settler"), self.calls.connect(COORDINATOR)
         settler, watch = Settler(office, bus, node), Watch(office, node)  # type: ignore[arg-type]
+        sponsors = Sponsors(office, node, SETTLER_SEALING)
         settler.register()
+        sponsors.register(bus)
         bus.answer(Reconcile, watch.reconcile)
         await bus.start()
         await settler.recover()
+        await sponsors.recover()
         await self._work(
             process, settler.turn_rounds(), watch.payments(), watch.open_rungs(), watch.node(), watch.books(),
-            database.publish_forever(bus),
+            sponsors.tend_forever(), database.publish_forever(bus),
         )  # fmt: skip
 
     async def invoicer(self, process: Process) -> None:
         """See `l402_invoicer.__main__`."""
         world, bus = self.world, SimBus(self.broker, process, "invoicer")
+        node = self.calls.connect(COORDINATOR)
         invoicer = Invoicer(
-            INVOICER_CONFIG, self.calls.connect(COORDINATOR), bus, self.cursor, now_ms=world.now_ms,
-            monotonic=world.monotonic,
-        )  # fmt: skip
-        bus.consume(INVOICER_CONSUMERS[0], invoicer.lock_ladder)
+            INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic
+        )
+        lock, mint = INVOICER_CONSUMERS
+        bus.consume(lock, invoicer.lock_ladder)
+        bus.consume(mint, SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms).mint_tranche)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
         await self._work(process, invoicer.watch_fees())
