@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -11,6 +11,8 @@ PYTHON_TREES := $(wildcard libs/*/src services/*/src) tests $(if $(wildcard benc
 ARGS ?=
 LIGHTNING ?= lndsim
 STEPS ?= 10000
+SEEDS ?= 1000
+SECONDS_MAX ?= 0
 DEVICE ?= cpu
 
 # The project's own uv in .uv/, its own interpreter, its own environment: nothing of the caller's is used or changed.
@@ -46,6 +48,11 @@ soak: setup tools ## random histories on lndsim and real lnd side by side for lo
 
 fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)
+simulate: setup ## random histories of the whole system: make simulate SEEDS=10000 [SECONDS_MAX=300]; SEED=123 tells one
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seconds-max $(SECONDS_MAX)) $(ARGS)
+
+simulate-exhaustive: setup ## a death before and after every effect of every story, and at every reveal of all 64 masks
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --exhaustive $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

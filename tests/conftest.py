@@ -19,3 +19,16 @@ def real_lnd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lnd]:
     require_real(lightning_is_built(), "lnd, btcd and zpay32 (run `make tools`)")
     with running_lnd(tmp_path_factory.mktemp("lightning")) as lnd:
         yield lnd
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many simulated histories the run told."""
+    sums = {"simulated_histories": 0, "simulated_effects": 0}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", []):
+                if name in sums and getattr(report, "when", "") == "call":
+                    sums[name] += int(value)
+    if sums["simulated_histories"]:
+        told = f"{sums['simulated_histories']} histories, {sums['simulated_effects']} effects"
+        terminalreporter.write_line(f"simulation: {told}")

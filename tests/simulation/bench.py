@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 from l402_oracle.similarity import Sketch
-from l402_oracle.worker.results import Built, Measurement, Opened, Screening
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
 from l402core.documents import Terms
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure, RoundAggregate
@@ -49,14 +49,14 @@ class ScriptedWork:
         self._world, self._peer, self._units = world, peer, units
         self.accepted: dict[int, bool] = {}
 
-    async def packed(self, terms: Terms, _checkpoint: bytes) -> bytes:
+    async def packed(self, terms: Terms, checkpoint: bytes) -> bytes:
         """It takes a second."""
         await self._world.pause(1.0)
         if self._units is None:
             return b"no payload"
         return msgspec.json.encode(Payload(self._peer, terms.round, self._units))
 
-    def opened(self, _terms: Terms, _packed: bytes) -> None:
+    def opened(self, terms: Terms, packed: bytes) -> None:
         """Nothing to hand on."""
 
     def conclude(self, round_: int, *, accepted: bool) -> None:
@@ -78,7 +78,7 @@ class ScriptedBench:
         payload = _read(opened)
         return Screening(norms=(1.0, 1.0), sketch=_sketch(f"{payload.peer} {payload.round}"))
 
-    async def measure(self, opened: Opened, _checkpoint: bytes, _request: GradientMeasure) -> Measurement:
+    async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         """The drop that its units ask for."""
         await self._world.pause(0.5)
         payload = _read(opened)
@@ -87,6 +87,12 @@ class ScriptedBench:
             drop_mean=drop, drop_low=drop - 500_000, drop_high=drop + 500_000, sequences=64, tokens=65_536,
             losses=msgspec.json.encode([payload.peer, payload.round]), hardware="scripted",
         )  # fmt: skip
+
+    async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
+        """Another checkpoint is a better one."""
+        await self._world.pause(0.5)
+        drop = 50_000_000 if parent != child else 0
+        return Compared(drop_mean=drop, drop_low=drop - 500_000, drop_high=drop + 500_000, sequences=64, losses=b"[]")
 
     async def first(self, init_seed: int, number: int) -> Built:
         """Some bytes."""

@@ -307,4 +307,3 @@ class SimBus:
 def short(subject: str) -> str:
     """A subject with its hash cut short, for people."""
     return ".".join(part[:8] if len(part) == 64 else part for part in subject.split("."))
-

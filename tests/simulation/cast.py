@@ -22,7 +22,7 @@ class Manner(StrEnum):
     NEVER_SETTLES = "never settles"
     SETTLES_LATE = "settles late"
     WRONG_INVOICES = "hands in invoices of another amount"
-    REUSES_TOKEN = "presents one token twice"  # noqa: S105 - a manner, not a secret
+    REUSES_TOKEN = "presents one token twice"
 
 
 BEHAVED = frozenset({Manner.HONEST, Manner.GARBAGE})

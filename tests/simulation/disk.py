@@ -29,6 +29,7 @@ from l402core.errors import TooLarge, Unavailable
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
 from l402core.writer import Change, Writer
+from sqlalchemy.event import listen
 
 from tests.simulation.world import World
 
@@ -84,8 +85,8 @@ class SimDatabase(Database):
         self.engine.dispose()
         self.engine = sa.create_engine("sqlite://", creator=lambda: disk.raw, poolclass=sa.StaticPool)
         self._disk = disk
-        sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        sa.event.listen(self.engine, "commit", lambda _: self._sim_writer().committing())
+        listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        listen(self.engine, "commit", lambda _: self._sim_writer().committing())
 
     def reborn(self) -> "SimDatabase":
         """The same file, opened by a new process."""

@@ -1,4 +1,4 @@
-"""What goes wrong in a history, as a list of lines that can be drawn, read aloud and left out one by one. It acts on nothing."""
+"""What goes wrong in a history: a list of lines that can be drawn, read aloud and left out one by one. It acts on nothing."""
 
 from collections.abc import Iterable
 from enum import StrEnum

@@ -6,8 +6,6 @@ It reads them as they lie on disk, knows what no service knows (both ends of eve
 import hashlib
 from collections import Counter
 
-
-
 import msgspec
 from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_settler.ledger import EARNED, UNCLAIMED
@@ -169,9 +167,7 @@ class Steps:
         if phase == "post":
             _must(status is PaymentStatus.SUCCEEDED, f"rung {hash_[:8]} is posted and lnd says {_name(status)}")
         else:
-            _must(
-                status in (PaymentStatus.FAILED, None), f"rung {hash_[:8]} is voided and lnd says {_name(status)}"
-            )
+            _must(status in (PaymentStatus.FAILED, None), f"rung {hash_[:8]} is voided and lnd says {_name(status)}")
 
     def _accounts(self) -> None:
         node = self.network.nodes[COORDINATOR]
@@ -198,7 +194,8 @@ class Steps:
                 _must(self._scored.setdefault(commitment, scored) == scored, f"{commitment[:8]} was decided again")
                 mask = msgspec.json.decode(scored, type=GradientScored).mask
                 _must(
-                    self.masks.get(commitment, (0, ""))[0] == mask, f"{commitment[:8]} is booked as {mask:b}, not so decided"
+                    self.masks.get(commitment, (0, ""))[0] == mask,
+                    f"{commitment[:8]} is booked as {mask:b}, not so decided",
                 )
                 _must(not mask or locked is not None, f"{commitment[:8]} was decided and never locked")
             if state not in PLACELESS or scored is not None:
@@ -235,5 +232,3 @@ def _must(holds: bool, otherwise: str) -> None:
 
 def _name(status: PaymentStatus | None) -> str:
     return "never seen" if status is None else status.name
-
-

@@ -3,6 +3,7 @@
 `GrpcNode` makes the calls and reads the answers as it does over gRPC; only bytes and sockets are left out.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -85,8 +86,6 @@ class Wire:
             raise fault_of(_rpc_error(grpc.StatusCode[refusal.code.name], refusal.sentence), uri) from refusal
 
     async def _within(self, updates: Any, deadline_s: float | None, uri: str) -> AsyncGenerator[Any, None]:
-        import asyncio
-
         loop = asyncio.get_running_loop()
         ends_at = None if deadline_s is None else loop.time() + deadline_s
         while True:
@@ -142,4 +141,4 @@ def _lost(uri: str) -> L402Error:
 
 
 def _rpc_error(code: grpc.StatusCode, sentence: str) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, Metadata(), Metadata(), sentence)
+    return grpc.aio.AioRpcError(code, Metadata(), Metadata(), sentence, "")

@@ -1,6 +1,7 @@
 """The peers of a history: the real peer-agent on its own node, journal and files, with scripted work."""
 
 from pathlib import Path
+from typing import cast
 
 from l402_peer_agent.adapters.gateway import Gateway
 from l402_peer_agent.agent import Agent
@@ -9,6 +10,7 @@ from l402_peer_agent.config import Config
 from l402_peer_agent.fees import Fees
 from l402_peer_agent.patience import Patience
 from l402_peer_agent.policy import SpendingCaps
+from l402core.lnd.grpc import GrpcNode
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 
@@ -52,7 +54,7 @@ class Peer:
         )  # fmt: skip
         gateway = Gateway(self._web, GATEWAY, self.keys.identity, now_ms=world.now_ms)  # type: ignore[arg-type]
         fees = Fees(
-            node, gateway, self.journal,
+            cast(GrpcNode, node), gateway, self.journal,
             caps=SpendingCaps(round_msat=config.fee_cap_msat, total_msat=config.total_cap_msat),
             routing_fee_max_msat=config.routing_fee_max_msat, look_s=config.pay_timeout_s, now_ms=world.now_ms,
         )  # fmt: skip

@@ -19,6 +19,9 @@ ALARMS = frozenset({"escrow.frozen", "ledger.contradiction"})
 """Never in a world where lnd tells the truth."""
 
 
+JUDGED = "select round || ' ' || state from rounds where state in ('assessed', 'decided')"
+
+
 class Quiet:
     """The end of a history."""
 
@@ -39,7 +42,7 @@ class Quiet:
                 for node in self._network.nodes.values() for payment in node.unfinished()
             ]),
             ("an escrow is open", _all(books, "select commitment || ' ' || state from submissions where state <> 'ended'")),
-            ("a round is judged", _all(decided, "select round || ' ' || state from rounds where state in ('assessed', 'decided')")),
+            ("a round is judged", _all(decided, JUDGED)),
             ("a round turns", self._turning()),
         ):  # fmt: skip
             if found:
@@ -115,7 +118,9 @@ class Quiet:
             return
         told = {outcome.round: outcome.reward_msat for outcome in outcomes(peer.lines)}
         _must(sum(told.values()) == rewards, f"{name} believes to have {told}, its node got {rewards} msat")
-        journal = peer.journal._db.execute("select coalesce(sum(amount_msat), 0) from payments where status = 'settled'")
+        journal = peer.journal._db.execute(
+            "select coalesce(sum(amount_msat), 0) from payments where status = 'settled'"
+        )
         asked = sum(one.terms.amount_msat for one in node.payments.values() if one.status is PaymentStatus.SUCCEEDED)
         _must(journal.fetchone()[0] == asked, f"{name}'s journal knows of other fees than its node")
         due = self._decided(peer.keys.identity.public)

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import msgspec
@@ -62,7 +63,9 @@ class Count(msgspec.Struct):
 
 def drawn(seed: int) -> Trial:
     """The history of a seed."""
-    return Trial(seed, casts.draw(Chance(seed, "cast")), tuple(misfortunes.draw(Chance(seed, "faults"))), f"seed {seed}")
+    return Trial(
+        seed, casts.draw(Chance(seed, "cast")), tuple(misfortunes.draw(Chance(seed, "faults"))), f"seed {seed}"
+    )
 
 
 def kills(name: str, cast: Cast, *, every: int = 1, seed: int = SEED) -> Iterator[Trial]:
@@ -78,11 +81,17 @@ def ladder(masks: Iterable[int], *, each: bool) -> Iterator[Trial]:
     """Every mask with a death at each of its reveals, or at one of them."""
     for mask in masks:
         cast = Cast(parts=(Part("ada", mask),))
-        labels = tell_trial(Trial(SEED, cast)).labels
+        labels = _labels(mask if each else 63)
         reveals = [at for at, label in enumerate(labels, 1) if any(word in label for word in REVEALS)]
         for at in reveals if each else reveals[mask % len(reveals) :][:1]:
             for kind in (Kind.KILL_BEFORE, Kind.KILL_AFTER):
                 yield Trial(SEED, cast, (Fault(kind, at, BACK_S),), f"mask {mask:06b}: {kind} {at}: {labels[at - 1]}")
+
+
+@cache
+def _labels(mask: int) -> tuple[str, ...]:
+    """The effects of a round that earns these units."""
+    return tuple(tell_trial(Trial(SEED, Cast(parts=(Part("ada", mask),)))).labels)
 
 
 def tell_trial(trial: Trial) -> Told:
@@ -101,7 +110,11 @@ def run(trials: Iterable[Trial], *, jobs: int = 1, seconds_max: float = 0.0) -> 
     count, began = Count(wrong=[]), time.monotonic()
     for trial, wrong, effects, steps, seconds in _spread(_brief, trials, jobs):
         count.histories += 1
-        count.effects, count.steps, count.virtual_s = count.effects + effects, count.steps + steps, count.virtual_s + seconds
+        count.effects, count.steps, count.virtual_s = (
+            count.effects + effects,
+            count.steps + steps,
+            count.virtual_s + seconds,
+        )
         if wrong:
             count.wrong.append((trial, wrong))
         if seconds_max and time.monotonic() - began > seconds_max:

@@ -94,7 +94,7 @@ class Coordinator:
         world, database = self.world, self.books.reborn()
         office = Office(self.config, key=SETTLER_KEY, database=database, now_ms=world.now_ms, new_id=self.new_id)
         bus, node = SimBus(self.broker, process, "settler"), self.calls.connect(COORDINATOR)
-        settler, watch = Settler(office, bus, node), Watch(office, node)  # type: ignore[arg-type]
+        settler, watch = Settler(office, bus, node), Watch(office, node)
         sponsors = Sponsors(office, node, SETTLER_SEALING)
         settler.register()
         sponsors.register(bus)
@@ -139,9 +139,7 @@ class Coordinator:
         await attestor.begin()
         await bus.start()
         self.web.serve(ATTESTOR, process, attestor_server(self._watched(attestor)))
-        await self._work(
-            process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow()
-        )
+        await self._work(process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow())
 
     def _watched(self, attestor: Attestor) -> Callable[[str], Awaitable[GradientScored]]:
         async def decision(commitment: str) -> GradientScored:

@@ -149,9 +149,7 @@ async def _control(
         return Answer(status=200, body=await library.checkpoint(parts[3]))
     if path == "/v1/credits" and method == "POST":
         digest = hashlib.sha256(body).hexdigest()
-        peer = read_peer(
-            Headers(scope).single(), method="POST", path=path, body_sha256=digest, now_ms=gateway.now_ms()
-        )
+        peer = read_peer(Headers(scope).single(), method="POST", path=path, body_sha256=digest, now_ms=gateway.now_ms())
         token, credit = await gateway.claim_credit(peer, msgspec.json.decode(body)["payment_hash"])
         made = Credit(
             macaroon=base64.b64encode(token.encode()).decode(), payment_hash=credit.payment_hash,
@@ -164,7 +162,9 @@ async def _control(
 def attestor_server(decision: Callable[[str], Awaitable[GradientScored]]) -> Serve:
     """The attestor's own door: decisions alone."""
 
-    async def serve(_method: str, path: str, _headers: dict[str, str], _body: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def serve(
+        _method: str, path: str, _headers: dict[str, str], _body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
         try:
             return 200, {}, msgspec.json.encode(await decision(path.rsplit("/", 1)[-1]))
         except NotFound as error:

@@ -6,13 +6,15 @@ import pytest
 from l402_settler.adapters import books
 from l402_settler.reconcile import BookedRung, compare_fees, compare_rungs
 from l402_settler.watch import Watch
+from l402core import bolt11
 from l402core.escrow import Rung
 from l402core.events import Reconcile
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
-from tests.support.settler import Stage, sha
+from tests.support.settler import NODE_KEY, Stage, sha
 
 HASH = sha("rung a 0")
+MEMO = "l402-train fee"
 
 # one letter a pair: . agrees, l lags, c contradicts
 MATRIX = """
@@ -32,10 +34,20 @@ def payment(status: PaymentStatus, hash_: str = HASH, amount_msat: int = 100_000
     )
 
 
-def invoice(hash_: str, state: InvoiceState = InvoiceState.SETTLED, paid_msat: int = 500_000) -> InvoiceView:
+def request(hash_: str, memo: str) -> str:
+    """A payment request of our node."""
+    return bolt11.encode(
+        NODE_KEY, payment_hash=bytes.fromhex(hash_), payment_secret=bytes(32), timestamp=1, amount_msat=500_000,
+        description=memo, expiry=3_600, min_final_cltv=80, network="simnet",
+    )  # fmt: skip
+
+
+def invoice(
+    hash_: str, state: InvoiceState = InvoiceState.SETTLED, paid_msat: int = 500_000, memo: str = f"{MEMO} round 1"
+) -> InvoiceView:
     """Our node's view of one fee invoice."""
     return InvoiceView(
-        payment_hash=bytes.fromhex(hash_), bolt11="", amount_msat=500_000, paid_msat=paid_msat, state=state,
+        payment_hash=bytes.fromhex(hash_), bolt11=request(hash_, memo), amount_msat=500_000, paid_msat=paid_msat, state=state,
         expiry_s=1, cltv_expiry=1, created_at=1,
     )  # fmt: skip
 
@@ -74,26 +86,38 @@ def test_a_payment_that_no_rung_stands_for_is_told() -> None:
         ({HASH: 500_000}, [invoice(HASH, paid_msat=1)], ["contradiction"]),
         ({}, [invoice(HASH)], ["lag"]),
         ({}, [invoice(HASH, InvoiceState.OPEN)], []),
+        ({}, [invoice(HASH, memo="coffee")], ["foreign"]),
     ],
 )
 def test_fees_are_compared_by_hash_and_amount(
     booked: dict[str, int], seen: list[InvoiceView], weights: list[str]
 ) -> None:
     """A fee in the books that our node never received is a contradiction; the reverse is only late."""
-    assert [one.weight for one in compare_fees(booked, seen)] == weights
+    assert [one.weight for one in compare_fees(booked, seen, memo_prefix=MEMO)] == weights
 
 
 class Lists:
     """A node of which only the lists are asked."""
 
-    def __init__(self, payments: list[PaymentView]) -> None:
-        self.payments = payments
+    def __init__(self, payments: list[PaymentView], invoices: tuple[InvoiceView, ...] = ()) -> None:
+        self.payments, self.invoices = payments, invoices
 
     async def list_payments(self) -> list[PaymentView]:
         return self.payments
 
     async def list_invoices(self) -> list[InvoiceView]:
-        return []
+        return list(self.invoices)
+
+
+async def test_a_fee_whose_message_was_lost_is_booked_once(stage: Stage) -> None:
+    """A stream that vanished took `fee.settled` with it: our node still knows, and another program's income is not ours."""
+    seen = (invoice(sha("fee a")), invoice(sha("coffee"), memo="coffee"))
+    watch = Watch(stage.office, Lists([], seen))  # type: ignore[arg-type]  # only its lists are asked here
+    first, second = await watch.reconcile(Reconcile()), await watch.reconcile(Reconcile())
+    assert [one.weight for one in first.differences] == ["lag", "foreign"]
+    assert [one.weight for one in second.differences] == ["foreign"]
+    await stage.fee("a")
+    assert await stage.ledger() == {"fees:unclaimed": 500_000, "lightning": -500_000}
 
 
 async def test_what_lags_is_joined_and_what_contradicts_is_frozen(stage: Stage) -> None:

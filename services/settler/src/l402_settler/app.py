@@ -37,10 +37,11 @@ from l402core.lnd.port import PaymentView
 from l402core.outbox import Transaction
 from l402core.signing import open_signed
 
-from l402_settler import ledger, sponsor_steps, sponsorships
+from l402_settler import sponsor_steps, sponsorships
 from l402_settler.adapters import books
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
+from l402_settler.fees import book_fee
 from l402_settler.office import Office
 from l402_settler.owed import offered_rungs
 from l402_settler.recovery import (
@@ -204,9 +205,7 @@ class Settler:
         office = self._office
 
         def work(tx: Transaction) -> None:
-            if books.add_fee(tx, event.payment_hash, event.amount_msat, event.settle_index):
-                books.post(tx, ledger.fee_received(event.payment_hash, event.amount_msat), now_ms=office.now_ms())
-                log.info("fee.booked", payment_hash=event.payment_hash, amount_msat=event.amount_msat)
+            book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=office.now_ms())
 
         await office.database.transact(work)
 

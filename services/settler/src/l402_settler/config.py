@@ -63,6 +63,10 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."
     )
 
+    fee_memo_prefix: str = Field(
+        default="l402-train fee", min_length=1, max_length=64,
+        description="How the memo of our fee invoices begins, as the invoicer's memo_prefix: a lost fee is known by it.",
+    )  # fmt: skip
     reconcile_s: int = Field(
         default=60, ge=1, le=86_400, description="How often the books are compared with LND's own lists."
     )

@@ -8,6 +8,7 @@ silence. *Foreign* is what our node did and the books do not know: a person shou
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from l402core import bolt11
 from l402core.escrow import Rung
 from l402core.events import LedgerDifference
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
@@ -55,8 +56,13 @@ def compare_rungs(rungs: Iterable[BookedRung], payments: Mapping[str, PaymentVie
     ]  # fmt: skip
 
 
-def compare_fees(fees: Mapping[str, int], invoices: Iterable[InvoiceView]) -> list[LedgerDifference]:
-    """Each booked fee (hash hex → msat) beside our node's invoice, and settled invoices that no fee stands for."""
+def compare_fees(
+    fees: Mapping[str, int], invoices: Iterable[InvoiceView], *, memo_prefix: str
+) -> list[LedgerDifference]:
+    """Each booked fee (hash hex → msat) beside our node's invoice, and settled invoices that no fee stands for.
+
+    A fee whose message was lost is a lag; what another program of this node was paid is foreign. The memo tells.
+    """
     settled = {view.payment_hash.hex(): view for view in invoices if view.state is InvoiceState.SETTLED}
     missing = [
         LedgerDifference(
@@ -68,12 +74,19 @@ def compare_fees(fees: Mapping[str, int], invoices: Iterable[InvoiceView]) -> li
     ]  # fmt: skip
     return missing + [
         LedgerDifference(
-            weight=LAG, what="fee", payment_hash=hash_, commitment="", books="unknown", lnd="SETTLED",
-            amount_msat=view.paid_msat,
+            weight=LAG if _is_fee(view, memo_prefix) else FOREIGN, what="fee", payment_hash=hash_, commitment="",
+            books="unknown", lnd="SETTLED", amount_msat=view.paid_msat,
         )
         for hash_, view in settled.items()
         if hash_ not in fees
     ]  # fmt: skip
+
+
+def _is_fee(invoice: InvoiceView, memo_prefix: str) -> bool:
+    try:
+        return (bolt11.decode(invoice.bolt11).description or "").startswith(memo_prefix)
+    except bolt11.InvalidInvoice:
+        return False  # a keysend has no request
 
 
 def _rung(rung: BookedRung, view: PaymentView | None) -> LedgerDifference | None:

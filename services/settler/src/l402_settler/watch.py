@@ -12,7 +12,7 @@ from l402core.batches import batches
 from l402core.documents import LADDER
 from l402core.errors import L402Error, Unavailable
 from l402core.escrow import Rung
-from l402core.events import Reconcile, Reconciled
+from l402core.events import LedgerDifference, Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
 from l402core.lnd.stranded import ended, is_past, is_stranded
@@ -21,8 +21,9 @@ from l402core.outbox import Transaction
 
 from l402_settler import ledger, metrics
 from l402_settler.adapters import books, sponsor_books
+from l402_settler.fees import book_fee
 from l402_settler.office import Office
-from l402_settler.reconcile import CONTRADICTION, BookedRung, compare_fees, compare_rungs
+from l402_settler.reconcile import CONTRADICTION, LAG, BookedRung, compare_fees, compare_rungs
 from l402_settler.sponsor_reconcile import compare_tranches, not_sponsors
 from l402_settler.tracking import Look, never_sent, record
 
@@ -157,7 +158,9 @@ class Watch:
                 ),
                 payments,
             ),
-            *compare_fees(fees, not_sponsors(tranches_after, invoices)),
+            *compare_fees(
+                fees, not_sponsors(tranches_after, invoices), memo_prefix=office.config.fee_memo_prefix
+            ),
             *compare_tranches(tranches, tranches_after, invoices),
         ]  # fmt: skip
         for one in differences:
@@ -166,6 +169,7 @@ class Watch:
                 await self._freeze(one.payment_hash)
             elif one.what == "rung":
                 await self._record([payments[one.payment_hash]])
+        await self._join_fees(differences, invoices)
         log.info(
             "ledger.reconciled", rungs=len(rows), fees=len(fees), tranches=len(tranches), differences=len(differences)
         )
@@ -173,6 +177,18 @@ class Watch:
             at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), tranches=len(tranches),
             differences=tuple(differences),
         )  # fmt: skip
+
+    async def _join_fees(self, differences: list[LedgerDifference], invoices: list[InvoiceView]) -> None:
+        """Fees that our node has and no message told of: a stream that vanished took them with it."""
+        lost = {one.payment_hash for one in differences if one.what == "fee" and one.weight == LAG}
+        found = [view for view in invoices if view.payment_hash.hex() in lost]
+
+        def work(tx: Transaction) -> None:
+            for view in found:
+                book_fee(tx, view.payment_hash.hex(), view.paid_msat, view.settle_index, now_ms=self._office.now_ms())
+
+        if found:
+            await self._office.database.transact(work)
 
     async def node(self) -> None:
         """Look at our node, for ever."""
