@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from _oracle_agreement import agreement
 from _oracle_codec import codec
+from _oracle_quantisers import quantisers
 from _oracle_scoring import scoring
 from _oracle_throughput import throughput
 from _oracle_tools import Stage
 
-SECTIONS = ("codec", "agreement", "scoring", "throughput")
+SECTIONS = ("codec", "quantisers", "agreement", "scoring", "throughput")
 
 
 def main() -> None:
@@ -38,6 +39,8 @@ def main() -> None:
         match section:
             case "codec":
                 codec(stage, memory)
+            case "quantisers":
+                quantisers(stage)
             case "agreement":
                 agreement(stage)
             case "scoring":

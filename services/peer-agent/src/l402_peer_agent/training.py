@@ -49,7 +49,7 @@ class Trainer:
         delta = self._alter(result.delta, key + terms.round.to_bytes(8, "big"))
         beta = recipe.feedback_decay_ppm / PPM
         with telemetry.span("compress"):
-            sparse, left = compress(delta, feedback, spec, k=recipe.chunk_k, beta=beta)
+            sparse, left = compress(delta, feedback, spec, k=recipe.chunk_k, beta=beta, into=feedback)
             packed = pack(sparse, spec, binding(terms, self._peer))
         _write(self._pending(terms.round), {"adam": state.to_bytes(), "feedback": left})
         return Trained(packed, result.losses)
