@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.databases import Current, OnPostgres
 from tests.support.lnd import Lnd, lightning_is_built, running_lnd
+from tests.support.postgres import HOW, Postgres, postgres_is_there, running_postgres
 from tests.support.real import require_real
 
 # A busy machine is no failure: hypothesis must not judge by the clock.
@@ -32,3 +34,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if sums["simulated_histories"]:
         told = f"{sums['simulated_histories']} histories, {sums['simulated_effects']} effects"
         terminalreporter.write_line(f"simulation: {told}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL, one per worker."""
+    require_real(postgres_is_there(), HOW)
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def each_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The test runs twice, on SQLite and on a real PostgreSQL; it is told the dialect's name."""
+    if request.param == "sqlite":
+        yield request.param
+        return
+    databases = OnPostgres(request.getfixturevalue("postgres"))
+    monkeypatch.setattr(Current, "databases", databases)
+    yield request.param
+    databases.close()

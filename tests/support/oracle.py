@@ -37,6 +37,8 @@ from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
 from sqlalchemy.event import listen
 
+from tests.support.databases import url_for
+
 E = TypeVar("E", bound=Event)
 SETTLER, ATTESTOR, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 SEED_KEY, PREIMAGE_KEY = bytes([4]) * 32, bytes([5]) * 32
@@ -133,10 +135,10 @@ class Stage:
     """One attestor and everybody around it."""
 
     def __init__(self, folder: Path, *, preimage_keys: dict[str, bytes] | None = None) -> None:
-        self.file = folder / "decisions.sqlite3"
-        self.database = Database(f"sqlite:///{self.file}", tables.outbox)
-        listen(self.database.engine, "connect", _without_fsync)
-        tables.metadata.create_all(self.database.engine)
+        self.file = folder / "l402_oracle.sqlite3"
+        self.database = Database(url_for(folder, "l402_oracle"), tables.outbox)
+        if self.database.engine.dialect.name == "sqlite":
+            listen(self.database.engine, "connect", _without_fsync)
         self.now_ms, self.height, self.shelf, self.ears = OPENED_MS, Height(), Shelf(), Ears()
         ids = itertools.count()
         keys = {"k1": PREIMAGE_KEY} if preimage_keys is None else preimage_keys

@@ -31,12 +31,18 @@ from l402core.events import (
 )
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database
-from l402core.schema import upgrade
 from l402core.signing import SigningKey
+
+from tests.support.databases import url_for
 
 SETTLER, ATTESTOR, PEER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 NODE_KEY = bytes([9]) * 32
 NODE_PUBLIC = PrivateKey(NODE_KEY).public_key.format().hex()
+
+
+def _without_fsync(connection: Any, _record: object) -> None:
+    """A test's machine may crash; its books need not survive."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def sha(text: str) -> str:
@@ -48,8 +54,7 @@ class Stage:
     """One settler and everybody around it, driven by a test."""
 
     def __init__(self, folder: Path, **overrides: Any) -> None:
-        url = f"sqlite:///{folder / 'books.sqlite3'}"
-        upgrade(url, "l402_settler")
+        url = url_for(folder, "l402_settler")
         self.config = Config(
             database_url=url,
             attestor_public=ATTESTOR.public,
@@ -58,6 +63,8 @@ class Stage:
         )
         self.now_ms = 1_000_000_000
         self.database = Database(url, outbox)
+        if self.database.engine.dialect.name == "sqlite":
+            sa.event.listen(self.database.engine, "connect", _without_fsync)
         ids = itertools.count()
         self.office = Office(
             self.config,

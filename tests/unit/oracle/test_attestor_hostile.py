@@ -28,7 +28,7 @@ UNSEALABLE = ["zz", "", "00" * 31, "00" * 32, "01" + "00" * 31, "é" * 64]
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
     """One attestor."""
     made = Stage(tmp_path)
     yield made

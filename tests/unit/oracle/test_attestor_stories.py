@@ -51,7 +51,7 @@ from tests.support.oracle import (
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
     """One attestor."""
     made = Stage(tmp_path)
     yield made

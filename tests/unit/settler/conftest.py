@@ -1,4 +1,4 @@
-"""A settler with real SQLite books, for stories."""
+"""A settler with real books, in SQLite and in PostgreSQL: every story is told on both."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.settler import Stage
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, each_database: str) -> AsyncIterator[Stage]:
     """A settler with a round of two places open."""
     made = Stage(tmp_path)
     await made.open_round()
@@ -19,7 +19,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def make_stage(tmp_path: Path) -> Iterator[Any]:
+def make_stage(tmp_path: Path, each_database: str) -> Iterator[Any]:
     """Settlers with other configurations; closed at the end."""
     made: list[Stage] = []
 

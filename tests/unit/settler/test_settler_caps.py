@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from l402_settler import desk
+from l402_settler.adapters.guards import SLOT_MS
 from l402core.errors import Exhausted, Unavailable
 from l402core.events import CreditIssued, EscrowLock
 from l402core.lnd.port import PaymentStatus
@@ -42,9 +43,13 @@ async def test_a_locked_ladder_counts_once_and_until_a_day_is_over(make_stage: C
         await stage.seen("a", index, PaymentStatus.FAILED)
     with pytest.raises(Exhausted, match="the day's cap"):
         await stage.desk.open(stage.opening("c", peer=somebody(12)))
-    stage.now_ms += 86_400_001
+    stage.now_ms += 86_400_000 - 1
     await stage.open_round(2)
-    await stage.desk.open(stage.opening("d", peer=somebody(13), round_=2))
+    with pytest.raises(Exhausted, match="the day's cap"):
+        await stage.desk.open(stage.opening("e", peer=somebody(13), round_=2))
+    stage.now_ms += SLOT_MS
+    await stage.open_round(3)
+    await stage.desk.open(stage.opening("d", peer=somebody(13), round_=3))
 
 
 async def test_the_lock_and_its_reservation_are_in_the_books_together(

@@ -266,7 +266,14 @@ async def test_without_its_disk_the_desk_answers_unavailable(stage: Stage) -> No
     """A database that takes no change is the world's fault: 503 at the gateway, and nothing half done."""
     question = stage.opening("a")
     stage.database.engine.dispose()
-    event.listen(stage.database.engine, "connect", lambda raw, _: raw.execute("PRAGMA query_only=ON"))
+
+    def read_only(raw: Any, _record: object) -> None:
+        if stage.database.engine.dialect.name == "sqlite":
+            raw.execute("PRAGMA query_only=ON")
+        else:
+            raw.read_only = True  # as a standby is
+
+    event.listen(stage.database.engine, "connect", read_only)
     with pytest.raises(Unavailable) as caught:
         await stage.desk.open(question)
     assert caught.value.code == "database"

@@ -4,18 +4,19 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 """
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 import structlog
-from sqlalchemy import event as sa_event
-from sqlalchemy.exc import OperationalError
 
 from l402core import telemetry
+from l402core.claims import Claim
+from l402core.dialects import NOT_NOW, for_reading, open_engine
 from l402core.errors import Unavailable
 from l402core.events import Event
 from l402core.writer import Writer
@@ -23,6 +24,7 @@ from l402core.writer import Writer
 log = structlog.get_logger()
 R = TypeVar("R")
 BATCH = 200
+OTHERS_EVERY_S = 1.0
 
 
 class Publisher(Protocol):
@@ -47,6 +49,17 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
     )
 
 
+def inbox_table(metadata: sa.MetaData) -> sa.Table:
+    """The messages that were taken, by consumer: a second delivery finds the first in the same transaction as state."""
+    return sa.Table(
+        "inbox",
+        metadata,
+        sa.Column("consumer", sa.String(80), primary_key=True),
+        sa.Column("message_id", sa.String(255), primary_key=True),
+        sa.Column("at_ms", sa.BigInteger, nullable=False, index=True),
+    )
+
+
 class Database:
     """One SQL database. Transactions are plain functions, run one after another off the event loop.
 
@@ -56,15 +69,15 @@ class Database:
     def __init__(
         self, url: str, outbox: sa.Table, *, writer: Executor | None = None, readers: Executor | None = None
     ) -> None:
-        self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+        self.engine = open_engine(url)
         self._outbox = outbox
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
         self._writer = Writer(self.engine, self._thread)
+        self._shared = self.engine.dialect.name != "sqlite"
+        """Whether other processes may publish from the same outbox."""
+        self._reading = for_reading(self.engine)
         self._waiting = asyncio.Event()
-        if self.engine.dialect.name == "sqlite":
-            sa_event.listen(self.engine, "connect", _sqlite_pragmas)
-            sa_event.listen(self.engine, "begin", _begin_immediate)
 
     async def transact(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
@@ -84,20 +97,20 @@ class Database:
         """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
 
         def run() -> R:
-            with self.engine.connect().execution_options(reading=True) as connection:
+            with self.engine.connect().execution_options(**self._reading) as connection:
                 return work(Transaction(connection, self._outbox, ""))
 
         try:
             context = contextvars.copy_context()
             return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
-        except OperationalError as error:
+        except NOT_NOW as error:
             raise Unavailable("database", f"the database does not answer: {error.orig}") from error
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
         self._waiting.set()
         while True:
-            await self._waiting.wait()
+            await self._told_or_bored()
             self._waiting.clear()
             try:
                 while await self._publish_batch(publisher):
@@ -107,16 +120,34 @@ class Database:
                 await asyncio.sleep(0.5)
                 self._waiting.set()
 
+    async def _told_or_bored(self) -> None:
+        """Until something was said here or, where others may have said it and died, for a while."""
+        if not self._shared:
+            await self._waiting.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._waiting.wait(), OTHERS_EVERY_S)
+
     async def _publish_batch(self, publisher: Publisher) -> bool:
         """Send a batch in order without waiting for each acknowledgement; forget what was acknowledged."""
-        rows = await self.read(lambda tx: tx.rows(sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)))
-        sent = await asyncio.gather(*(_publish(publisher, row) for row in rows), return_exceptions=True)
-        done = [row.id for row, failure in zip(rows, sent, strict=True) if failure is None]
-        if done:
-            await self.transact(lambda tx: tx.execute(sa.delete(self._outbox).where(self._outbox.c.id.in_(done))))
-        for failure in sent:
-            if failure is not None:
-                raise failure
+        if not self._shared:
+            query = sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)
+            rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(query))
+            done, failures = await _published(publisher, rows)
+            if done:
+                await self.transact(lambda tx: tx.execute(sa.delete(self._outbox).where(self._outbox.c.id.in_(done))))
+        else:
+            claim, done, loop = Claim(self.engine, self._outbox), list[int](), asyncio.get_running_loop()
+            try:
+                rows = await loop.run_in_executor(self._readers, claim.take, BATCH)
+                done, failures = await _published(publisher, rows)
+                await loop.run_in_executor(self._readers, claim.end, done)
+            except NOT_NOW as error:
+                raise Unavailable("database", f"the outbox cannot be read: {error.orig}") from error
+            finally:
+                claim.end(done)
+        for failure in failures:
+            raise failure
         return bool(rows)
 
     def close(self) -> None:
@@ -126,8 +157,17 @@ class Database:
         self.engine.dispose()
 
 
-async def _publish(publisher: Publisher, row: sa.Row[Any]) -> None:
-    await publisher.publish_raw(row.stream, row.subject, row.message_id, row.body, parent=row.traceparent)
+async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple[list[int], list[BaseException]]:
+    """Which rows the bus has acknowledged, and what went wrong with the others."""
+    outcomes = await asyncio.gather(
+        *(
+            publisher.publish_raw(row.stream, row.subject, row.message_id, row.body, parent=row.traceparent)
+            for row in rows
+        ),
+        return_exceptions=True,
+    )
+    done = [row.id for row, outcome in zip(rows, outcomes, strict=True) if outcome is None]
+    return done, [outcome for outcome in outcomes if outcome is not None]
 
 
 class Transaction:
@@ -172,15 +212,3 @@ class Transaction:
         if self._said:
             self._connection.execute(sa.insert(self._outbox), self._said)
         return bool(self._said)
-
-
-def _sqlite_pragmas(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see below
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock at once: a transaction that reads and then writes must not lose a race in between."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import InterfaceError, OperationalError
 
+from l402core.dialects import NOT_NOW
 from l402core.errors import Unavailable
 
 R = TypeVar("R")
@@ -82,7 +82,7 @@ class Writer:
                 if len(changes) == 1:
                     return [changes[0].make(connection)]
                 return [_one_of_many(connection, change) for change in changes]
-        except (OperationalError, InterfaceError) as error:
+        except NOT_NOW as error:
             refused = Unavailable("database", f"the database does not take the change: {error.orig}")
             return [refused for _ in changes]
         except Exception as error:  # noqa: BLE001 - its own caller's, who raises it; all was rolled back
@@ -94,7 +94,7 @@ def _one_of_many(connection: sa.Connection, change: Change[Any]) -> Any:
     connection.exec_driver_sql("SAVEPOINT one")
     try:
         outcome = change.make(connection)
-    except (OperationalError, InterfaceError):
+    except NOT_NOW:
         raise
     except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")

@@ -66,6 +66,10 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=Question)
 Row = sa.Row[Any]
 TICK_S = 0.2
+OFFERS, FEES, DECISIONS = "settler offers", "settler fees", "settler decisions"
+"""Consumers with an inbox: these facts move money or fix what may be moved, and are taken once, in the transaction that
+acts on them. The others are taken as often as they come: a checkpoint opens the round that is not there yet, and
+`escrow.dispatched` and `escrow.refused` only make us look."""
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", CheckpointPublished),
@@ -178,6 +182,8 @@ class Settler:
         offer = open_signed(event.offer, Offer.tag, Offer, signer=office.config.attestor_public)
 
         def work(tx: Transaction) -> None:
+            if not books.is_first(tx, OFFERS, event, now_ms=office.now_ms()):
+                return
             row = books.submission(tx, event.commitment)
             if row is None:
                 raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
@@ -205,7 +211,8 @@ class Settler:
         office = self._office
 
         def work(tx: Transaction) -> None:
-            book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=office.now_ms())
+            if books.is_first(tx, FEES, event, now_ms=office.now_ms()):
+                book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=office.now_ms())
 
         await office.database.transact(work)
 
@@ -229,7 +236,8 @@ class Settler:
             raise Contradiction("decision_unsigned", f"the decision on {event.commitment[:16]}… is not its receipt's")
 
         def work(tx: Transaction) -> None:
-            if not record_decision(office, tx, event):
+            first = books.is_first(tx, DECISIONS, event, now_ms=office.now_ms())
+            if not first or not record_decision(office, tx, event):
                 return
             if not event.withheld:
                 id_, at = office.stamp()

@@ -38,7 +38,11 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     eval_tokens: int = Field(
         default=65_536, ge=1_024, le=1 << 24, description="Hidden tokens each gradient is measured on."
     )
-    day_cap_msat: int = Field(default=10**10, ge=1, description="Most that may be locked in rewards within 24 hours.")
+    day_cap_msat: int = Field(
+        default=10**10,
+        ge=1,
+        description="Most that may be locked in rewards within 24 hours, added up in slots of ten minutes.",
+    )
     fee_limit_msat: int = Field(default=10_000, ge=0, description="Routing fee allowed per rung.")
 
     commit_s: int = Field(

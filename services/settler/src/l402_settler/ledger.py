@@ -16,6 +16,12 @@
 A reward's rung is pending (peer ← lightning) from the intent to lock until LND says SUCCEEDED (post) or FAILED (void).
 The decision books the earned sum (rewards ← peer). A sponsor's tranche is pending (lightning ← sponsor) from ACCEPTED at
 our node until LND says SETTLED (post) or CANCELED (void). Identities are deterministic, so that a repeat is a duplicate key.
+
+`treasury`, `fees:earned`, every `credits:` and every `sponsors:` account never have more debits than credits, `rewards`
+and `routing` never more credits than debits: the database refuses what would make them so. The others may cross zero for
+a while, because facts come in any order: a fee may be presented before its payment is reported (`fees:unclaimed`), a rung
+be collected before the decision is heard (`peer:`), and money be moved by the node's owner (`lightning`); LND has the last
+word there.
 """
 
 from collections.abc import Iterable
@@ -30,6 +36,16 @@ ROUTING = "routing"
 TREASURY = "treasury"
 UNCLAIMED = "fees:unclaimed"
 EARNED = "fees:earned"
+CREDITS = "credits:"
+SPONSORS = "sponsors:"
+
+ONLY_OWED = (
+    f"name in ('{TREASURY}', '{EARNED}') or substr(name, 1, {len(CREDITS)}) = '{CREDITS}' "
+    f"or substr(name, 1, {len(SPONSORS)}) = '{SPONSORS}'"
+)
+"""SQL for the accounts whose debits never exceed their credits."""
+ONLY_SPENT = f"name in ('{REWARDS}', '{ROUTING}')"
+"""SQL for the accounts whose credits never exceed their debits."""
 
 
 class Phase(StrEnum):
@@ -61,12 +77,12 @@ def peer_account(peer: str) -> str:
 
 def credit_account(peer: str) -> str:
     """A peer's fee credits."""
-    return f"credits:{peer}"
+    return f"{CREDITS}{peer}"
 
 
 def sponsor_account(sponsor: str) -> str:
     """What a sponsor has paid for progress."""
-    return f"sponsors:{sponsor}"
+    return f"{SPONSORS}{sponsor}"
 
 
 def owed_account(peer: str) -> str:

@@ -3,6 +3,7 @@
 Rows come back as they are; documents are JSON text. Every change of an escrow's or a rung's state is a compare-and-set.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -11,13 +12,29 @@ import sqlalchemy as sa
 from l402core import telemetry
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
+from l402core.events import Event
 from l402core.outbox import Transaction
 
-from l402_settler.adapters.tables import credits_, fees, past_offers, rounds, rungs, submissions, tokens, transfers
-from l402_settler.ledger import Phase, Transfer
+from l402_settler.adapters.guards import SLOT_MS
+from l402_settler.adapters.tables import (
+    accounts,
+    credits_,
+    fees,
+    inbox,
+    locked,
+    past_offers,
+    rounds,
+    rungs,
+    submissions,
+    tokens,
+    transfers,
+)
+from l402_settler.ledger import Balance, Phase, Transfer
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
+INBOX_MS = 8 * DAY_MS
+"""Longer than any stream keeps a message."""
 _SCORED = submissions.c.scored.is_not(None)
 
 
@@ -61,10 +78,18 @@ def all_transfers(tx: Transaction) -> list[Transfer]:
     ]
 
 
+def balances(tx: Transaction) -> dict[str, Balance]:
+    """The trial balance, from the sums that the database keeps."""
+    return {
+        row.name: Balance(**{name: getattr(row, name) for name in Balance.__struct_fields__})
+        for row in tx.rows(sa.select(accounts).order_by(accounts.c.name))
+    }
+
+
 def locked_since(tx: Transaction, since_ms: int) -> int:
-    """What was locked in rewards since then, msat, whether or not it came back."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.amount_msat), 0)).where(
-        transfers.c.phase == Phase.PENDING, transfers.c.kind == "rung", transfers.c.at_ms >= since_ms
+    """What was locked in rewards since then or a little longer (the slots are ten minutes), whether or not it came back."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(locked.c.amount_msat), 0)).where(
+        locked.c.slot >= since_ms // SLOT_MS
     )
     return int(tx.scalar(query))
 
@@ -72,6 +97,24 @@ def locked_since(tx: Transaction, since_ms: int) -> int:
 def has_opening(tx: Transaction) -> bool:
     """Whether the first line stands."""
     return tx.row(sa.select(transfers.c.id).where(transfers.c.id == "opening")) is not None
+
+
+# --- the inbox --------------------------------------------------------------------------------------------------------
+
+
+def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bool:
+    """Whether this consumer has not taken this message yet; from the commit on it has. Old entries are forgotten.
+
+    A message is what it says: one that says another thing under the same id is another message, and the state decides.
+    """
+    said = msgspec.json.encode(msgspec.structs.replace(event, id="", occurred_at_ms=0))
+    message = f"{event.message_id}:{hashlib.sha256(said).hexdigest()[:16]}"
+    where = (inbox.c.consumer == consumer) & (inbox.c.message_id == message)
+    if tx.row(sa.select(inbox.c.message_id).where(where)) is not None:
+        return False
+    tx.execute(sa.insert(inbox), {"consumer": consumer, "message_id": message, "at_ms": now_ms})
+    tx.execute(sa.delete(inbox).where(inbox.c.at_ms < now_ms - INBOX_MS))
+    return True
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 """The books' tables. Constraints that money rests on are the database's own, not only the code's.
 
 `transfers` is append-only double entry: `single` moves money at once; `pending` reserves it; `post` and `void` end a
-pending one, and a unique `pending_id` lets it end once. Triggers refuse every update and delete.
+pending one, and a unique `pending_id` lets it end once. The triggers in `guards` refuse every update and delete, and an
+end that is not its pending transfer's; they keep `accounts` and `locked` in the same breath, so that a transfer that
+would make an account negative which may not be is refused by the database.
 """
 
 import sqlalchemy as sa
-from l402core.outbox import outbox_table
+from l402core.outbox import inbox_table, outbox_table
+
+from l402_settler import ledger
 
 metadata = sa.MetaData()
 outbox = outbox_table(metadata)
+inbox = inbox_table(metadata)
 
 _OPEN = sa.text("state <> 'ended'")
 
@@ -135,6 +140,30 @@ transfers = sa.Table(
     sa.CheckConstraint("phase in ('single', 'pending', 'post', 'void')"),
     sa.CheckConstraint("(phase in ('post', 'void')) = (pending_id is not null)"),
     sa.Index("transfers_by_commitment", "commitment"),
+    sa.Index("transfers_by_time", "at_ms", "id"),
     sa.Index("transfers_by_debit", "debit"),
     sa.Index("transfers_by_credit", "credit"),
 )
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("debits_msat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("credits_msat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("pending_debits_msat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("pending_credits_msat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("pending_debits_msat >= 0 and pending_credits_msat >= 0", name="pending_not_negative"),
+    sa.CheckConstraint(f"not ({ledger.ONLY_OWED}) or credits_msat >= debits_msat", name="never_owes_us"),
+    sa.CheckConstraint(f"not ({ledger.ONLY_SPENT}) or debits_msat >= credits_msat", name="never_unspent"),
+)
+"""Each account's sums, kept by a trigger on `transfers` and by nothing else."""
+
+locked = sa.Table(
+    "locked",
+    metadata,
+    sa.Column("slot", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("amount_msat", sa.BigInteger, nullable=False),
+)
+"""What was promised from our node in each slot of ten minutes, kept by a trigger on `transfers`: the day's cap adds up
+at most 145 of them, however long the journal is."""

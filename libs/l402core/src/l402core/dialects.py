@@ -1,0 +1,59 @@
+"""How each SQL database is opened: durable commits, one writer at a time, snapshots for readers. It knows no table.
+
+SQLite has one writer by nature; it must only be taken at the beginning (`BEGIN IMMEDIATE`). On PostgreSQL an advisory
+lock says the same: whoever writes has the books to itself until its commit, in however many processes, so that a decision
+rests on what it read. What waits meanwhile shares the next commit (`writer`), so that the lock costs little.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+NOT_NOW = (OperationalError, InterfaceError, InternalError)
+"""What a database that is full, away, or a standby raises, in the words of both drivers: the world's fault, try later."""
+BUSY_S = 30
+_WRITER = 0x6C343032
+"""Any number that nobody else in this database takes; it spells "l402"."""
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine whose transactions write alone, unless they say `reading=True`."""
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
+        event.listen(engine, "connect", _sqlite_pragmas)
+        event.listen(engine, "begin", _begin_immediate)
+    else:
+        options = f"-c synchronous_commit=on -c lock_timeout={BUSY_S}s -c statement_timeout={2 * BUSY_S}s"
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"options": options})
+        event.listen(engine, "begin", _begin_alone)
+    return engine
+
+
+def for_reading(engine: sa.Engine) -> dict[str, Any]:
+    """Execution options of a connection that reads one snapshot and takes no lock."""
+    if engine.dialect.name == "sqlite":
+        return {"reading": True}
+    return {"reading": True, "isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _sqlite_pragmas(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see below
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take the write lock at once: a transaction that reads and then writes must not lose a race in between."""
+    connection.exec_driver_sql("BEGIN" if _reads(connection) else "BEGIN IMMEDIATE")
+
+
+def _begin_alone(connection: sa.Connection) -> None:
+    """The same on PostgreSQL. Each later statement sees all that was committed before the lock was ours."""
+    if not _reads(connection):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
+
+
+def _reads(connection: sa.Connection) -> bool:
+    return bool(connection.get_execution_options().get("reading", False))
