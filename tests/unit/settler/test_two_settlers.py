@@ -20,6 +20,7 @@ from tests.unit.settler.test_settler_sights import ladder
 
 CLAIMERS, JOBS, AT_ONCE = 64, 1_000, 50
 NO_ROOT = Signed(body="", signer="", signature="")
+SOMETHING = CommitsClosed(id="c", occurred_at_ms=1, round=1, root=NO_ROOT)
 
 
 @pytest.fixture
@@ -178,9 +179,9 @@ async def test_a_fact_is_taken_once_whichever_settler_hears_it(settlers: tuple[S
     first = [await stage.database.transact(_first(stage)) for stage in (one, two, one)]
     assert first == [True, False, False]
     two.now_ms += books.INBOX_MS + 1
-    assert await two.database.transact(lambda tx: books.is_first(tx, "c", "other", now_ms=two.now_ms))
+    assert await two.database.transact(lambda tx: books.is_first(tx, "d", SOMETHING, now_ms=two.now_ms))
     assert await two.database.transact(_first(two)), "forgotten after longer than any stream keeps it"
 
 
 def _first(stage: Stage) -> Callable[[Transaction], bool]:
-    return lambda tx: books.is_first(tx, "c", "m", now_ms=stage.now_ms)
+    return lambda tx: books.is_first(tx, "c", SOMETHING, now_ms=stage.now_ms)
