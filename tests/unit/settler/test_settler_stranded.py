@@ -1,6 +1,7 @@
 """Our lnd was killed while it paid: a rung that it noted and never sent comes to an end by itself, and at the right time."""
 
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import pytest
 from l402_settler.watch import Watch
@@ -108,10 +109,11 @@ async def test_a_ladder_that_was_noted_and_never_sent_ends_after_its_expiry_and_
 
 
 @pytest.mark.parametrize(
-    "node", [Stranding(held=range(6)), Stranding(closing=1)], ids=["a channel holds it", "a channel is being closed"]
+    "told", [{"held": range(6)}, {"closing": 1}], ids=["a channel holds it", "a channel is being closed"]
 )
-async def test_what_a_channel_may_hold_is_waited_for(stage: Stage, node: Stranding) -> None:
+async def test_what_a_channel_may_hold_is_waited_for(stage: Stage, told: dict[str, Any]) -> None:
     """Money that may still move is not given up, however late it is; when the channel has let go, it is."""
+    node = Stranding(**told)
     await locking(stage)
     await looked(stage, node, 310)
     await stage.turn(now_ms=stage.terms().lock_by_ms)
