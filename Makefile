@@ -48,6 +48,7 @@ soak: setup tools ## random histories on lndsim and real lnd side by side for lo
 
 fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)
+
 simulate: setup ## random histories of the whole system: make simulate SEEDS=10000 [SECONDS_MAX=300]; SEED=123 tells one
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seconds-max $(SECONDS_MAX)) $(ARGS)
 

@@ -50,7 +50,7 @@ SPANS: dict[Kind, int] = {
     Kind.REQUEST_LOST: 120, Kind.REPLY_LOST: 120, Kind.STREAM_DELETED: 80, Kind.REDIS_WIPED: 60, Kind.BLOCKS: 120,
     Kind.NODE_AWAY: 80,
 }  # fmt: skip
-"""So far along a short history the numbers of a kind usually go."""
+"""So far along a history the numbers of a kind usually go; most of what goes by the clock is over in ten seconds."""
 
 
 def draw(chance: Chance, most: int = 14) -> list[Fault]:
@@ -60,14 +60,21 @@ def draw(chance: Chance, most: int = 14) -> list[Fault]:
 
 
 def _one(chance: Chance, kind: Kind) -> Fault:
-    at = 1 + chance.below(SPANS[kind])
+    early = chance.between(0.0, 1.0) ** (3 if kind in TIMED else 1)
+    at = 1 + int(early * SPANS[kind])
     amounts = {
         Kind.KILL_BEFORE: chance.between(0.2, 12.0), Kind.KILL_AFTER: chance.between(0.2, 12.0),
         Kind.DELIVERY_LATE: chance.between(0.5, 40.0), Kind.DELIVERY_AGAIN: float(1 + chance.below(20)),
-        Kind.STREAM_DELETED: chance.between(0.2, 5.0), Kind.BLOCKS: float(1 + chance.below(6)),
+        Kind.STREAM_DELETED: chance.between(0.2, 5.0),
+        Kind.BLOCKS: float(1 + chance.below(6) + (20 + chance.below(30)) * chance.happens(0.2)),
         Kind.NODE_AWAY: chance.between(1.0, 20.0),
     }  # fmt: skip
     return Fault(kind, at, round(amounts.get(kind, 0.0), 3))
+
+
+def blocks(faults: Iterable[Fault]) -> int:
+    """All that are mined in bursts."""
+    return sum(int(fault.amount) for fault in faults if fault.kind is Kind.BLOCKS)
 
 
 class Plan:

@@ -5,15 +5,15 @@ It reads them as they lie on disk, knows what no service knows (both ends of eve
 
 import hashlib
 from collections import Counter
+from typing import TypeVar
 
 import msgspec
-from l402_oracle.attestor.reveal import Reveal, may_reveal
-from l402_settler.ledger import EARNED, UNCLAIMED
+from l402_settler.ledger import EARNED
 from l402core.documents import Locked, Offer, mask_indices
-from l402core.events import EscrowLocked, GradientScored
+from l402core.events import GradientScored
 from l402core.sealing import UnsealingKey
 from l402core.signing import Signed
-from lndsim.invoice import Invoice
+from lndsim.invoice import Invoice, InvoiceState
 from lndsim.network import Network
 from lndsim.node import Node
 from lndsim.payment import Payment, PaymentStatus
@@ -21,12 +21,22 @@ from lndsim.payment import Payment, PaymentStatus
 from tests.simulation.disk import Disk
 from tests.simulation.services import COORDINATOR, EXPIRY_MARGIN, Coordinator
 
+T = TypeVar("T")
 LINE = "rowid, id, kind, phase, pending_id, debit, credit, amount_msat, commitment"
 PLACELESS = ("failed", "ended")
 
 
 class Wrong(Exception):
     """An invariant does not hold."""
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What of a decision may never change, whichever of its offers it is told with."""
+
+    mask: int
+    reward_msat: int
+    verdict: str
+    receipt: Signed
 
 
 class Steps:
@@ -48,9 +58,9 @@ class Steps:
         self.begun: Counter[str] = Counter()
         """Payments of the coordinator's node, by hash."""
         self.revealed: dict[str, int] = {}
-        """Commitment to the mask of the rungs whose preimages left the attestor."""
-        self._scored: dict[str, str] = {}
-        self._drawn: Counter[str] = Counter()
+        """Commitment to the one offer whose preimages left the attestor."""
+        self._scored: dict[str, _Told] = {}
+        self._paid: set[tuple[str, int]] = set()
         self._changed: list[tuple[str, PaymentStatus]] = []
         self._seen = {"transfers": 0, "outbox": 0}
         self._counts = (-1, -1)
@@ -93,7 +103,8 @@ class Steps:
             known = self.masks.setdefault(commitment, (mask, body))
             _must(known == (mask, body), f"the decision on {commitment[:8]} was changed: {known[0]:b} to {mask:b}")
             if mask:
-                _must(self._evidence(commitment) is not None, f"{commitment[:8]} was decided without lock evidence")
+                _, locked = self._offer(commitment, 1)
+                _must(locked is not None, f"{commitment[:8]} was decided without lock evidence")
 
     def _reveals(self) -> None:
         """Preimages that are about to leave: those of the decision, to the peer, against HTLCs that live long enough."""
@@ -108,60 +119,58 @@ class Steps:
             return
         commitment = scored.commitment
         mask, _ = self.masks.get(commitment, (0, ""))
-        offer, locked = self._offer(commitment), self._evidence(commitment)
+        offer, locked = self._offer(commitment, scored.attempt)
         key = self._keys[scored.peer]
         opened = {hashlib.sha256(key.unseal(bytes.fromhex(box))).hexdigest() for box in scored.sealed_preimages}
-        allowed = {offer.reward_hashes[index] for index in mask_indices(mask, len(offer.reward_hashes))}
+        indices = (
+            mask_indices(mask, len(offer.reward_hashes)) if scored.attempt == 1 else range(len(offer.reward_hashes))
+        )
+        allowed = {offer.reward_hashes[index] for index in indices}
         _must(opened <= allowed, f"preimages of {commitment[:8]} left that are not in its decision {mask:b}")
         heights = self._coordinator.heights
         height = heights.recent() if heights else None
-        may = may_reveal(offer, locked, height, EXPIRY_MARGIN)
-        _must(may is Reveal.NOW, f"preimages of {commitment[:8]} left at height {height}, when the rules say {may}")
+        _must(locked is not None, f"preimages of {commitment[:8]} left without lock evidence")
+        assert locked is not None
+        _must(height is not None, f"preimages of {commitment[:8]} left at an unknown height")
+        last = min(locked.expiry_height - EXPIRY_MARGIN - 1, offer.reveal_by_height)
+        _must((height or 0) <= last, f"preimages of {commitment[:8]} left at height {height}, and {last} was the last")
         sent = {hash_ for hash_ in offer.reward_hashes if self._status(hash_) is not None}
         _must(len(sent) == len(offer.reward_hashes), f"preimages of {commitment[:8]} left before its rungs were locked")
-        self.revealed[commitment] = self.revealed.get(commitment, 0) | mask
+        first = self.revealed.setdefault(commitment, scored.attempt)
+        _must(
+            first == scored.attempt, f"preimages of two offers for {commitment[:8]} left: {first} and {scored.attempt}"
+        )
 
-    def _evidence(self, commitment: str) -> Locked | None:
-        """The signed `Locked` that the attestor heard."""
-        row = self.decided.execute(
-            "select body from heard where commitment = ? and kind = 'locked'", (commitment,)
-        ).fetchone()
-        if row is None:
-            return None
-        return msgspec.json.decode(msgspec.json.decode(row[0], type=EscrowLocked).locked.body, type=Locked)
-
-    def _offer(self, commitment: str) -> Offer:
-        """The offer whose rungs were locked, or the only one."""
-        rows = self.decided.execute(
-            "select body from offers where commitment = ? order by attempt", (commitment,)
-        ).fetchall()
-        offers = [msgspec.json.decode(msgspec.json.decode(row[0], type=Signed).body, type=Offer) for row in rows]
-        locked = self._evidence(commitment)
-        return next((one for one in offers if locked and one.reward_hashes == locked.payment_hashes), offers[0])
+    def _offer(self, commitment: str, attempt: int) -> tuple[Offer, Locked | None]:
+        """One of the attestor's offers, and the settler's signed word on its ladder."""
+        query = "select body, locked from offers where commitment = ? and attempt = ?"
+        body, locked = self.decided.execute(query, (commitment, attempt)).fetchone()
+        return _inside(body, Offer), _inside(locked, Locked) if locked else None
 
     def _ledger(self) -> None:
         """Each new line: two sides, one end per lock, an end that lnd has said first, and no fee used twice."""
         query = f"select {LINE} from transfers where rowid > ? order by rowid"  # noqa: S608 - a constant
-        for row, id_, kind, phase, pending_id, debit, credit, amount, _ in self.books.execute(
+        for row, id_, _, phase, pending_id, debit, credit, amount, _ in self.books.execute(
             query, (self._seen["transfers"],)
         ).fetchall():
             self._seen["transfers"] = row
             if phase == "pending":
-                _must(kind == "rung", f"{id_} is pending and no rung")
-                self.pending[id_.removeprefix("lock:")] = amount
+                self.pending[id_] = amount
                 continue
             if pending_id is not None:
-                self._end(pending_id.removeprefix("lock:"), phase, amount)
+                self._end(pending_id, phase, amount)
             if phase != "void":
                 self.balances[debit] -= amount
                 self.balances[credit] += amount
-                if debit == UNCLAIMED:
-                    self._drawn[id_.partition(":")[0]] += 1
         self._accounts()
 
-    def _end(self, hash_: str, phase: str, amount: int) -> None:
-        _must(hash_ in self.pending, f"rung {hash_[:8]} ends ({phase}) and was not pending")
-        _must(self.pending.pop(hash_) == amount, f"rung {hash_[:8]} ends with another amount")
+    def _end(self, pending_id: str, phase: str, amount: int) -> None:
+        what, _, hash_ = pending_id.partition(":")
+        _must(pending_id in self.pending, f"{what} {hash_[:8]} ends ({phase}) and was not pending")
+        _must(self.pending.pop(pending_id) == amount, f"{what} {hash_[:8]} ends with another amount")
+        if what == "tranche":
+            self._check_tranche(hash_, phase)
+            return
         self.ends[hash_] = phase
         status = self._status(hash_)
         if phase == "post":
@@ -169,9 +178,15 @@ class Steps:
         else:
             _must(status in (PaymentStatus.FAILED, None), f"rung {hash_[:8]} is voided and lnd says {_name(status)}")
 
+    def _check_tranche(self, hash_: str, phase: str) -> None:
+        """A sponsor's money: posted only where our node has it, voided only where it has gone back."""
+        invoice = self.network.nodes[COORDINATOR].invoices[bytes.fromhex(hash_)]
+        wanted = InvoiceState.SETTLED if phase == "post" else InvoiceState.CANCELED
+        _must(invoice.state is wanted, f"tranche {hash_[:8]} ends as {phase} and lnd says {invoice.state.name}")
+
     def _accounts(self) -> None:
         node = self.network.nodes[COORDINATOR]
-        received = sum(invoice.paid_msat for invoice in node.settled)
+        received = sum(invoice.paid_msat for invoice in node.settled if not invoice.hold)
         used = self.balances[EARNED] + sum(
             amount for account, amount in self.balances.items() if account.startswith("credits:")
         )
@@ -185,19 +200,16 @@ class Steps:
     def _submissions(self) -> None:
         """Decided once and as the attestor decided; nothing frozen; one fee serves one submission at a time."""
         fees: Counter[str] = Counter()
-        columns = "commitment, state, scored, payment_hash, frozen, locked, round"
-        for commitment, state, scored, fee, frozen, locked, _ in self.books.execute(
+        columns = "commitment, state, scored, payment_hash, frozen"
+        for commitment, state, scored, fee, frozen in self.books.execute(
             f"select {columns} from submissions"  # noqa: S608 - a constant
         ):
             _must(not frozen, f"{commitment[:8]} is frozen")
             if scored is not None:
-                _must(self._scored.setdefault(commitment, scored) == scored, f"{commitment[:8]} was decided again")
-                mask = msgspec.json.decode(scored, type=GradientScored).mask
-                _must(
-                    self.masks.get(commitment, (0, ""))[0] == mask,
-                    f"{commitment[:8]} is booked as {mask:b}, not so decided",
-                )
-                _must(not mask or locked is not None, f"{commitment[:8]} was decided and never locked")
+                told = msgspec.json.decode(scored, type=_Told)
+                _must(self._scored.setdefault(commitment, told) == told, f"{commitment[:8]} was decided again")
+                mask = self.masks.get(commitment, (0, ""))[0]
+                _must(mask == told.mask, f"{commitment[:8]} is booked as {told.mask:b}, and decided as {mask:b}")
             if state not in PLACELESS or scored is not None:
                 fees[fee] += 1
         for fee, times in fees.items():
@@ -209,7 +221,9 @@ class Steps:
         for hash_, status in changed:
             if status is PaymentStatus.INITIATED:
                 self.begun[hash_] += 1
-                _must(hash_ in self.pending, f"rung {hash_[:8]} is sent, and the books have no open lock of it")
+                _must(
+                    f"lock:{hash_}" in self.pending, f"rung {hash_[:8]} is sent, and the books have no open lock of it"
+                )
                 _must(self.begun[hash_] == 1, f"rung {hash_[:8]} is sent a second time")
             if status is PaymentStatus.SUCCEEDED:
                 self._check_paid(hash_)
@@ -218,11 +232,17 @@ class Steps:
         row = self.books.execute("select commitment, rung from rungs where payment_hash = ?", (hash_,)).fetchone()
         _must(row is not None, f"{hash_[:8]} was paid and is no rung")
         mask, _ = self.masks.get(row[0], (0, ""))
+        _must((row[0], row[1]) not in self._paid, f"rung {row[1]} of {row[0][:8]} was paid twice")
+        self._paid.add((row[0], row[1]))
         _must(bool(mask >> row[1] & 1), f"rung {row[1]} of {row[0][:8]} was paid and is not in the decision {mask:b}")
 
     def _status(self, hash_: str) -> PaymentStatus | None:
         payment = self.network.nodes[COORDINATOR].payments.get(bytes.fromhex(hash_))
         return payment.status if payment else None
+
+
+def _inside(signed: str, kind: type[T]) -> T:
+    return msgspec.json.decode(msgspec.json.decode(signed, type=Signed).body, type=kind)
 
 
 def _must(holds: bool, otherwise: str) -> None:

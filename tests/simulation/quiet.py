@@ -10,6 +10,7 @@ from lndsim.payment import PaymentStatus
 
 from tests.simulation.bus import Broker
 from tests.simulation.cast import BEHAVED
+from tests.simulation.faults import blocks
 from tests.simulation.invariants import Steps, Wrong
 from tests.simulation.peers import Peer
 from tests.simulation.services import COORDINATOR
@@ -20,6 +21,10 @@ ALARMS = frozenset({"escrow.frozen", "ledger.contradiction"})
 
 
 JUDGED = "select round || ' ' || state from rounds where state in ('assessed', 'decided')"
+
+
+HURRY_BLOCKS = 12
+"""Where more are mined in bursts, the time to reveal or to collect may be over: then what is decided may be forfeited."""
 
 
 class Quiet:
@@ -76,16 +81,16 @@ class Quiet:
         for account, amount in steps.balances.items():
             if account.startswith("peer:"):
                 _must(amount == 0, f"{account[:13]} is at {amount} msat")
+            _must(not account.startswith("owed:") or amount >= 0, f"{account[:13]} is at {amount} msat")
         frozen = _all(steps.decided, "select round || ': ' || trouble from rounds where state = 'frozen'")
         _must(not frozen, f"a round is frozen: {frozen[:1]}")
-        for commitment, mask in steps.revealed.items():
-            _must(mask == steps.masks[commitment][0], f"{commitment[:8]}: revealed {mask:b}, not what is decided")
 
     def _check_fees(self) -> None:
         """Every paid fee is in the books once, and those that nobody presented are unclaimed."""
         books = self._steps.books
         booked = dict(books.execute("select payment_hash, amount_msat from fees").fetchall())
-        settled = {one.payment_hash.hex(): one.paid_msat for one in self._network.nodes[COORDINATOR].settled}
+        node = self._network.nodes[COORDINATOR]
+        settled = {one.payment_hash.hex(): one.paid_msat for one in node.settled if not one.hold}
         _must(booked == settled, f"{len(booked)} fees are in the books, and {len(settled)} were paid")
         presented = set(_all(books, "select payment_hash from tokens"))
         unclaimed = sum(amount for hash_, amount in booked.items() if hash_ not in presented)
@@ -124,7 +129,10 @@ class Quiet:
         asked = sum(one.terms.amount_msat for one in node.payments.values() if one.status is PaymentStatus.SUCCEEDED)
         _must(journal.fetchone()[0] == asked, f"{name}'s journal knows of other fees than its node")
         due = self._decided(peer.keys.identity.public)
-        _must(due == rewards, f"{name} behaved, {due} msat were decided, and it was paid {rewards}")
+        owed = self._steps.balances[f"owed:{peer.keys.identity.public}"]
+        _must(rewards + owed <= due, f"{name} was paid {rewards} msat and is owed {owed}, and {due} were decided")
+        if blocks(self._world.plan.faults) <= HURRY_BLOCKS:
+            _must(due == rewards, f"{name} behaved, {due} msat were decided, and it was paid {rewards}")
 
     def _decided(self, public: str) -> int:
         """What the attestor decided for this peer, msat."""

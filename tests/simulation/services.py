@@ -49,7 +49,8 @@ SETTLER_KEY, ATTESTOR_KEY = SigningKey(key_of("settler")), SigningKey(key_of("at
 SETTLER_SEALING = UnsealingKey(key_of("settler sealing"))
 READING_KEY = UnsealingKey(key_of("worker"))
 CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
-EXPIRY_MARGIN = 24
+EXPIRY_MARGIN, REVEAL_BLOCKS = 24, 45
+"""With these, either bound of the reveal may be the one that binds."""
 COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
@@ -59,7 +60,7 @@ def settler_config(expected: tuple[str, ...], rounds: int) -> SettlerConfig:
     return SettlerConfig(
         attestor_public=ATTESTOR_KEY.public, reading_public=READING_KEY.public, attestor_url=ATTESTOR,
         expected_peers=expected, rounds=rounds, places=4, commit_s=40, lock_s=20, upload_s=15, judge_s=30,
-        never_sent_s=20, phi_ppm=PHI_PPM,
+        never_sent_s=20, phi_ppm=PHI_PPM, reveal_blocks=REVEAL_BLOCKS,
     )  # fmt: skip
 
 
