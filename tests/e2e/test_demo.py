@@ -12,6 +12,7 @@ import pytest
 from l402_oracle import derive
 from l402_peer_agent.journal import Attempt, Payment
 from l402core.documents import Offer
+from l402core.pledges import Announcement
 from l402core.secret import Secret
 from l402core.signing import Signed
 from l402train import looking, screen, spans
@@ -73,6 +74,40 @@ def test_every_millisatoshi_is_booked(demo_run: Run) -> None:
     for name, account in ledger["accounts"].items():
         if name.startswith("peer:"):
             assert account["debits_msat"] == account["credits_msat"], name
+
+
+def test_every_round_is_funded_by_a_sponsor_who_pays_for_progress_alone(demo_run: Run) -> None:
+    """One tranche a round, minted as a hold invoice: settled where the gain reached the margin, else given back."""
+    tranches = [round_["tranche"] for round_ in demo_run.report["rounds"]]
+    assert [one["tranche"] for one in tranches] == list(range(ROUNDS))
+    for one in tranches:
+        assert one["outcome"] == ("settled" if one["interval"][0] >= one["margin"] else "returned"), one
+    accounts = demo_run.report["ledger"]["accounts"]
+    (booked,) = (account for name, account in accounts.items() if name.startswith("sponsors:"))
+    assert booked["credits_msat"] == sum(one["amount_msat"] for one in tranches if one["outcome"] == "settled") > 0
+    assert booked["debits_msat"] == booked["pending_credits_msat"] == 0
+    assert f"Sponsored: {ROUNDS} of {ROUNDS} rounds." in demo_run.output
+    for number in range(1, ROUNDS + 1):
+        assert f"Sponsor of round {number}: " in demo_run.output
+    assert "Sponsor of round 1: " in (demo_run.folder / "report.html").read_text()
+
+
+def test_each_tranche_ended_at_both_nodes_as_the_books_say(demo_run: Run) -> None:
+    """The coordinator's invoice and the sponsor's payment, from the simulated network's own journal."""
+    journal = Journal(demo_run.folder / "lnd" / "network.journal")
+    try:
+        network = Network.restore(journal, lambda: 0)
+    finally:
+        journal.close()
+    assert network is not None
+    for one in (round_["tranche"] for round_ in demo_run.report["rounds"]):
+        hash_ = bytes.fromhex(one["payment_hash"])
+        invoice = network.nodes["coordinator"].invoices[hash_]
+        payment = network.nodes["sponsor"].payments[hash_]
+        settled = one["outcome"] == "settled"
+        assert invoice.hold
+        assert invoice.state.name == ("SETTLED" if settled else "CANCELED")
+        assert payment.status.name == ("SUCCEEDED" if settled else "FAILED")
 
 
 def test_every_trace_goes_through_all_five_services(demo_run: Run) -> None:
@@ -150,6 +185,18 @@ def test_no_preimage_of_a_reward_is_anywhere_but_at_the_nodes(demo_run: Run) -> 
             assert derive.payment_hash(secret) in hashes
             secrets[f"preimage {offer.commitment[:8]}.{index}"] = secret
     assert len(secrets) == 6 * len(demo_run.submissions())
+    assert scan(demo_run.folder, secrets) == []
+
+
+def test_no_preimage_of_a_tranche_is_anywhere_but_at_the_nodes(demo_run: Run) -> None:
+    """Settled or returned: computed again from the attestor's key and its announcement."""
+    key = Secret(bytes.fromhex(_attestor_key(demo_run)))
+    books = demo_run.folder / "settler" / "books.sqlite3"
+    ((text,),) = rows(books, "select announcement from sponsorships")
+    announced = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Announcement)
+    secrets = {f"tranche {n}": derive.tranche_preimage(key, announced, n) for n in range(announced.tranches)}
+    known = {str(hash_) for (hash_,) in rows(books, "select payment_hash from tranches")}
+    assert {derive.payment_hash(secret) for secret in secrets.values()} == known
     assert scan(demo_run.folder, secrets) == []
 
 

@@ -10,9 +10,9 @@ from tests.support.demos import COMMAND, Run, environment
 
 @pytest.mark.xdist_group("demo")
 def test_a_demo_ends_with_books_that_agree_with_the_node(demo_run: Run) -> None:
-    """The comparison is made while the node still runs, and told in one line: 6 rungs and one fee a submission."""
-    count = len(demo_run.submissions())
-    assert f"agree on {6 * count} rungs and {count} fees" in demo_run.output
+    """Made while the node still runs, told in one line: 6 rungs and a fee a submission, and a tranche a round."""
+    count, rounds = len(demo_run.submissions()), len(demo_run.report["rounds"])
+    assert f"agree on {6 * count} rungs, {count} fees and {rounds} tranches" in demo_run.output
 
 
 @pytest.mark.xdist_group("demo")

@@ -22,6 +22,7 @@ from l402core.documents import ObjectRef, Offer, Recipe, Statement, Terms, Uploa
 from l402core.l402 import keys as root_keys
 from l402core.objects import FileStore
 from l402core.peerauth import sign_request
+from l402core.pledges import Pledge
 from l402core.signing import Signed, SigningKey
 
 from tests.support.nats import free_port, running_nats
@@ -100,6 +101,7 @@ class Coordinator:
     uploads: dict[str, ObjectRef] = field(default_factory=dict)
     credits: dict[str, str] = field(default_factory=dict)
     """Payment hash to peer of every open credit."""
+    sponsorships: dict[str, events.SponsorshipView] = field(default_factory=dict)
     effects: int = 0
     refuse: errors.L402Error | None = None
 
@@ -118,7 +120,28 @@ class Coordinator:
         bus.answer(events.RegisterAccepted, self.step)
         bus.answer(events.RegisterUpload, self.upload)
         bus.answer(events.ClaimCredit, self.credit)
+        bus.answer(events.SponsorshipOpen, self.pledge)
+        bus.answer(events.ReadSponsorship, self.sponsorship)
         await bus.start()
+
+    async def pledge(self, question: events.SponsorshipOpen) -> events.SponsorshipView:
+        self.questions.append(question)
+        if self.refuse is not None:
+            raise self.refuse
+        pledge = msgspec.json.decode(question.pledge.body, type=Pledge)
+        return self.sponsorships.setdefault(
+            pledge.sponsorship(),
+            events.SponsorshipView(
+                sponsorship=pledge.sponsorship(), sponsor=question.sponsor, state="asked", reason="",
+                pledge=question.pledge, announcement=None, tranches=(),
+            ),
+        )  # fmt: skip
+
+    async def sponsorship(self, question: events.ReadSponsorship) -> events.SponsorshipView:
+        self.questions.append(question)
+        if question.sponsorship not in self.sponsorships:
+            raise errors.NotFound("sponsorship_unknown", "no such sponsorship was opened")
+        return self.sponsorships[question.sponsorship]
 
     async def mint(self, question: events.FeeMint) -> events.FeeMinted:
         self.questions.append(question)

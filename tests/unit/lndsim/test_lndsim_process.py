@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from l402core.errors import Unavailable
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
+from l402core.lnd.permissions import PEER, bake
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from lndsim import Control
 from lndsim.serve import Config, channels_of, parse
@@ -70,9 +71,15 @@ async def back(client: GrpcNode) -> None:
 
 
 async def test_kill_9_loses_nothing_acknowledged(start: Start, tmp_path: Path) -> None:
-    """A held payment survives, settles after the restart, and clients find the node at its old place."""
+    """A held payment survives, settles after the restart, and clients find the node at its old place.
+
+    Macaroons are baked before it, and change nothing of what the node does.
+    """
     process = await start()
     hub, ann = node(tmp_path, "hub"), node(tmp_path, "ann")
+    entry = nodes(tmp_path)["ann"]
+    admin = LndEndpoint(entry["host"], Path(entry["tls_cert"]), Path(entry["macaroons"]["admin"]))
+    assert await bake(admin, PEER)
     invoice = await ann.add_hold_invoice(HASH, amount_msat=10**6, memo="", expiry_s=900, cltv_expiry=40)
     await hub.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=200)
     places = nodes(tmp_path)

@@ -1,5 +1,6 @@
 """LND's RPCs of one node, answered from the network. It knows requests and answers, not sockets or macaroon bytes."""
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -167,7 +168,8 @@ class LndService:
         permissions: list[Permission] = [(asked.entity, asked.action) for asked in request.permissions]
         if not request.allow_external_permissions:
             check_bakeable(permissions, _ALL_URIS)
-        baked = self._bakery.mint(permissions, nonce=self._node.random()[:16], root_key_id=request.root_key_id)
+        # Never from the node's own stream: baking is not in the journal, and every address after it would come out other.
+        baked = self._bakery.mint(permissions, nonce=secrets.token_bytes(16), root_key_id=request.root_key_id)
         return lnrpc.BakeMacaroonResponse(macaroon=baked.hex())
 
     async def subscribe_invoices(self, request: Any) -> AsyncIterator[Any]:
