@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from l402_settler.adapters import sponsor_books
 from l402core.errors import Unavailable
 from l402core.events import SponsorshipAnnounce, SponsorshipLocked, SponsorshipMint, SponsorshipSettled
 from l402core.lnd.port import InvoiceState
@@ -153,3 +154,40 @@ async def test_everything_told_twice_has_one_effect(at: Patron) -> None:
     assert len(at.stage.said(SponsorshipLocked)) == 1
     assert len(at.stage.said(SponsorshipSettled)) == 1
     assert await at.stage.ledger() == {"lightning": -AMOUNT, ACCOUNT: AMOUNT}
+
+
+async def test_a_deadline_that_loses_the_race_against_the_decision_cancels_nothing(at: Patron) -> None:
+    """The look found it funding and near its expiry; the decision came before the look could act."""
+    id_ = await at.locked(tranches=1)
+    await at.stage.open_round()
+    (line,) = await at.stage.database.read(sponsor_books.live_tranches)
+    await at.desk.on_judged(at.judged(id_))
+    at.stage.office.sight.height = 249
+    await at.desk._tend(line, 0, look=True)
+    assert "cancel" not in at.node.calls
+    await at.desk.tend()
+    assert (await at.tranche(id_)).state == "settled"
+
+
+async def test_a_deadline_that_loses_the_race_against_the_payment_takes_it(at: Patron) -> None:
+    """The look found it unpaid and late; the payment was seen before the look could act."""
+    id_ = (await at.open()).sponsorship
+    await at.desk.on_announced(at.announced(id_))
+    await at.minted(id_)
+    (line,) = await at.stage.database.read(sponsor_books.live_tranches)
+    at.node.pay(HASH)
+    await at.desk.see(at.node.invoices[HASH])
+    at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
+    await at.desk._tend(line, 0, look=True)
+    assert (await at.tranche(id_)).state == "locked"
+    assert at.node.invoices[HASH].state is InvoiceState.ACCEPTED
+
+
+async def test_one_invoice_waits_at_a_time_whatever_else_ends(at: Patron) -> None:
+    """The tranche before it is settled while the next one waits: the third is not asked for yet."""
+    id_ = await at.locked(tranches=3)
+    await at.stage.open_round()
+    await at.minted(id_, 1)
+    await at.desk.on_judged(at.judged(id_))
+    await at.desk.tend()
+    assert [one.state for one in (await at.view(id_)).tranches] == ["settled", "minted", "announced"]
