@@ -6,9 +6,10 @@ from statistics import median
 import torch
 from _oracle_tools import Row, Stage, human
 from sparseloco import wire
-from sparseloco.codec import compress, decode, kept_per_tensor, select
+from sparseloco.codec import compress, decode, select
 from sparseloco.defaults import TOP_K
 from sparseloco.device import unpack_on
+from sparseloco.layout import kept_per_tensor
 from sparseloco.quantise import quantise
 from sparseloco.sparse import Quantiser, expand
 from sparseloco.spec import ModelSpec

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from _oracle_tools import Row, Stage
 from l402_oracle.measure import Measurer, Stopping
-from sparseloco.codec import compress, kept_per_tensor
+from sparseloco.codec import compress
 from sparseloco.data import hidden_shards, load_corpus, train_batches, train_shard
 from sparseloco.defaults import INNER_STEPS, TOP_K
+from sparseloco.layout import kept_per_tensor
 from sparseloco.model import GPTShape, init_parameters
 from sparseloco.sparse import Quantiser, Update, expand
 from sparseloco.train import AdamState, inner_steps

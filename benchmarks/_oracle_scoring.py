@@ -18,12 +18,12 @@ NAIVE = "Scoring: peers per hour beside a naive validator"
 CASES = {
     "cpu": (
         Case(GPTShape(), 16, 8),
-        Case(GPTShape(width=1024, layers=10, heads=16), 2, 1),
+        Case(GPTShape(width=1024, layers=10, heads=16), 4, 4),
     ),
     "cuda": (
         Case(GPTShape(), 16, 32),
-        Case(GPTShape(width=1024, layers=10, heads=16, context=1024), 16, 1),
-        Case(GPTShape(width=2048, layers=20, heads=16, context=1024), 16, 1),
+        Case(GPTShape(width=1024, layers=10, heads=16, context=1024), 16, 4),
+        Case(GPTShape(width=2048, layers=20, heads=16, context=1024), 16, 4),
     ),
 }
 
@@ -51,14 +51,19 @@ def _one_case(stage: Stage, case: Case) -> None:
     memory = stage.memory_mb()
     apply_s = _seconds(stage, lambda: ours.apply_and_undo(payloads[0]))
     unpack_s = _seconds(stage, lambda: ours.unpacked(payloads[0]))
+    for name in ("pure", "ours"):
+        stage.profile(f"{name}, {human(spec.numel)}, {PEERS} peers", jobs[name])
+    stage.profile(f"unpack, {human(spec.numel)}", lambda: ours.unpacked(payloads[0]))
     if ours.parameters_hash() != bits:
         raise SystemExit("the checkpoint was not restored to the bit")
     pairs = list(zip(taken["pure"], taken["ours"], strict=True))
     ratios = [ours.wall_s / pure.wall_s for pure, ours in pairs]
     busy = median(ours.processor_s / pure.processor_s for pure, ours in pairs)
+    ready = median(ready.wall_s / pure.wall_s for pure, ready in zip(taken["pure"], taken["ready"], strict=True))
     row: Row = {
         "parameters": human(spec.numel), "tokens": case.tokens, "forward passes, ms": 1e3 * _median(taken["pure"]) / PEERS,
         "a peer, ms": 1e3 * _median(taken["ours"]) / PEERS, "ratio": median(ratios),
+        "unpacked before": ready,
         "of processor time": "" if stage.is_cuda else busy, "best": min(ratios),
         "worst": max(ratios), "apply and undo, ms": 1e3 * apply_s, "unpack (hidden), ms": 1e3 * unpack_s,
         "repeats": len(ratios), "peak MB": memory, "payload MB": len(payloads[0]) / 1e6,

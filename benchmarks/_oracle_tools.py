@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch.profiler import ProfilerActivity
 
 Row = dict[str, float | int | str]
 
@@ -17,11 +18,14 @@ Row = dict[str, float | int | str]
 class Stage:
     """The device, the time that is left, and what was found so far."""
 
-    def __init__(self, device: str, seconds: float, json_path: Path | None, markdown_path: Path | None) -> None:
+    def __init__(
+        self, device: str, seconds: float, json_path: Path | None, markdown_path: Path | None,
+        profile_path: Path | None = None,
+    ) -> None:  # fmt: skip
         self.device = device
         self.is_cuda = device != "cpu"
         self._until = time.monotonic() + seconds
-        self._json, self._markdown = json_path, markdown_path
+        self._json, self._markdown, self._profile = json_path, markdown_path, profile_path
         self._tables: dict[str, list[Row]] = {}
 
     @property
@@ -70,6 +74,20 @@ class Stage:
             lines = Path("/proc/self/status").read_text().splitlines()
             return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 // 1_000_000
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
+
+    def profile(self, title: str, job: Callable[[], object]) -> None:
+        """Which kernels and calls a job spends its time in, appended to the file that was asked for."""
+        if not self._profile:
+            return
+        kinds = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if self.is_cuda else [ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=kinds) as seen:
+            job()
+            self.sync()
+        averages = seen.key_averages()
+        orders = ("cuda_time_total", "cpu_time_total") if self.is_cuda else ("cpu_time_total",)
+        text = "\n".join(averages.table(sort_by=order, row_limit=25, max_name_column_width=60) for order in orders)
+        with self._profile.open("a") as file:
+            file.write(f"## {title}\n\n{text}\n\n")
 
     def add(self, table: str, row: Row) -> None:
         """Print it, and write everything found so far."""

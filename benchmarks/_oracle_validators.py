@@ -50,13 +50,22 @@ class Ours:
                     losses += self._forward(windows)
         return losses
 
+    def score_ready(self, payloads: list[bytes], windows: list[Tensor]) -> list[float]:
+        """As many peers, of an update that was unpacked long ago: applying and undoing alone."""
+        self._ready = self._ready or self.unpacked(payloads[0])
+        losses = []
+        for _ in payloads:
+            with self._resident.applied(self._ready):
+                losses += self._forward(windows)
+        return losses
+
     def unpacked(self, payload: bytes) -> Update | DeviceUpdate:
         """Checked, and clipped to the round's medians."""
         medians = [1e-2] * len(self._spec.tensors)
         if not self._stage.is_cuda:
             return clipped(expand(wire.unpack(payload, self._spec, BINDING, LIMITS).sparse, self._spec), medians)
         with torch.cuda.stream(self._aside):
-            return clipped(unpack_on(self._stage.device, payload, self._spec, BINDING, LIMITS), medians)
+            return clipped(unpack_on(self._stage.device, payload, self._spec, BINDING, LIMITS), medians).handed_over()
 
     def apply_and_undo(self, payload: bytes) -> None:
         """Without a forward pass between."""

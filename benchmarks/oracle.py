@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--memory-gb", type=float, default=0, help="0: what is free")
+    parser.add_argument("--profile", type=Path, help="a file for torch's profile of the scoring")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    stage = Stage(arguments.device, arguments.seconds, arguments.json, arguments.markdown)
+    stage = Stage(arguments.device, arguments.seconds, arguments.json, arguments.markdown, arguments.profile)
     memory = int(arguments.memory_gb * 1e9) or _free_bytes(stage)
     print(f"{_name(stage)}; torch {torch.__version__}, Python {platform.python_version()}; load {os.getloadavg()}")
     for section in arguments.sections:

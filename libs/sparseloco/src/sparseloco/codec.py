@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparseloco.defaults import FEEDBACK_DECAY, TOP_K
-from sparseloco.layout import MAX_CHUNK, Grid, grids_of
+from sparseloco.layout import MAX_CHUNK, Grid, grids_of, kept_per_tensor
 from sparseloco.quantise import Segments, quantise
 from sparseloco.select import top_positions
 from sparseloco.sparse import Quantiser, Sparse, expand
@@ -109,11 +109,3 @@ def tensor_and_code(codes: Tensor, counts: tuple[int, ...]) -> Tensor:
     """4 · tensor + code of each entry, (entries,) int32: one number for the tables of all tensors."""
     tensors = torch.arange(0, 4 * len(counts), 4, dtype=torch.int32, device=codes.device)
     return Segments(counts, codes.device).spread(tensors).add_(codes)
-
-
-def kept_per_tensor(spec: ModelSpec, k: int) -> tuple[int, ...]:
-    """Entries kept of each tensor, (tensors,)."""
-    counts = [0] * len(spec.tensors)
-    for grid in grids_of(spec):
-        counts[grid.tensor] += grid.chunks * min(k, grid.size)
-    return tuple(counts)

@@ -55,6 +55,11 @@ class Grid:
         """Blocks side by side."""
         return self.width // self.columns
 
+    def corners(self) -> NDArray[np.int64]:  # (chunks,)
+        """Flat index of each block's first element."""
+        number = np.arange(self.chunks)
+        return self.offset + number // self.across * (self.rows * self.width) + number % self.across * self.columns
+
     def bands(self, elements: int) -> Iterator["Grid"]:
         """The matrix from top to bottom in bands of whole blocks: of about so many elements, or one row of blocks."""
         tall = max(1, elements // (self.rows * self.width)) * self.rows
@@ -85,6 +90,15 @@ def _of_matrix(tensor: int, offset: int, height: int, width: int) -> Grid:
     return Grid(tensor, offset, height, width, largest_divisor(height, MAX_SIDE), largest_divisor(width, MAX_SIDE))
 
 
+@lru_cache(maxsize=16)
+def kept_per_tensor(spec: ModelSpec, k: int) -> tuple[int, ...]:
+    """Entries kept of each tensor, (tensors,)."""
+    counts = [0] * len(spec.tensors)
+    for grid in grids_of(spec):
+        counts[grid.tensor] += grid.chunks * min(k, grid.size)
+    return tuple(counts)
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """All chunks of a model, tensor after tensor, as parallel arrays of length (chunks,)."""
@@ -94,7 +108,6 @@ class Layout:
     base: NDArray[np.int64]  # flat index of position 0
     width: NDArray[np.int64]  # columns of the block
     stride: NDArray[np.int64]  # flat distance between two rows of the block
-    tensors: int
 
     @property
     def chunks(self) -> int:
@@ -104,12 +117,6 @@ class Layout:
     def kept(self, k: int) -> NDArray[np.int64]:
         """Entries kept of each chunk, (chunks,): k, or all of a chunk smaller than that."""
         return np.minimum(self.size, k)
-
-    def kept_per_tensor(self, k: int) -> NDArray[np.int64]:
-        """Entries kept of each tensor, (tensors,)."""
-        totals = np.zeros(self.tensors, dtype=np.int64)
-        np.add.at(totals, self.tensor, self.kept(k))
-        return totals
 
     def chunk_of_entry(self, k: int) -> NDArray[np.int64]:
         """The chunk of each kept entry, (entries,)."""
@@ -126,13 +133,11 @@ class Layout:
 def layout_of(spec: ModelSpec) -> Layout:
     """The chunks of `spec`, computed once."""
     columns = np.concatenate([_chunks(grid) for grid in grids_of(spec)], axis=1)
-    return Layout(columns[0], columns[1], columns[2], columns[3], columns[4], tensors=len(spec.tensors))
+    return Layout(columns[0], columns[1], columns[2], columns[3], columns[4])
 
 
 def _chunks(grid: Grid) -> NDArray[np.int64]:  # (5, chunks): tensor, size, base, width, stride
-    number = np.arange(grid.chunks)
-    base = grid.offset + number // grid.across * (grid.rows * grid.width) + number % grid.across * grid.columns
     fixed = np.array([grid.tensor, grid.size, 0, grid.columns, grid.width], dtype=np.int64)
     table = np.repeat(fixed[:, None], grid.chunks, axis=1)
-    table[2] = base
+    table[2] = grid.corners()
     return table

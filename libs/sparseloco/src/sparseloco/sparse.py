@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from sparseloco.layout import layout_of
+from sparseloco.layout import grids_of, kept_per_tensor
 from sparseloco.spec import ModelSpec
 
 
@@ -53,8 +53,17 @@ class Update:
 
 def expand(sparse: Sparse, spec: ModelSpec) -> Update:
     """Decode `sparse` once; everything later works on the flat form."""
-    layout = layout_of(spec)
-    chunk = layout.chunk_of_entry(sparse.k)
-    values = sparse.tables[layout.tensor[chunk], sparse.codes]
-    bounds = (0, *np.cumsum(layout.kept_per_tensor(sparse.k)).tolist())
-    return Update(layout.flat_index(chunk, sparse.positions), values, bounds)
+    counts = kept_per_tensor(spec, sparse.k)
+    indices, values = np.empty(sum(counts), dtype=np.int64), np.empty(sum(counts), dtype=np.float32)
+    start = 0
+    for grid in grids_of(spec):
+        end = start + grid.chunks * min(sparse.k, grid.size)
+        inside = sparse.positions[start:end].reshape(grid.chunks, -1)
+        flat = indices[start:end].reshape(inside.shape)
+        # row · width + column, where column = position - row · columns
+        np.multiply(inside // np.uint16(grid.columns), grid.width - grid.columns, out=flat, dtype=np.int64)
+        flat += inside
+        flat += grid.corners()[:, None]
+        np.take(sparse.tables[grid.tensor], sparse.codes[start:end], out=values[start:end], mode="clip")
+        start = end
+    return Update(indices, values, (0, *np.cumsum(counts).tolist()))

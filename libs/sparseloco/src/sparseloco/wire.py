@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparseloco.layout import MAX_CHUNK, layout_of
+from sparseloco.layout import MAX_CHUNK, grids_of, kept_per_tensor, layout_of
 from sparseloco.sparse import Quantiser, Sparse
 from sparseloco.spec import ModelSpec
 
@@ -80,15 +80,15 @@ class Payload:
 
 def packed_size(spec: ModelSpec, k: int, quantiser: Quantiser = Quantiser.SIGN_TWO) -> int:
     """Bytes of a payload for `spec`: a function of the shapes alone."""
-    entries = int(layout_of(spec).kept(k).sum())
+    entries = sum(kept_per_tensor(spec, k))
     table = len(spec.tensors) * (_ENTRY.size + 4 * _SCALES[quantiser])
     return HEADER.size + table + positions_size(entries) + codes_size(entries)
 
 
 def pack(sparse: Sparse, spec: ModelSpec, binding: Binding) -> bytes:
     """The payload's bytes. Raises ValueError where `sparse` is not one of `spec` and `binding`."""
-    kept = layout_of(spec).kept_per_tensor(sparse.k)
-    if sparse.k != binding.k or len(sparse.positions) != int(kept.sum()) or len(sparse.codes) != int(kept.sum()):
+    kept = kept_per_tensor(spec, sparse.k)
+    if sparse.k != binding.k or not len(sparse.positions) == len(sparse.codes) == sum(kept):
         raise ValueError("the update does not have k entries of each of this model's chunks")
     head = HEADER.pack(
         MAGIC, VERSION, sparse.quantiser, sparse.k, binding.round,
@@ -96,7 +96,7 @@ def pack(sparse: Sparse, spec: ModelSpec, binding: Binding) -> bytes:
     )  # fmt: skip
     scales = sparse.tables[:, : _SCALES[sparse.quantiser]].astype("<f4")
     table = b"".join(
-        _ENTRY.pack(size, int(count)) + row.tobytes() for size, count, row in zip(spec.sizes, kept, scales, strict=True)
+        _ENTRY.pack(size, count) + row.tobytes() for size, count, row in zip(spec.sizes, kept, scales, strict=True)
     )
     return head + table + pack_positions(sparse.positions) + pack_codes(sparse.codes)
 
@@ -127,7 +127,7 @@ def read_frame(data: bytes | memoryview, spec: ModelSpec, binding: Binding, limi
     limits = limits or Limits()
     view = memoryview(data).cast("B")
     quantiser = _check_header(view, spec, binding, limits)
-    entries = int(layout_of(spec).kept(binding.k).sum())
+    entries = sum(kept_per_tensor(spec, binding.k))
     if entries > limits.max_entries:
         raise PayloadError(6, f"{entries} entries are more than the limit of {limits.max_entries}")
     expected = packed_size(spec, binding.k, quantiser)
@@ -165,7 +165,7 @@ def _check_header(view: memoryview, spec: ModelSpec, binding: Binding, limits: L
 def _read_table(
     view: memoryview, spec: ModelSpec, k: int, quantiser: Quantiser, limits: Limits
 ) -> tuple[NDArray[np.float32], int]:
-    kept, offset = layout_of(spec).kept_per_tensor(k), HEADER.size
+    kept, offset = kept_per_tensor(spec, k), HEADER.size
     count = _SCALES[quantiser]
     tables = np.zeros((len(spec.tensors), 4), dtype=np.float32)
     for number, (name, _) in enumerate(spec.tensors):
@@ -198,6 +198,18 @@ def _check_scales(scales: NDArray[np.float32], name: str, quantiser: Quantiser, 
 
 
 def _check_positions(positions: NDArray[np.uint16], spec: ModelSpec, k: int, at: int) -> None:
+    start = 0
+    for grid in grids_of(spec):
+        end = start + grid.chunks * min(k, grid.size)
+        inside = positions[start:end].reshape(grid.chunks, -1)
+        # what ascends is inside its chunk where its last one is
+        if (inside[:, -1] >= grid.size).any() or (inside[:, 1:] <= inside[:, :-1]).any():
+            _refuse_position(positions, spec, k, at)
+        start = end
+
+
+def _refuse_position(positions: NDArray[np.uint16], spec: ModelSpec, k: int, at: int) -> None:
+    """Say which one it is: first any outside its chunk, then any out of order."""
     layout = layout_of(spec)
     chunk = layout.chunk_of_entry(k)
     outside = positions >= layout.size[chunk]
@@ -205,10 +217,9 @@ def _check_positions(positions: NDArray[np.uint16], spec: ModelSpec, k: int, at:
         first = int(outside.argmax())
         raise PayloadError(at + first * 3 // 2, f"position {positions[first]} is outside its chunk")
     wrong = (positions[1:] <= positions[:-1]) & (chunk[1:] == chunk[:-1])
-    if wrong.any():
-        first = int(wrong.argmax()) + 1
-        kind = "twice" if positions[first] == positions[first - 1] else "out of order"
-        raise PayloadError(at + first * 3 // 2, f"position {positions[first]} is {kind} in its chunk")
+    first = int(wrong.argmax()) + 1
+    kind = "twice" if positions[first] == positions[first - 1] else "out of order"
+    raise PayloadError(at + first * 3 // 2, f"position {positions[first]} is {kind} in its chunk")
 
 
 def positions_size(entries: int) -> int:

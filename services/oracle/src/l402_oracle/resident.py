@@ -69,13 +69,13 @@ class OnCpu:
     def applied(self, update: Update | DeviceUpdate, alpha: float = 1.0) -> Iterator[None]:
         """In place, and written back."""
         indices, values = _tensors(update, self._flat.device)
-        originals = self._flat[indices]
+        originals = self._flat.index_select(0, indices)
         try:
             self._flat.index_add_(0, indices, values, alpha=-alpha)
             yield
         finally:
             # writing back is exact; adding the update again would drift by a rounding
-            self._flat[indices] = originals
+            self._flat.numpy()[indices.numpy()] = originals.numpy()
 
     def losses(self, windows: Tensor) -> Tensor:
         """At once."""
@@ -118,12 +118,13 @@ class OnCuda:
     def applied(self, update: Update | DeviceUpdate, alpha: float = 1.0) -> Iterator[None]:
         """In place, and written back, in the order of the device's stream: nothing waits."""
         indices, values = _tensors(update, self._flat.device)
-        originals = self._flat[indices]
+        originals = self._flat.index_select(0, indices)
         try:
-            self._flat[indices] = self._exact[indices].add_(values, alpha=-alpha).bfloat16()
+            moved = self._exact.index_select(0, indices).sub_(values, alpha=alpha)
+            self._flat.index_copy_(0, indices, moved.bfloat16())
             yield
         finally:
-            self._flat[indices] = originals
+            self._flat.index_copy_(0, indices, originals)
 
     def losses(self, windows: Tensor) -> Tensor:
         """Queued on the device; the answer is waited for where it is read."""

@@ -96,7 +96,7 @@ class TorchBench:
             return clipped(self._update(opened), request.median_norms)
         with torch.cuda.stream(self._stream), self._refusing():
             update = unpack_on(self._device, opened.packed, self._spec, self._binding(opened))
-            return clipped(update, request.median_norms)
+            return clipped(update, request.median_norms).handed_over()
 
     def _measure(self, update: Update | DeviceUpdate, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         stopping = Stopping(min_shards=min(SCORE_MIN_SHARDS, len(request.shards)))
