@@ -15,10 +15,18 @@ COST = "Scoring: one peer over the forward passes of the same tokens"
 NAIVE = "Scoring: peers per hour beside a naive validator"
 
 
+@dataclass(frozen=True)
+class Taken:
+    """One run of a job: on the clock, and of this process's processors, where what others run counts less."""
+
+    wall_s: float
+    processor_s: float
+
+
 CASES = {
     "cpu": (
         Case(GPTShape(), 16, 8),
-        Case(GPTShape(width=1024, layers=10, heads=16), 4, 4),
+        Case(GPTShape(width=1024, layers=10, heads=16), 4, 2),
     ),
     "cuda": (
         Case(GPTShape(), 16, 32),
@@ -46,6 +54,7 @@ def _one_case(stage: Stage, case: Case) -> None:
     bits = ours.parameters_hash()
     jobs: dict[str, Callable[[], object]] = {
         "pure": lambda: ours.pure(windows), "ours": lambda: ours.score(payloads, windows),
+        "ready": lambda: ours.score_ready(payloads, windows),
     }  # fmt: skip
     taken = _interleaved(stage, jobs, budget_s=min(150.0, stage.left_s / 4))
     memory = stage.memory_mb()
@@ -56,20 +65,26 @@ def _one_case(stage: Stage, case: Case) -> None:
     stage.profile(f"unpack, {human(spec.numel)}", lambda: ours.unpacked(payloads[0]))
     if ours.parameters_hash() != bits:
         raise SystemExit("the checkpoint was not restored to the bit")
-    pairs = list(zip(taken["pure"], taken["ours"], strict=True))
-    ratios = [ours.wall_s / pure.wall_s for pure, ours in pairs]
-    busy = median(ours.processor_s / pure.processor_s for pure, ours in pairs)
-    ready = median(ready.wall_s / pure.wall_s for pure, ready in zip(taken["pure"], taken["ready"], strict=True))
     row: Row = {
-        "parameters": human(spec.numel), "tokens": case.tokens, "forward passes, ms": 1e3 * _median(taken["pure"]) / PEERS,
-        "a peer, ms": 1e3 * _median(taken["ours"]) / PEERS, "ratio": median(ratios),
-        "unpacked before": ready,
-        "of processor time": "" if stage.is_cuda else busy, "best": min(ratios),
-        "worst": max(ratios), "apply and undo, ms": 1e3 * apply_s, "unpack (hidden), ms": 1e3 * unpack_s,
-        "repeats": len(ratios), "peak MB": memory, "payload MB": len(payloads[0]) / 1e6,
+        "parameters": human(spec.numel), "tokens": case.tokens, **_ratios(stage, taken),
+        "apply and undo, ms": 1e3 * apply_s, "unpack (hidden), ms": 1e3 * unpack_s,
+        "peak MB": memory, "payload MB": len(payloads[0]) / 1e6,
     }  # fmt: skip
     stage.add(COST, row)
     _beside_naive(stage, case, theta, windows, payloads, ours)
+
+
+def _ratios(stage: Stage, taken: dict[str, list[Taken]]) -> Row:
+    """Each repeat beside the forward passes that came just before it."""
+    pure = taken["pure"]
+    ratios = [run.wall_s / bare.wall_s for run, bare in zip(taken["ours"], pure, strict=True)]
+    busy = [run.processor_s / bare.processor_s for run, bare in zip(taken["ours"], pure, strict=True)]
+    ready = [run.wall_s / bare.wall_s for run, bare in zip(taken["ready"], pure, strict=True)]
+    return {
+        "forward passes, ms": 1e3 * _median(pure) / PEERS, "a peer, ms": 1e3 * _median(taken["ours"]) / PEERS,
+        "ratio": median(ratios), "best": min(ratios), "worst": max(ratios), "unpacked before": median(ready),
+        "of processor time": "" if stage.is_cuda else median(busy), "repeats": len(ratios),
+    }  # fmt: skip
 
 
 def _beside_naive(
@@ -99,14 +114,6 @@ def _beside_naive(
             1e3 * (naive_s - ours_s - 2 * forward_s - taken["dense apply and restore"] + taken["sparse apply and undo"]),
     }  # fmt: skip
     stage.add(NAIVE, row)
-
-
-@dataclass(frozen=True)
-class Taken:
-    """One run of a job: on the clock, and of this process's processors, where what others run counts less."""
-
-    wall_s: float
-    processor_s: float
 
 
 def _interleaved(stage: Stage, jobs: dict[str, Callable[[], object]], budget_s: float) -> dict[str, list[Taken]]:

@@ -27,6 +27,7 @@ class Stage:
         self._until = time.monotonic() + seconds
         self._json, self._markdown, self._profile = json_path, markdown_path, profile_path
         self._tables: dict[str, list[Row]] = {}
+        self._last = ""
 
     @property
     def left_s(self) -> float:
@@ -92,9 +93,10 @@ class Stage:
     def add(self, table: str, row: Row) -> None:
         """Print it, and write everything found so far."""
         rows = self._tables.setdefault(table, [])
-        if not rows:
+        if table != self._last:
             print(f"\n## {table}\n\n{_line(list(row))}\n{_line(['---'] * len(row))}")
         rows.append(row)
+        self._last = table
         print(_line(list(row.values())), flush=True)
         if self._json:
             self._json.write_text(json.dumps(self._tables, indent=1))
