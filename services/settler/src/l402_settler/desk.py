@@ -82,6 +82,8 @@ class Desk:
             terms, now_ms = terms_of(round_), office.now_ms()
             if row.state in (Escrow.OPENED, Escrow.OWED, Escrow.DUE):
                 raise TooEarly("offer_pending", "the oracle's offer is not there yet")
+            if row.offer is None:
+                raise TooLate("lock_closed", f"no ladder can be locked any more: the submission is {row.state}")
             offer = msgspec.json.decode(msgspec.json.decode(row.offer, type=Signed).body, type=Offer)
             not_after_ms = _may_lock(office, row.state, offer, terms)
             check_ladder(
