@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from l402_settler import ledger as rules
+from l402_settler.adapters.guards import SQLITE
 from l402_settler.adapters.tables import metadata, submissions, transfers
 from l402_settler.ledger import Transfer
 from l402train import books
@@ -18,6 +19,9 @@ def kept(path: Path, lines: list[Transfer]) -> Path:
     path.unlink(missing_ok=True)
     engine = sa.create_engine(f"sqlite:///{path}")
     metadata.create_all(engine)
+    with engine.begin() as connection:
+        for guard in SQLITE:
+            connection.exec_driver_sql(guard)
     columns = ("id", "kind", "phase", "pending_id", "debit", "credit", "amount_msat", "commitment")
     rows = [{**{name: getattr(line, name) for name in columns}, "trace_id": "", "at_ms": 1} for line in lines]
     with engine.begin() as connection:

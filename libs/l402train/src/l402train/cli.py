@@ -22,6 +22,7 @@ from l402train.running import run, tell
 Count = Number(gte=0, lte=64)
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
+Books = Annotated[str | None, Parameter(help="SQLAlchemy URL of the settler's database, instead of a folder.")]
 Rounds = Annotated[int, Parameter(help="Rounds; 0: no limit.", validator=Number(gte=0, lte=100_000))]
 Lightning = Annotated[
     Literal["lndsim", "lnd"], Parameter(help="The Lightning network: simulated, or real lnds on a simnet.")
@@ -254,12 +255,50 @@ def trace(
 
 
 @app.command
-def ledger(*, folder: Dir = DEMO_FOLDER, as_json: Json = False) -> int:
-    """The books' trial balance."""
+def ledger(
+    *,
+    folder: Dir = DEMO_FOLDER,
+    books: Books = None,
+    account: Annotated[
+        str | None, Parameter(help="A statement of this account; the beginning of its name will do.")
+    ] = None,
+    export: Annotated[
+        Path | None, Parameter(help="Write the journal, or the account's lines, to this .csv or .json file.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """The books: trial balance, a statement of one account, the journal as a file."""
     from l402train import looking, screen
 
+    where = books or Folder(folder).settler / "books.sqlite3"
+
     async def story() -> Exit:
-        return looking.ledger(screen.console(), folder=Folder(folder), as_json=as_json)
+        return looking.ledger(screen.console(), where=where, account=account, export=export, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@app.command
+def explain(
+    submission: Annotated[
+        str,
+        Parameter(
+            help="A commitment, a payment hash of its fee or of a rung, a trace id, a beginning of one, or `latest`."
+        ),
+    ] = "latest",
+    /,
+    *,
+    folder: Dir = DEMO_FOLDER,
+    books: Books = None,
+    as_json: Json = False,
+) -> int:
+    """One submission's whole story: offer, rungs, lock, score, decision, ledger lines, and why this amount."""
+    from l402train import looking, screen
+
+    where = books or Folder(folder).settler / "books.sqlite3"
+
+    async def story() -> Exit:
+        return looking.explain(screen.console(), where=where, wanted=submission, as_json=as_json)
 
     return run(story(), as_json=as_json)
 

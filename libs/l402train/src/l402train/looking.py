@@ -11,7 +11,7 @@ from l402core.events import ChannelsView
 from rich.console import Console
 from rich.table import Table
 
-from l402train import books, channel_tables, lives, screen, services, spans
+from l402train import books, channel_tables, explaining, exporting, lives, screen, services, spans, story_screen
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.knobs import knobs
@@ -134,14 +134,37 @@ def trace(out: Console, *, folder: Folder, wanted: str, every_span: bool = False
     return Exit.FINE
 
 
-def ledger(out: Console, *, folder: Folder, as_json: bool) -> Exit:
-    """The trial balance; UNTRUE where it does not balance."""
-    found = books.ledger(folder.settler / "books.sqlite3")
+def ledger(out: Console, *, where: Path | str, account: str | None, export: Path | None, as_json: bool) -> Exit:
+    """The trial balance, or one account's statement, or the journal as a file; UNTRUE where it does not balance."""
+    if export is not None:
+        name = books.statement(where, account).account if account else ""
+        written = exporting.export(where, export, account=name)
+        told = {"file": str(export), "lines": written}
+        out.print(json.dumps(told) if as_json else f"{written} lines in {export}", soft_wrap=True)
+        return Exit.FINE
+    if account is not None:
+        statement = books.statement(where, account)
+        if as_json:
+            out.print_json(msgspec.json.encode(statement).decode())
+        else:
+            story_screen.tell_statement(out, statement)
+        return Exit.FINE
+    found = books.ledger(where)
     if as_json:
         out.print_json(msgspec.json.encode(found).decode())
     else:
         out.print(screen.ledger_table(found))
     return Exit.FINE if found.debits_msat == found.credits_msat else Exit.UNTRUE
+
+
+def explain(out: Console, *, where: Path | str, wanted: str, as_json: bool) -> Exit:
+    """One submission's whole story."""
+    story = explaining.explain(where, wanted)
+    if as_json:
+        out.print_json(msgspec.json.encode(story).decode())
+    else:
+        story_screen.tell_story(out, story)
+    return Exit.FINE
 
 
 def config(out: Console, *, service: str | None, as_json: bool) -> Exit:

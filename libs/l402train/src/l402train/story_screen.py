@@ -1,0 +1,108 @@
+"""How statements and one submission's story look on a terminal. It decides nothing and adds nothing up."""
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from l402train.books import Statement
+from l402train.explaining import Story
+from l402train.screen import account_name, lined, sat
+
+
+def tell_statement(out: Console, statement: Statement) -> None:
+    """An account's lines with its running balance."""
+    table = lined(f"{statement.account}, in satoshi; balance: credits less debits of what is posted")
+    table.add_column("at", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("with", no_wrap=True)
+    for name in ("debit", "credit", "pending", "balance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in statement.entries:
+        line = entry.line
+        pending = sat(line.amount_msat) if line.phase == "pending" else "ended" if line.phase == "void" else ""
+        table.add_row(
+            _clock(line.at_ms), f"{line.kind} {line.phase}", account_name(entry.other), _some(entry.debit_msat),
+            _some(entry.credit_msat), pending, sat(entry.balance_msat),
+        )  # fmt: skip
+    out.print(table)
+    pending = f"; {sat(statement.pending_msat)} sat pending" if statement.pending_msat else ""
+    out.print(f"balance {sat(statement.balance_msat)} sat{pending}")
+
+
+def tell_story(out: Console, story: Story) -> None:
+    """One screen: the sentence first, then what it rests on."""
+    out.print(
+        f"\nSubmission {story.commitment[:16]}…, round {story.round}, number {story.seq}: {story.state}", style="bold"
+    )
+    out.print(story.why, soft_wrap=False)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for name, value in _facts(story):
+        facts.add_row(name, value)
+    out.print(facts)
+    if story.rungs:
+        out.print(_rungs(story))
+    out.print(_lines(story))
+
+
+def _facts(story: Story) -> list[tuple[str, str]]:
+    told = [("peer", story.peer), ("fee", f"{sat(story.fee_msat)} sat, {story.fee_outcome}")]
+    told.append(("fee hash", story.fee_payment_hash))
+    if offer := story.offer:
+        amounts = " + ".join(sat(amount) for amount in offer.amounts_msat)
+        told.append(("offer", f"{amounts} sat, attempt {offer.attempt}, key {offer.key_id}"))
+    if story.accepted:
+        told.append(("peer's word", f"accepted, expiring at heights {_span(story.accepted.expiry_heights)}"))
+    if locked := story.locked:
+        told.append(("locked", f"signed at {_clock(locked.locked_at_ms)}, good until height {locked.expiry_height}"))
+    if receipt := story.receipt:
+        low, high = receipt.drop_low * 1e-9, receipt.drop_high * 1e-9
+        score = f"drop {receipt.drop_mean * 1e-9:.4f} ({low:.4f} to {high:.4f}) nats per token"
+        told.append(
+            ("score", f"{score} over {receipt.eval_tokens:,} tokens" if receipt.eval_tokens else "not measured")
+        )
+        told.append(("decision", f"{receipt.verdict}, {receipt.units} units, rungs {receipt.mask:06b} (highest first)"))
+    ends = f"{sat(story.collected_msat)} collected, {sat(story.returned_msat)} returned, {sat(story.forfeited_msat)} forfeited"
+    told.append(("settled", f"{ends}, of {sat(story.decided_msat)} sat decided"))
+    return [*told, ("trace", story.trace_id)]
+
+
+def _rungs(story: Story) -> Table:
+    table = lined("Rungs")
+    for name in ("attempt", "rung", "sat"):
+        table.add_column(name, justify="right")
+    for name in ("decided", "state", "expires at", "payment hash"):
+        table.add_column(name, no_wrap=True)
+    for rung in story.rungs:
+        table.add_row(
+            str(rung.attempt), str(rung.index), sat(rung.amount_msat), "revealed" if rung.decided else "-", rung.state,
+            str(rung.expiry_height or "-"), f"{rung.payment_hash[:24]}…",
+        )  # fmt: skip
+    return table
+
+
+def _lines(story: Story) -> Table:
+    table = lined("Ledger, in satoshi")
+    for name in ("at", "what", "debit", "credit"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("amount", justify="right")
+    for line in story.lines:
+        what = line.kind if line.phase == "single" else f"{line.kind} {line.phase}"
+        table.add_row(
+            _clock(line.at_ms), what, account_name(line.debit), account_name(line.credit), sat(line.amount_msat)
+        )
+    return table
+
+
+def _some(msat: int) -> str:
+    return sat(msat) if msat else ""
+
+
+def _span(heights: tuple[int, ...]) -> str:
+    return str(heights[0]) if len(set(heights)) == 1 else f"{min(heights)} to {max(heights)}"
+
+
+def _clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
