@@ -102,8 +102,12 @@ class Coordinator:
     credits: dict[str, str] = field(default_factory=dict)
     """Payment hash to peer of every open credit."""
     sponsorships: dict[str, events.SponsorshipView] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    """Payment hash to token id of every credit that was claimed."""
     effects: int = 0
     refuse: errors.L402Error | None = None
+    exposed: str = ""
+    """Why no peer is sold another place."""
 
     def asked(self, kind: type[events.Question]) -> int:
         """How many questions of a kind came."""
@@ -113,6 +117,7 @@ class Coordinator:
         """Answer on this bus."""
         bus.answer(events.FeeMint, self.mint)
         bus.answer(events.ReadRound, self.round)
+        bus.answer(events.ReadStanding, self.standing)
         bus.answer(events.ReadSubmission, self.read)
         bus.answer(events.ReadChannels, self.channels)
         bus.answer(events.SubmissionOpen, self.open)
@@ -167,6 +172,13 @@ class Coordinator:
             available=self.available, unavailable_reason="" if self.available else "all places are taken",
         )  # fmt: skip
 
+    async def standing(self, question: events.ReadStanding) -> events.PeerStanding:
+        self.questions.append(question)
+        return events.PeerStanding(
+            peer=question.peer, exposed_msat=0, exposed_rungs=0, available=not self.exposed,
+            unavailable_reason=self.exposed,
+        )  # fmt: skip
+
     async def channels(self, question: events.ReadChannels) -> events.ChannelsView:
         self.questions.append(question)
         flow = events.NodeFlow(
@@ -215,8 +227,11 @@ class Coordinator:
         self.questions.append(question)
         if self.credits.get(question.payment_hash) != question.peer:
             raise errors.NotFound("no_credit", "no open credit of yours stands for this payment hash")
+        kept = self.kept.setdefault(question.payment_hash, question.token_id)
+        if question.replaces == kept:
+            kept = self.kept[question.payment_hash] = question.token_id
         return events.CreditView(
-            payment_hash=question.payment_hash, token_id=question.token_id, peer=question.peer, amount_msat=500_000
+            payment_hash=question.payment_hash, token_id=kept, peer=question.peer, amount_msat=500_000
         )
 
     def view(self, commitment: str) -> events.SubmissionView:

@@ -16,7 +16,7 @@ from l402_settler.ledger import LIGHTNING, trial_balance
 from l402_settler.office import NodeSight, Office
 from l402_settler.tracking import record_sight
 from l402core import bolt11
-from l402core.documents import Accepted, ObjectRef, Offer, Receipt, Statement, Terms, mask_indices
+from l402core.documents import Accepted, ObjectRef, Offer, Receipt, Statement, Terms
 from l402core.events import (
     CheckpointPublished,
     Event,
@@ -176,12 +176,17 @@ class Stage:
         self, name: str, mask: int, *, verdict: str = "accepted", reward_msat: int | None = None
     ) -> GradientScored:
         """The oracle's one decision."""
-        amounts = self.terms().rung_msat()
-        reward = sum(amounts[index] for index in mask_indices(mask, 6)) if reward_msat is None else reward_msat
+        terms, reference = self.terms(), 10**9
+        reward = terms.unit_msat * mask if reward_msat is None else reward_msat
+        quality = -(-mask * 2_000_000 // 63)
+        drop = 6 * 10**8 + quality * 4 * 10**8 // 10**6
+        if mask == 0 and verdict == "accepted":
+            verdict = "rejected"
         receipt = Receipt(
             commitment=sha(name), round=1, peer=PEER.public, verdict=verdict, reasons=(), checks=(), checkpoint="",
-            payload_hash="", content_key="", terms="", seed="", root="", shards=(), eval_tokens=0, drop_mean=0,
-            drop_low=0, drop_high=0, reference=0, floor=0, quality_ppm=0, units=0, mask=mask, reward_msat=reward,
+            payload_hash="", content_key="", terms=terms.digest(), seed="", root="", shards=(), eval_tokens=0,
+            drop_mean=drop, drop_low=drop - 1, drop_high=drop + 1, reference=reference, floor=6 * 10**8,
+            quality_ppm=quality, units=mask, mask=mask, reward_msat=reward,
             model_id="", hardware="", losses=None, previous="",
         )  # fmt: skip
         return GradientScored(

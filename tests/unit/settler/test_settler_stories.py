@@ -210,7 +210,7 @@ async def test_revealed_and_never_collected_is_forfeited(stage: Stage) -> None:
 async def test_a_decision_that_does_not_add_up_is_refused(stage: Stage) -> None:
     """The mask's sum is the reward, or somebody lies."""
     await stage.uploaded()
-    with pytest.raises(Contradiction, match="mask reveals"):
+    with pytest.raises(Contradiction, match="schedule_reward"):
         await stage.settler.on_scored(stage.decision("a", 0b1, reward_msat=7))
 
 

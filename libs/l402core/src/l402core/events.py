@@ -717,6 +717,25 @@ class RoundView(msgspec.Struct, frozen=True, kw_only=True):
     unavailable_reason: str
 
 
+class ReadStanding(Question, frozen=True, kw_only=True):
+    """What is exposed to one peer, before it is sold a place."""
+
+    name = "peer.standing.v1"
+    answered_by = "settler"
+
+    peer: str
+
+
+class PeerStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer's rungs that are out or promised, hanging ones among them."""
+
+    peer: str
+    exposed_msat: Msat
+    exposed_rungs: int
+    available: bool
+    unavailable_reason: str
+
+
 class ReadSubmission(Question, frozen=True, kw_only=True):
     """One submission, as its peer may see it."""
 
@@ -779,6 +798,8 @@ class ClaimCredit(Question, frozen=True, kw_only=True):
     payment_hash: str
     token_id: str
     """Fresh, proposed by the gateway (its first four bytes name a root key); the first one proposed is kept."""
+    replaces: str = ""
+    """The token id that was kept, where its root key is no longer in the ring: it opens nothing any more."""
 
 
 class CreditView(msgspec.Struct, frozen=True, kw_only=True):
@@ -942,6 +963,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (RegisterAccepted, SubmissionView),
     (RegisterUpload, SubmissionView),
     (ReadRound, RoundView),
+    (ReadStanding, PeerStanding),
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
     (Reconcile, Reconciled),

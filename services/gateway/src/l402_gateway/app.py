@@ -16,7 +16,6 @@ from l402core.bus import Consumer
 from l402core.documents import Accepted, Statement, Terms, UploadReceipt, commitment_of
 from l402core.errors import (
     Conflict,
-    Contradiction,
     Exhausted,
     Malformed,
     NotFound,
@@ -31,9 +30,11 @@ from l402core.events import (
     CreditView,
     FeeMint,
     FeeMinted,
+    PeerStanding,
     Question,
     ReadChannels,
     ReadRound,
+    ReadStanding,
     ReadSubmission,
     RegisterAccepted,
     RegisterLocks,
@@ -155,6 +156,8 @@ class Gateway:
             known = await self._shelf.unpaid(_key(paid, peer))
             if known is not None:
                 return known
+            if peer:
+                await self._may_owe(peer)
             unpaid = await self._mint(paid)
             kept_s = challenge.keep_for_s(unpaid, now_ms=self.now_ms(), margin_s=self.config.challenge_margin_s)
             await self._shelf.keep(_key(paid, peer), unpaid, for_s=kept_s)
@@ -168,6 +171,12 @@ class Gateway:
         if peer:
             await self._shelf.count("peer", peer, at_most=config.mints_per_peer, window_s=window_s)
         await self._shelf.count("gateway", "all", at_most=config.mints_in_all, window_s=window_s)
+
+    async def _may_owe(self, peer: str) -> None:
+        """Raises Exhausted for a peer that leaves as much hanging as may be: it gets no new challenge."""
+        standing = await self._ask(ReadStanding(peer=peer), PeerStanding)
+        if not standing.available:
+            raise Exhausted("peer_exposure", standing.unavailable_reason)
 
     async def _mint(self, paid: Paid) -> Unpaid:
         terms = terms_of(await self.rounds.get(paid.round))
@@ -272,14 +281,20 @@ class Gateway:
     async def claim_credit(self, peer: str, payment_hash: str) -> tuple[Macaroon, CreditView]:
         """The credit that stands for a fee of this peer, as a token. Raises NotFound where none is open."""
         proposed = self._keys.new_token_id(self._rng_bytes).hex()
-        credit = await self._ask(ClaimCredit(peer=peer, payment_hash=payment_hash, token_id=proposed), CreditView)
+        question = ClaimCredit(peer=peer, payment_hash=payment_hash, token_id=proposed)
+        credit = await self._ask(question, CreditView)
         try:
-            token = challenge.credit_token(
-                self._keys, payment_hash=credit.payment_hash, token_id=credit.token_id, peer=peer
-            )
-        except Unauthorized as error:
-            raise Contradiction("credit_key", "the root key of this credit is no longer in the ring") from error
-        return token, credit
+            return self._credit_token(credit, peer), credit
+        except Unauthorized:  # its root key was retired meanwhile: the credit stands, and gets a token id of this ring
+            if self._keys.is_revoked_token(bytes.fromhex(credit.token_id)):
+                raise
+            question = msgspec.structs.replace(question, replaces=credit.token_id)
+            credit = await self._ask(question, CreditView)
+            log.info("credit.renamed", payment_hash=payment_hash)
+            return self._credit_token(credit, peer), credit
+
+    def _credit_token(self, credit: CreditView, peer: str) -> Macaroon:
+        return challenge.credit_token(self._keys, payment_hash=credit.payment_hash, token_id=credit.token_id, peer=peer)
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

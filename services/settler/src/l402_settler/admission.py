@@ -5,13 +5,14 @@ Everything happens in the one transaction at hand, so that a token is spent, a p
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.documents import Statement, Terms
-from l402core.errors import Conflict, L402Error, Malformed, NotFound, Unauthorized, Unavailable
+from l402core.documents import LADDER, Statement, Terms
+from l402core.errors import Conflict, Exhausted, L402Error, Malformed, NotFound, Unauthorized, Unavailable
 from l402core.escrow import Escrow
-from l402core.events import CreditSpent, SubmissionOpen, SubmissionOpened
+from l402core.events import CreditSpent, PeerStanding, SubmissionOpen, SubmissionOpened
 from l402core.outbox import Transaction
 from l402core.sealing import seal
 from l402core.signing import open_signed
@@ -19,6 +20,7 @@ from l402core.signing import open_signed
 from l402_settler import ledger
 from l402_settler.adapters import books
 from l402_settler.escrows import issue_credit, say_offer_make
+from l402_settler.exposure import over_cap
 from l402_settler.office import Office
 from l402_settler.submissions import Room, check_statement, holds_place, may_open
 from l402_settler.views import terms_of
@@ -50,6 +52,9 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
     refusal = may_open(
         statement, terms, phase=round_.phase, room=room_of(office, tx, terms), now_ms=office.now_ms(),
         open_peers=frozenset(question.peer for row in rows if _holds_place(row)), attempts=len(rows),
+    ) or exposed(
+        office, tx, question.peer, frozenset((statement.payout_node,)), ladder_msat=terms.ladder_msat(),
+        rungs=len(terms.rungs),
     )  # fmt: skip
     if books.submission(tx, question.commitment) is not None:
         refusal = Conflict("other_request", "this commitment was opened by another request")
@@ -78,6 +83,32 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
         slots=sight.slots - waiting * len(terms.rungs),
         node_trouble=sight.trouble,
     )
+
+
+def exposed(
+    office: Office, tx: Transaction, peer: str, payees: frozenset[str], *, ladder_msat: int, rungs: int
+) -> L402Error | None:
+    """Why one more ladder may not be promised to this peer, on these nodes: what they leave hanging counts."""
+    caps, slots = office.config.exposure_caps(ladder_msat), office.sight.slots_to
+    refusal = over_cap("peer", books.exposure(tx, peer=peer), caps.peer, ladder_msat, rungs)
+    for payee in sorted(payees):
+        held = books.exposure(tx, payee=payee)
+        refusal = refusal or over_cap("payee", held, caps.payee, ladder_msat, rungs)
+        if refusal is None and payee in slots and slots[payee] - held.promised_rungs < rungs:
+            refusal = Exhausted("channel_slots", "the channels to this payee's node are short of HTLC slots")
+    return refusal
+
+
+def standing(office: Office, tx: Transaction, peer: str) -> PeerStanding:
+    """What is exposed to a peer now, and whether it would be sold another place."""
+    ladder_msat, rungs = sum(LADDER) * office.config.unit_msat, len(LADDER)
+    held = books.exposure(tx, peer=peer)
+    payees = books.payees_of(tx, peer)
+    refusal = exposed(office, tx, peer, payees, ladder_msat=ladder_msat, rungs=rungs)
+    return PeerStanding(
+        peer=peer, exposed_msat=held.msat, exposed_rungs=held.rungs, available=refusal is None,
+        unavailable_reason=refusal.detail if refusal else "",
+    )  # fmt: skip
 
 
 def _holds_place(row: sa.Row[Any]) -> bool:
@@ -118,6 +149,7 @@ def _open(office: Office, tx: Transaction, question: SubmissionOpen, round_: sa.
     seq = books.next_seq(tx, question.round)
     books.add_submission(
         tx, commitment=question.commitment, round=question.round, seq=seq, peer=question.peer, state=Escrow.OPENED,
+        payee=msgspec.json.decode(question.statement.body, type=Statement).payout_node,
         token_id=question.token_id, payment_hash=question.payment_hash, fee_msat=fee_msat,
         reserved_msat=terms_of(round_).ladder_msat(), request_hash=question.request_hash,
         statement=books.to_json(question.statement), traceparent=telemetry.traceparent(), opened_at_ms=office.now_ms(),

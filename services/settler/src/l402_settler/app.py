@@ -26,6 +26,7 @@ from l402core.events import (
     OfferMade,
     Question,
     ReadRound,
+    ReadStanding,
     ReadSubmission,
     RegisterAccepted,
     RegisterLocks,
@@ -124,6 +125,7 @@ class Settler:
         self._bus.answer(RegisterUpload, self.desk.register_upload)
         self._bus.answer(ReadRound, self.desk.read_round)
         self._bus.answer(ReadSubmission, self.desk.read_submission)
+        self._bus.answer(ReadStanding, self.desk.read_standing)
         self._bus.answer(ClaimCredit, self.desk.claim_credit)
 
     # --- rounds -------------------------------------------------------------------------------------------------------

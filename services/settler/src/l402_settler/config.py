@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Self
 
 from l402core.config import BusConfig, HttpConfig, LndConfig, ServiceConfig
+from l402core.documents import LADDER
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
+
+from l402_settler.exposure import Cap, ExposureCaps
 
 HEX32 = "^[0-9a-f]{64}$"
 
@@ -42,6 +45,24 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=10**10,
         ge=1,
         description="Most that may be locked in rewards within 24 hours, added up in slots of ten minutes.",
+    )
+    peer_rungs: int = Field(
+        default=2 * len(LADDER),
+        ge=len(LADDER),
+        le=100_000,
+        description="Rungs that may be out or promised to one peer: two rounds' worth. Hanging ones count.",
+    )
+    peer_exposure_msat: int = Field(
+        default=0, ge=0, description="Most that may be out or promised to one peer; 0: two ladders."
+    )
+    payee_rungs: int = Field(
+        default=16 * len(LADDER),
+        ge=len(LADDER),
+        le=100_000,
+        description="Rungs that may be out or promised to one payee's node, whoever its peers are.",
+    )
+    payee_exposure_msat: int = Field(
+        default=0, ge=0, description="Most that may be out or promised to one payee's node; 0: sixteen ladders."
     )
     fee_limit_msat: int = Field(default=10_000, ge=0, description="Routing fee allowed per rung.")
 
@@ -124,6 +145,14 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     feedback_decay_ppm: int = Field(default=950_000, ge=0, le=1_000_000, description="Error feedback decay, ppm.")
     outer_rate_ppm: int = Field(default=1_000_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
     chunk_k: int = Field(default=64, ge=1, le=4_096, description="Entries kept per chunk of 4096.")
+
+    def exposure_caps(self, ladder_msat: int) -> ExposureCaps:
+        """The caps on one peer and one payee, in money and rungs."""
+        peer_msat = self.peer_exposure_msat or 2 * ladder_msat
+        payee_msat = self.payee_exposure_msat or 16 * ladder_msat
+        return ExposureCaps(
+            peer=Cap(msat=peer_msat, rungs=self.peer_rungs), payee=Cap(msat=payee_msat, rungs=self.payee_rungs)
+        )
 
     @model_validator(mode="after")
     def _cltv_has_room(self) -> Self:

@@ -14,7 +14,9 @@ from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
     ClaimCredit,
     CreditView,
+    PeerStanding,
     ReadRound,
+    ReadStanding,
     ReadSubmission,
     RegisterAccepted,
     RegisterLocks,
@@ -28,7 +30,7 @@ from l402core.signing import Signed, open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
-from l402_settler.admission import admit, room_of
+from l402_settler.admission import admit, room_of, standing
 from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, statement_of, try_lock
 from l402_settler.office import Office
 from l402_settler.owed import ACCEPT_MS, offered_rungs
@@ -178,6 +180,10 @@ class Desk:
             raise NotFound("submission_unknown", "this commitment belongs to another round")
         return view
 
+    async def read_standing(self, question: ReadStanding) -> PeerStanding:
+        """What is exposed to one peer, and whether it would be sold another place."""
+        return await self._office.database.read(lambda tx: standing(self._office, tx, question.peer))
+
     async def claim_credit(self, question: ClaimCredit) -> CreditView:
         """The open credit over a paid payment hash, for the peer that paid."""
 
@@ -187,6 +193,9 @@ class Desk:
                 raise NotFound("no_credit", "no open credit of yours stands for this payment hash")
             token_id = row.token_id or question.token_id
             books.name_credit(tx, row.payment_hash, token_id)
+            if question.replaces and question.replaces == row.token_id:
+                token_id = question.token_id
+                books.rename_credit(tx, row.payment_hash, row.token_id, token_id)
             return CreditView(
                 payment_hash=row.payment_hash, token_id=token_id, peer=row.peer, amount_msat=row.amount_msat
             )

@@ -25,6 +25,8 @@ class NodeSight(msgspec.Struct, kw_only=True):
     height: int = 0
     liquidity_msat: int = 0
     slots: int = 0
+    slots_to: dict[str, int] = {}
+    """HTLC slots that are free on the channels to each node that we share one with."""
     trouble: str = "the node has not answered yet"
     failing: str = "answers"
     """Which of `l402core.lnd.fitness`'s checks fails; "" for none. Short of liquidity or slots is no trouble: the room

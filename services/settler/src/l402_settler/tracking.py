@@ -12,13 +12,14 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.documents import mask_indices
+from l402core.documents import Receipt, mask_indices
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung, Sight, Trigger, see
 from l402core.events import EscrowFailed, EscrowReturned, EscrowSettled, GradientScored
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.lnd.stranded import STRANDED
 from l402core.outbox import Transaction
+from l402core.schedule import difference
 
 from l402_settler import ledger
 from l402_settler.adapters import books
@@ -26,6 +27,7 @@ from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
 from l402_settler.owed import book_decision, give_up_lap, offer_again
 from l402_settler.submissions import fault_is_ours
+from l402_settler.views import terms_of
 
 log = structlog.get_logger()
 SIGHTS = {
@@ -273,6 +275,7 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
     if event.attempt > row.attempt or (known is None and event.attempt != 1) or (event.withheld and not event.mask):
         raise Contradiction("decision_attempt", f"offer {event.attempt} of {event.commitment[:16]}… cannot be revealed")
     lines = books.rungs_of(tx, event.commitment)
+    _check_schedule(tx, row, event)
     _check_mask(lines, event)
     check_decision(lines, event)
     due = event.verdict == "unscored"
@@ -285,6 +288,16 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
         return False
     book_decision(office, tx, row, event, known)
     return True
+
+
+def _check_schedule(tx: Transaction, row: sa.Row[Any], event: GradientScored) -> None:
+    """What is paid is what the signed terms make of the receipt's score, to the millisatoshi. Raises Contradiction."""
+    round_ = books.round_row(tx, row.round)
+    assert round_ is not None
+    if wrong := difference(msgspec.json.decode(event.receipt.body, type=Receipt), terms_of(round_)):
+        raise Contradiction(
+            f"schedule_{wrong[0]}", f"the decision on {event.commitment[:16]}… is not by the terms: {wrong[1]}"
+        )
 
 
 def _check_mask(lines: list[sa.Row[Any]], event: GradientScored) -> None:

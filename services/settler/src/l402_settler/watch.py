@@ -213,6 +213,7 @@ class Watch:
             sight.height = info.block_height
             sight.liquidity_msat = sum(channel.local_msat for channel in active)
             sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
+            sight.slots_to = _slots_by_node(active, office.config.slots_per_channel)
             sight.failing = self._short_of(channels)
             tell_fitness(sight.failing)
             NODE_HEIGHT.set(sight.height)
@@ -255,3 +256,11 @@ class Watch:
             if line.expiry_height and left <= self._office.config.guardian_blocks:
                 metrics.GUARDIAN_ALARMS.inc()
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
+
+
+def _slots_by_node(channels: list[ChannelView], per_channel: int) -> dict[str, int]:
+    """What each neighbour's channels have left."""
+    free: dict[str, int] = {}
+    for channel in channels:
+        free[channel.remote_pubkey] = free.get(channel.remote_pubkey, 0) + max(0, per_channel - channel.pending_out)
+    return free

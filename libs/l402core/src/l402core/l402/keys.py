@@ -59,6 +59,10 @@ class RootKeys(msgspec.Struct, frozen=True, kw_only=True):
             raise Unauthorized("unknown_root_key", "no root key of ours has the id that this token names")
         return Secret(hmac.digest(root.reveal(), _DOMAIN + token_id, "sha256"))
 
+    def is_revoked_token(self, token_id: bytes) -> bool:
+        """Whether this very token was revoked, whatever became of its root key."""
+        return token_id in self.revoked_tokens
+
     def rotate(self, rng_bytes: Callable[[int], bytes]) -> "RootKeys":
         """A new active key; the former ones go on verifying."""
         key_id = rng_bytes(KEY_ID_BYTES)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 from l402core import telemetry
+from l402core.documents import LADDER
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
 from l402core.events import Event
@@ -29,6 +30,7 @@ from l402_settler.adapters.tables import (
     tokens,
     transfers,
 )
+from l402_settler.exposure import Exposure
 from l402_settler.ledger import Balance, Phase, Transfer
 
 T = TypeVar("T")
@@ -158,6 +160,36 @@ def submission(tx: Transaction, commitment: str) -> sa.Row[Any] | None:
 def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """A round's submissions in order of their numbers."""
     return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))
+
+
+def exposure(tx: Transaction, *, peer: str = "", payee: str = "") -> Exposure:
+    """What is out to a peer or to a payee's node, or promised: open rungs, and ladders that nobody has made yet."""
+    whose = submissions.c.peer == peer if peer else submissions.c.payee == payee
+    open_ = rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.func.coalesce(sa.func.sum(rungs.c.amount_msat), 0).label("msat"), sa.func.count().label("rungs"),
+        sa.func.coalesce(sa.func.sum(sa.case((rungs.c.state == Rung.REGISTERED, 1), else_=0)), 0).label("unsent"),
+    ]  # fmt: skip
+    joined = sa.select(*columns).join(submissions, submissions.c.commitment == rungs.c.commitment)
+    out = tx.row(joined.where(submissions.c.state != Escrow.ENDED, open_, whose))
+    waiting = submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED))
+    columns = [
+        sa.func.coalesce(sa.func.sum(submissions.c.reserved_msat), 0).label("msat"), sa.func.count().label("ladders"),
+    ]  # fmt: skip
+    promised = tx.row(sa.select(*columns).where(submissions.c.state != Escrow.ENDED, waiting, whose))
+    assert out is not None
+    assert promised is not None
+    rungs_promised = len(LADDER) * int(promised.ladders)
+    return Exposure(
+        msat=int(out.msat) + int(promised.msat), rungs=int(out.rungs) + rungs_promised,
+        promised_rungs=int(out.unsent) + rungs_promised,
+    )  # fmt: skip
+
+
+def payees_of(tx: Transaction, peer: str) -> frozenset[str]:
+    """The nodes that a peer's open submissions are paid to."""
+    query = sa.select(submissions.c.payee).where(submissions.c.state != Escrow.ENDED, submissions.c.peer == peer)
+    return frozenset(row.payee for row in tx.rows(query))
 
 
 def owing(tx: Transaction) -> list[sa.Row[Any]]:
@@ -384,6 +416,14 @@ def name_credit(tx: Transaction, payment_hash: str, token_id: str) -> None:
     """Bind a credit to its token id; the first one stays."""
     statement = sa.update(credits_).where(credits_.c.payment_hash == payment_hash, credits_.c.token_id.is_(None))
     tx.execute(statement.values(token_id=token_id))
+
+
+def rename_credit(tx: Transaction, payment_hash: str, before: str, after: str) -> None:
+    """Compare-and-set an open credit's token id: the one before opens nothing from here on."""
+    statement = sa.update(credits_).where(
+        credits_.c.payment_hash == payment_hash, credits_.c.token_id == before, credits_.c.spent_on.is_(None)
+    )
+    tx.execute(statement.values(token_id=after))
 
 
 def reopen_credit(tx: Transaction, payment_hash: str, reason: str) -> None:

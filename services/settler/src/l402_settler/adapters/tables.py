@@ -42,6 +42,7 @@ submissions = sa.Table(
     sa.Column("reserved_msat", sa.BigInteger, nullable=False),
     sa.Column("request_hash", sa.String(64), nullable=False),
     sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("payee", sa.String(66), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False, default=1),
     sa.Column("due_by_ms", sa.BigInteger, nullable=False, default=0),
     sa.Column("offer", sa.Text),

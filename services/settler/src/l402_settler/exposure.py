@@ -1,0 +1,38 @@
+"""How much may be out or promised to one peer, and to one payee's node. Pure: what is held is an argument."""
+
+import msgspec
+from l402core.errors import Exhausted, L402Error
+
+
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
+    """What is out, or promised, to one peer or payee."""
+
+    msat: int
+    rungs: int
+    promised_rungs: int
+    """Those of them that hold no HTLC slot yet."""
+
+
+class Cap(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that may be."""
+
+    msat: int
+    rungs: int
+
+
+class ExposureCaps(msgspec.Struct, frozen=True, kw_only=True):
+    """For one peer's key, and for one payee's node, which may serve many peers."""
+
+    peer: Cap
+    payee: Cap
+
+
+def over_cap(whose: str, held: Exposure, cap: Cap, more_msat: int, more_rungs: int) -> L402Error | None:
+    """Why one more ladder is too much, if so: until hanging rungs return, no new ones are promised."""
+    if held.msat + more_msat <= cap.msat and held.rungs + more_rungs <= cap.rungs:
+        return None
+    return Exhausted(
+        f"{whose}_exposure",
+        f"{held.rungs} rungs of {held.msat} msat are out or promised to this {whose}, and {cap.rungs} rungs or "
+        f"{cap.msat} msat may be; settle or cancel what hangs",
+    )

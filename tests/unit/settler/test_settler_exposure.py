@@ -1,0 +1,166 @@
+"""What may be locked at most: a round's budget, a day's cap, our own node's means, and what one peer leaves hanging."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from l402core.documents import Receipt
+from l402core.errors import Contradiction, Exhausted
+from l402core.events import CreditIssued, GradientScored, ReadRound, ReadStanding
+from l402core.lnd.port import PaymentStatus
+from l402core.signing import SigningKey
+
+from tests.support.settler import ATTESTOR, NODE_PUBLIC, PEER, Stage, sha
+
+LADDER = 6_300_000
+
+
+async def hanging(stage: Stage, name: str, round_: int) -> None:
+    """A ladder that is locked, and that the peer neither accepts nor cancels: its rungs hang."""
+    await stage.open_round(round_)
+    await stage.fee(name)
+    await stage.desk.open(stage.opening(name, round_=round_))
+    await stage.settler.on_offer(stage.offer(name, round_))
+    await stage.desk.register_locks(stage.locks(name, round_))
+    for index in range(6):
+        await stage.seen(name, index, PaymentStatus.IN_FLIGHT)
+    stage.now_ms = stage.terms(round_).upload_until_ms
+    await stage.turn()
+
+
+async def test_a_peer_that_leaves_two_rounds_hanging_gets_no_new_challenge(make_stage: Callable[..., Stage]) -> None:
+    """Its rungs count while they are out, whatever became of the escrow; a paid fee is kept; when they return it is let in."""
+    stage = make_stage()
+    for round_, name in enumerate("ab", start=1):
+        assert (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+        await hanging(stage, name, round_)
+    standing = await stage.desk.read_standing(ReadStanding(peer=PEER.public))
+    assert (standing.available, standing.exposed_rungs, standing.exposed_msat) == (False, 12, 2 * LADDER)
+    await stage.open_round(3)
+    await stage.fee("c")
+    with pytest.raises(Exhausted, match="kept for you as a credit") as caught:
+        await stage.desk.open(stage.opening("c", round_=3))
+    assert caught.value.code == "peer_exposure"
+    assert [said.payment_hash for said in stage.said(CreditIssued)] == [sha("fee c")]
+    other = SigningKey(b"\x07" * 32)
+    assert (await stage.desk.read_standing(ReadStanding(peer=other.public))).available
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.FAILED)
+    assert (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+
+
+async def test_the_rungs_of_one_payees_node_count_whoever_its_peers_are(make_stage: Callable[..., Stage]) -> None:
+    """A dozen keys on one node are one debtor: the third ladder is too much, and the fee is kept."""
+    stage = make_stage(places=8, payee_rungs=12)
+    await stage.open_round()
+    keys = [SigningKey(bytes([n]) * 32) for n in (11, 12, 13)]
+    for name, key in zip("ab", keys, strict=False):
+        await stage.desk.open(stage.opening(name, peer=key))
+    with pytest.raises(Exhausted) as caught:
+        await stage.desk.open(stage.opening("c", peer=keys[2]))
+    assert caught.value.code == "payee_exposure"
+    assert not (await stage.desk.read_standing(ReadStanding(peer=keys[0].public))).available
+
+
+async def test_a_shared_channel_without_slots_for_a_ladder_is_promised_nothing(stage: Stage) -> None:
+    """Eleven HTLC slots are left to the payee's node, one ladder is promised there already: the next fee is kept."""
+    stage.office.sight.slots_to = {NODE_PUBLIC: 11}
+    await stage.desk.open(stage.opening("a"))
+    with pytest.raises(Exhausted) as caught:
+        await stage.desk.open(stage.opening("b", peer=SigningKey(b"\x07" * 32)))
+    assert caught.value.code == "channel_slots"
+
+
+@pytest.mark.parametrize(
+    ("limit", "sight", "code", "opened"),
+    [
+        ({"places": 3}, {}, "places", 3),
+        ({"day_cap_msat": 2 * LADDER}, {}, "day_cap", 2),
+        ({}, {"liquidity_msat": 4 * LADDER + 1}, "liquidity", 4),
+        ({}, {"slots": 17}, "slots", 2),
+        ({}, {"trouble": "asleep"}, "node", 0),
+        ({"payee_exposure_msat": 5 * LADDER}, {}, "payee_exposure", 5),
+    ],
+)
+async def test_so_many_open_at_once_as_there_is_room_for_and_the_others_keep_their_fee(
+    make_stage: Callable[..., Stage], limit: dict[str, Any], sight: dict[str, Any], code: str, opened: int
+) -> None:
+    """Ten paid requests at once: each limit is reserved in the same transaction that opens, or the fee is a credit."""
+    stage = make_stage(**{"places": 8, **limit})
+    await stage.open_round()
+    for name, value in sight.items():
+        setattr(stage.office.sight, name, value)
+    keys = [SigningKey(bytes([20 + n]) * 32) for n in range(10)]
+    requests = [stage.opening(f"n{n}", peer=key) for n, key in enumerate(keys)]
+    answers = await asyncio.gather(*(stage.desk.open(one) for one in requests), return_exceptions=True)
+    refused = [one for one in answers if isinstance(one, Exhausted)]
+    assert len(answers) - len(refused) == min(opened, 8)
+    assert {one.code for one in refused} == {code} if opened < 8 else refused
+    assert len(stage.said(CreditIssued)) == len(refused)
+    if opened < 8 and code != "payee_exposure":
+        assert not (await stage.desk.read_round(ReadRound())).available, "and no challenge is sold"
+
+
+async def test_a_place_is_never_let_twice_over_its_budget(make_stage: Callable[..., Stage]) -> None:
+    """Escrows that fail after they were locked keep their reservation until their rungs are back."""
+    stage = make_stage(places=1)
+    await stage.open_round()
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    await stage.seen("a", 0, PaymentStatus.FAILED)
+    assert (await stage.office.view(sha("a"))).state == "failed"
+    with pytest.raises(Exhausted) as caught:
+        await stage.desk.open(stage.opening("b", peer=SigningKey(b"\x07" * 32)))
+    assert caught.value.code == "budget"
+
+
+# The published schedule is what is paid.
+
+
+def resigned(scored: GradientScored, **changes: Any) -> GradientScored:
+    """The same decision with another receipt, signed as it should be."""
+    receipt = msgspec.structs.replace(msgspec.json.decode(scored.receipt.body, type=Receipt), **changes)
+    kept = {name: changes[name] for name in ("mask", "reward_msat", "verdict") if name in changes}
+    return msgspec.structs.replace(scored, receipt=ATTESTOR.sign(Receipt.tag, receipt), **kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"reward_msat": 100_001}, "reward"),
+        ({"units": 2, "reward_msat": 200_000}, "mask"),
+        ({"units": 2, "mask": 2, "reward_msat": 200_000}, "units"),
+        ({"quality_ppm": 95_239, "units": 3, "mask": 3, "reward_msat": 300_000}, "quality"),
+        ({"drop_mean": 10**9}, "quality"),
+        ({"reference": 2 * 10**9}, "floor"),
+        ({"drop_low": 0}, "accepted"),
+        ({"reference": 0}, "accepted"),
+        ({"floor": 0}, "floor"),
+        ({"verdict": "rejected"}, "verdict"),
+        ({"terms": "00" * 32}, "terms"),
+        ({"round": 2}, "round"),
+        ({"mask": 65}, "mask_bits"),
+    ],
+)
+async def test_a_decision_that_is_not_by_the_published_schedule_is_not_paid(
+    stage: Stage, changes: dict[str, Any], code: str
+) -> None:
+    """Base rate, normalization, unit, ladder and caps are the terms': computed again, and any difference freezes."""
+    await stage.uploaded()
+    wrong = resigned(stage.decision("a", 1), **changes)
+    wrong = msgspec.structs.replace(wrong, round=changes.get("round", 1))
+    with pytest.raises(Contradiction) as caught:
+        await stage.settler.on_scored(wrong)
+    assert caught.value.code == f"schedule_{code}"
+    assert (await stage.office.view(sha("a"))).state == "uploaded"
+
+
+@pytest.mark.parametrize("mask", [0, 1, 2, 4, 8, 16, 31, 32, 42, 63])
+async def test_every_rung_of_the_ladder_is_paid_as_the_schedule_says(stage: Stage, mask: int) -> None:
+    """From the score to the millisatoshi."""
+    await stage.uploaded()
+    await stage.settler.on_scored(stage.decision("a", mask))
+    assert (await stage.ledger()).get("rewards", 0) == -mask * 100_000
