@@ -38,10 +38,11 @@ UNCLAIMED = "fees:unclaimed"
 EARNED = "fees:earned"
 CREDITS = "credits:"
 SPONSORS = "sponsors:"
+OWED = "owed:"
 
 ONLY_OWED = (
     f"name in ('{TREASURY}', '{EARNED}') or substr(name, 1, {len(CREDITS)}) = '{CREDITS}' "
-    f"or substr(name, 1, {len(SPONSORS)}) = '{SPONSORS}'"
+    f"or substr(name, 1, {len(SPONSORS)}) = '{SPONSORS}' or substr(name, 1, {len(OWED)}) = '{OWED}'"
 )
 """SQL for the accounts whose debits never exceed their credits."""
 ONLY_SPENT = f"name in ('{REWARDS}', '{ROUTING}')"
@@ -87,7 +88,7 @@ def sponsor_account(sponsor: str) -> str:
 
 def owed_account(peer: str) -> str:
     """What could not be delivered to a peer in time."""
-    return f"owed:{peer}"
+    return f"{OWED}{peer}"
 
 
 def opening(amount_msat: Msat) -> Transfer:
