@@ -21,13 +21,18 @@ async def now(nats_url: str) -> ChannelsView:
 
 
 async def at_rest(nats_url: str) -> ChannelsView:
-    """The channels once nothing is in flight on them; after `QUIET_S`, as they are. Raises Stop."""
-    ends_at = time.monotonic() + QUIET_S
+    """The channels once nothing is in flight on them and no balance moves; after `QUIET_S`, as they are. Raises Stop.
+
+    What comes in (a sponsor's tranche) takes no slot of ours, so it is seen by its balance alone.
+    """
+    ends_at, before = time.monotonic() + QUIET_S, None
     while True:
         view = await now(nats_url)
-        if not any(one.slots_used for one in view.channels) or time.monotonic() > ends_at:
+        rests = view.channels == before and not any(one.slots_used for one in view.channels)
+        if rests or time.monotonic() > ends_at:
             return view
-        await asyncio.sleep(0.2)
+        before = view.channels
+        await asyncio.sleep(0.5)
 
 
 def names(folder: Folder) -> dict[str, str]:

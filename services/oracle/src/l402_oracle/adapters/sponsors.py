@@ -105,7 +105,7 @@ def ask_and_tell_again(tx: Transaction, *, newest: int) -> None:
 
 
 def _known(tx: Transaction, where: sa.ColumnElement[bool]) -> list[Known]:
-    columns: list[Any] = [tranches, announcements.c.body, announcements.c.traceparent]
+    columns: list[sa.ColumnElement[Any]] = [*tranches.c, announcements.c.body, announcements.c.traceparent]
     query = sa.select(*columns).join(announcements, announcements.c.sponsorship == tranches.c.sponsorship)
     return [
         Known(
