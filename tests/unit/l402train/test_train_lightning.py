@@ -8,8 +8,10 @@ from l402train import stack
 from l402train.exits import Exit, Stop
 from l402train.lightning import programs
 from l402train.lightning.btcd import nobodys_address
+from l402train.lightning.node import LndNode
 from l402train.lightning.plan import Plan, joined, named
 from l402train.lightning.serve import read_plan, write_plan
+from lndsim.macaroon import Bakery
 
 
 def a_plan(**changes: object) -> Plan:
@@ -121,3 +123,19 @@ def test_blocks_can_be_mined_to_nobody() -> None:
     raw = number.to_bytes(25)
     assert raw[:21] == b"\x3f" + bytes(20)
     assert raw[21:] == hashlib.sha256(hashlib.sha256(raw[:21]).digest()).digest()[:4]
+
+
+def test_a_node_is_not_asked_before_its_files_are_whole(tmp_path: Path) -> None:
+    """lnd makes a file empty and then writes it: who reads in between is let in by nothing, for ever."""
+    node = LndNode("alice", tmp_path)
+    whole = Bakery(bytes(32)).mint([("info", "read")], nonce=bytes(16))
+    pem = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+    node.macaroon("admin").parent.mkdir(parents=True)
+    for certificate, macaroon, ready in (
+        ("", b"", None), (pem, b"", None), (pem, whole[:-5], None), (pem[:-9], whole, None), ("", whole, None),
+        (pem, whole, True),
+    ):  # fmt: skip
+        assert node._files() is None or ready
+        node.certificate.write_text(certificate)
+        node.macaroon("admin").write_bytes(macaroon)
+        assert node._files() is ready

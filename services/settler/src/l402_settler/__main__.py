@@ -50,6 +50,9 @@ async def serve(config: Config) -> None:
     sponsors.register(bus)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
+    await (
+        watch.look()
+    )  # before the first question: a fee that is paid now must not find a node that nobody has looked at
     await bus.start()
     await settler.recover()
     await sponsors.recover()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from l402core.errors import L402Error
+from l402core.lnd.scope import read_scope
 from l402core.lnd.stubs import lnrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
@@ -62,7 +63,12 @@ class LndNode:
                 return
 
     def _files(self) -> bool | None:
-        return True if self.certificate.is_file() and self.macaroon("admin").is_file() else None
+        """True once what lets us in is there, and whole: lnd makes each file empty before it writes it."""
+        try:
+            read_scope(self.macaroon("admin").read_bytes())
+            return True if self.certificate.read_text().rstrip().endswith("END CERTIFICATE-----") else None
+        except (OSError, L402Error):
+            return None
 
     async def call(self, method: str, request: Any) -> Any:
         """A unary call of `lnrpc.Lightning`, or one named by its whole URI. Raises L402Error."""
