@@ -155,7 +155,8 @@ def test_afterwards_the_folder_can_still_be_asked(demo_run: Run) -> None:
     out, folder = screen.console(to_stderr=True), Folder(demo_run.folder)
     paid = next(one for one in demo_run.submissions() if one["reward_msat"])
     assert looking.trace(out, folder=folder, wanted=paid["trace_id"][:12], as_json=False) is Exit.FINE
-    assert looking.ledger(out, folder=folder, as_json=True) is Exit.FINE
+    books = folder.settler / "books.sqlite3"
+    assert looking.ledger(out, where=books, account=None, export=None, as_json=True) is Exit.FINE
 
 
 # Secrets.
