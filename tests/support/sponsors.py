@@ -165,7 +165,7 @@ class Patron:
         await self.desk.on_announced(self.announced(id_, name))
         await self.minted(id_, name=name)
         self.node.pay(payment_hash(name, 0))
-        await self.desk.tend()
+        await self.desk.tending.tend()
         return id_
 
     def judged(

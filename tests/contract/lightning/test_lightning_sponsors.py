@@ -64,7 +64,7 @@ class Play:
         """The settler looks until the tranche is there."""
 
         async def look() -> str:
-            await self.at.desk.tend()
+            await self.at.desk.tending.tend()
             return (await self.at.tranche(self.id)).state
 
         assert await until(look, lambda found: found == wanted) == wanted

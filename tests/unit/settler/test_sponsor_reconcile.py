@@ -107,7 +107,7 @@ async def test_books_and_node_agree_at_each_step(tmp_path: Path, *, earned: bool
             await at.stage.open_round()
         if step == "end":
             await at.desk.on_judged(at.judged(id_, earned=earned))
-            await at.desk.tend()
+            await at.desk.tending.tend()
         told = await watch.reconcile(Reconcile())
         assert (told.tranches, told.differences) == (2, ()), step
 
@@ -120,5 +120,5 @@ async def test_a_contradiction_freezes_the_tranche(tmp_path: Path) -> None:
     told = await Watch(at.stage.office, Listing(at)).reconcile(Reconcile())  # type: ignore[arg-type]  # as above
     assert [(one.weight, one.what) for one in told.differences] == [("contradiction", "tranche")]
     calls = len(at.node.calls)
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert len(at.node.calls) == calls

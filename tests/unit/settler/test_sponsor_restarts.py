@@ -25,7 +25,7 @@ async def restart(at: Patron) -> None:
     """Another process over the same books and the same node."""
     at.desk = at.a_desk()
     await at.desk.recover()
-    await at.desk.tend()
+    await at.desk.tending.tend()
 
 
 @pytest.mark.parametrize("earned", [True, False], ids=["earned", "not earned"])
@@ -56,7 +56,7 @@ async def test_an_answer_that_is_lost_is_found_at_the_next_look(at: Patron, *, e
     await at.stage.open_round()
     await at.desk.on_judged(at.judged(id_, earned=earned))
     at.node.reply_lost = True
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == ("settling" if earned else "returning")
     await restart(at)
     assert (await at.tranche(id_)).state == ("settled" if earned else "returned")
@@ -73,8 +73,8 @@ async def test_a_record_that_fails_after_settle_is_made_up_for(at: Patron, monke
     async def broken(_view: object) -> None:
         raise Unavailable("database", "the disk is away")
 
-    monkeypatch.setattr(at.desk, "see", broken)
-    await at.desk.tend()
+    monkeypatch.setattr(at.desk.tending, "see", broken)
+    await at.desk.tending.tend()
     assert at.node.invoices[HASH].state is InvoiceState.SETTLED
     assert (await at.tranche(id_)).state == "settling"
     await restart(at)
@@ -88,10 +88,10 @@ async def test_a_silent_node_delays_and_loses_nothing(at: Patron) -> None:
     await at.stage.open_round()
     await at.desk.on_judged(at.judged(id_))
     at.node.cut = True
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "settling"
     at.node.cut = False
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "settled"
 
 
@@ -101,7 +101,7 @@ async def test_lnd_that_cancels_by_itself_leaves_the_sponsor_its_money(at: Patro
     await at.stage.open_round()
     await at.desk.on_judged(at.judged(id_))
     await at.node.cancel_invoice(bytes.fromhex(HASH))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
     assert await at.stage.ledger() == {}
 
@@ -110,9 +110,9 @@ async def test_an_invoice_settled_behind_our_back_is_frozen(at: Patron) -> None:
     """Nobody but the settler has the right: it is a contradiction, nothing is booked, and nobody acts any more."""
     id_ = await at.locked()
     at.node._set(HASH, InvoiceState.SETTLED)
-    await at.desk.tend()
+    await at.desk.tending.tend()
     calls = len(at.node.calls)
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert len(at.node.calls) == calls
     assert (await at.tranche(id_)).state == "locked"
     assert await at.stage.ledger() == {}
@@ -129,7 +129,7 @@ async def test_a_restart_says_what_the_table_lists(at: Patron) -> None:
     assert [one.tranche for one in at.stage.said(SponsorshipMint)] == [0, 0]
     await at.minted(id_)
     at.node.pay(HASH)
-    await at.desk.tend()
+    await at.desk.tending.tend()
     await restart(at)
     assert len(at.stage.said(SponsorshipLocked)) == 2
     assert RECOVER[Tranche.LOCKED][0] == "tell the oracle that the money waits"
@@ -144,12 +144,12 @@ async def test_everything_told_twice_has_one_effect(at: Patron) -> None:
         await at.minted(id_)
     at.node.pay(HASH)
     for _ in range(2):
-        await at.desk.tend()
+        await at.desk.tending.tend()
     await at.stage.open_round()
     await at.stage.open_round()
     for _ in range(2):
         await at.desk.on_judged(at.judged(id_))
-        await at.desk.tend()
+        await at.desk.tending.tend()
     assert [one.tranche for one in at.stage.said(SponsorshipMint)] == [0, 1]
     assert len(at.stage.said(SponsorshipLocked)) == 1
     assert len(at.stage.said(SponsorshipSettled)) == 1
@@ -163,9 +163,9 @@ async def test_a_deadline_that_loses_the_race_against_the_decision_cancels_nothi
     (line,) = await at.stage.database.read(sponsor_books.live_tranches)
     await at.desk.on_judged(at.judged(id_))
     at.stage.office.sight.height = 249
-    await at.desk._tend(line, 0, look=True)
+    await at.desk.tending._tend(line, 0, look=True)
     assert "cancel" not in at.node.calls
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "settled"
 
 
@@ -176,9 +176,9 @@ async def test_a_deadline_that_loses_the_race_against_the_payment_takes_it(at: P
     await at.minted(id_)
     (line,) = await at.stage.database.read(sponsor_books.live_tranches)
     at.node.pay(HASH)
-    await at.desk.see(at.node.invoices[HASH])
+    await at.desk.tending.see(at.node.invoices[HASH])
     at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
-    await at.desk._tend(line, 0, look=True)
+    await at.desk.tending._tend(line, 0, look=True)
     assert (await at.tranche(id_)).state == "locked"
     assert at.node.invoices[HASH].state is InvoiceState.ACCEPTED
 
@@ -189,5 +189,5 @@ async def test_one_invoice_waits_at_a_time_whatever_else_ends(at: Patron) -> Non
     await at.stage.open_round()
     await at.minted(id_, 1)
     await at.desk.on_judged(at.judged(id_))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert [one.state for one in (await at.view(id_)).tranches] == ["settled", "minted", "announced"]

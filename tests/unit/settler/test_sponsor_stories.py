@@ -37,7 +37,7 @@ async def test_progress_is_paid_for(at: Patron) -> None:
     assert terms.tranche is not None
     assert (terms.tranche.payment_hash, terms.tranche.amount_msat) == (payment_hash("p", 0), AMOUNT)
     await at.desk.on_judged(at.judged(id_))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "settled"
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.SETTLED
     assert await at.stage.ledger() == {"lightning": -AMOUNT, ACCOUNT: AMOUNT}
@@ -50,7 +50,7 @@ async def test_no_progress_gives_the_money_back_at_once(at: Patron) -> None:
     id_ = await at.locked()
     await at.stage.open_round()
     await at.desk.on_judged(at.judged(id_, earned=False))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.CANCELED
     assert "settle" not in at.node.calls
@@ -66,13 +66,13 @@ async def test_the_next_tranche_is_minted_when_the_round_opens_and_the_last_ends
     assert [one.tranche for one in at.stage.said(SponsorshipMint)] == [0, 1]
     await at.minted(id_, 1)
     at.node.pay(payment_hash("p", 1))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     terms = await at.stage.open_round(2)
     assert terms.tranche is not None
     assert terms.tranche.tranche == 1
     await at.desk.on_judged(at.judged(id_))
     await at.desk.on_judged(at.judged(id_, 1, earned=False, round_=2))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     view = await at.view(id_)
     assert (view.state, view.reason) == ("ended", "1 of 2 tranches were earned")
     assert await at.stage.ledger() == {"lightning": -AMOUNT, ACCOUNT: AMOUNT}
@@ -96,7 +96,7 @@ async def test_the_same_pledge_gets_the_same_answer(at: Patron) -> None:
 async def test_the_settlers_word_of_a_lock_is_signed(at: Patron) -> None:
     """Hash, amount and height of the HTLC that expires first, by the settler's key, once."""
     await at.locked()
-    await at.desk.tend()
+    await at.desk.tending.tend()
     (said,) = at.stage.said(SponsorshipLocked)
     assert said.locked.signer == SETTLER.public
     assert '"expiry_height":250' in said.locked.body
@@ -150,7 +150,7 @@ async def test_a_sponsor_who_never_pays_is_asked_no_more(at: Patron) -> None:
     await at.desk.on_announced(at.announced(id_))
     await at.minted(id_)
     at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.CANCELED
     view = await at.view(id_)
     assert (view.state, [one.state for one in view.tranches]) == ("ended", ["returned", "returned"])
@@ -165,10 +165,10 @@ async def test_an_invoice_that_was_never_made_is_given_up(at: Patron) -> None:
     id_ = (await at.open()).sponsorship
     await at.desk.on_announced(at.announced(id_))
     at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.view(id_)).state == "announced"  # it may be on its way still
     at.stage.now_ms += at.stage.config.never_sent_s * 1000
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.view(id_)).state == "ended"
 
 
@@ -179,11 +179,11 @@ async def test_a_payment_that_comes_while_we_give_up_goes_back(at: Patron) -> No
     await at.minted(id_)
     at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
     at.node.cut = True
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returning"
     at.node.cut = False
     at.node.pay(payment_hash("p", 0))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.CANCELED
     assert await at.stage.ledger() == {}
@@ -200,8 +200,8 @@ async def test_a_payment_that_is_not_what_was_asked_goes_back(at: Patron, paid: 
     await at.desk.on_announced(at.announced(id_))
     await at.minted(id_)
     at.node.pay(payment_hash("p", 0), **paid)
-    await at.desk.tend()
-    await at.desk.tend()
+    await at.desk.tending.tend()
+    await at.desk.tending.tend()
     one = await at.tranche(id_)
     assert one.state == "returned"
     assert why in one.reason
@@ -214,13 +214,13 @@ async def test_an_htlc_near_its_expiry_goes_back_before_anybody_judges(at: Patro
     id_ = await at.locked()
     await at.stage.open_round()
     at.stage.office.sight.height = 250 - at.stage.config.sponsor_margin_blocks - 1
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "funding"
     at.stage.office.sight.height += 1
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
     await at.desk.on_judged(at.judged(id_))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.CANCELED
     assert await at.stage.ledger() == {}
 
@@ -230,7 +230,7 @@ async def test_a_silent_oracle_gives_the_money_back(at: Patron) -> None:
     id_ = await at.locked()
     terms = await at.stage.open_round()
     at.stage.now_ms = terms.judge_by_ms + at.stage.config.sponsor_judge_s * 1000
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).reason == "the oracle did not judge in time"
     assert (await at.tranche(id_)).state == "returned"
 
@@ -239,7 +239,7 @@ async def test_what_waits_too_long_for_a_round_goes_back_and_the_next_is_asked_f
     """No fault of the sponsor: the sponsorship goes on with another hash."""
     id_ = await at.locked()
     at.stage.office.sight.height = 160
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert [one.state for one in (await at.view(id_)).tranches] == ["returned", "minting"]
     assert (await at.stage.open_round()).tranche is None
 
@@ -251,7 +251,7 @@ async def test_after_the_last_round_whatever_waits_goes_back(tmp_path: Path) -> 
     at.stage.now_ms += 1
     second = await at.locked("q", key=OTHER)
     assert (await at.stage.open_round()).tranche is not None
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert [one.state for one in (await at.view(first)).tranches] == ["funding", "returned"]
     assert (await at.view(second)).state == "ended"
     assert at.node.invoices[payment_hash("q", 0)].state is InvoiceState.CANCELED
@@ -266,7 +266,7 @@ async def test_a_forged_decision_settles_nothing(at: Patron) -> None:
     await at.stage.open_round()
     with pytest.raises(Unauthorized):
         await at.desk.on_judged(at.judged(id_, by=SETTLER))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "funding"
     assert "settle" not in at.node.calls
 
@@ -299,7 +299,7 @@ async def test_the_first_decision_stands(at: Patron) -> None:
     await at.desk.on_judged(at.judged(id_, earned=False))
     with pytest.raises(Contradiction, match="twice"):
         await at.desk.on_judged(at.judged(id_, earned=True))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
     assert "settle" not in at.node.calls
 
@@ -309,7 +309,7 @@ async def test_earned_but_not_revealed_goes_back(at: Patron) -> None:
     id_ = await at.locked()
     await at.stage.open_round()
     await at.desk.on_judged(msgspec.structs.replace(at.judged(id_), sealed_preimage=""))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "returned"
 
 

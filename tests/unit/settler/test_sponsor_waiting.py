@@ -73,7 +73,7 @@ async def test_a_locked_tranche_ends_the_waiting(tmp_path: Path, monkeypatch: py
     async def pays(_name: str, timeout_s: float) -> None:
         waited.append(timeout_s)
         at.node.pay(payment_hash("p", 0))
-        await at.desk.tend()
+        await at.desk.tending.tend()
 
     monkeypatch.setattr(at.stage.office, "wait_for_change", pays)
     assert (await at.stage.open_round()).tranche is not None
@@ -88,7 +88,7 @@ async def test_a_sponsor_whose_sponsorship_is_over_is_waited_for_no_more(
     id_ = await at.locked(tranches=1)
     await at.stage.open_round()
     await at.desk.on_judged(at.judged(id_))
-    await at.desk.tend()
+    await at.desk.tending.tend()
     assert (await at.view(id_)).state == "ended"
     assert (await at.stage.open_round(2)).tranche is None
     assert waited == []

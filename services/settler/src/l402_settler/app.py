@@ -1,6 +1,7 @@
 """The settler's story: it opens and closes rounds, answers the gateway, joins what both ends saw, and keeps the books.
 
-It ends obligations and begins none: its only calls on LND are reads, and it moves no money.
+It ends obligations and begins none: its calls on LND are reads, and it moves no money. Sponsors' invoices, of which we are
+the payee, are ended in `tending`.
 """
 
 import asyncio

@@ -1,14 +1,9 @@
-"""The sponsors' desk: takes pledges, follows each tranche from its hash to its end, and settles or cancels at our node.
+"""The sponsors' desk: takes pledges, hears what oracle and invoicer say of each tranche, and lets a round wait.
 
-Here alone the settler acts on LND, and only on invoices that our own node made: SettleInvoice after the oracle's
-signed word that a tranche was earned, CancelInvoice otherwise. The intent is in the books before LND hears of it.
+It moves no money: what is due at our node `tending` does.
 """
 
-import asyncio
-import contextlib
-import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -16,8 +11,7 @@ import sqlalchemy as sa
 import structlog
 from l402core import telemetry
 from l402core.bus import Consumer
-from l402core.documents import Terms
-from l402core.errors import Conflict, Contradiction, L402Error, NotFound, Unauthorized
+from l402core.errors import Contradiction, L402Error, NotFound, Unauthorized
 from l402core.events import (
     Question,
     ReadSponsorship,
@@ -27,7 +21,6 @@ from l402core.events import (
     SponsorshipOpen,
     SponsorshipView,
 )
-from l402core.lnd.port import InvoiceState, InvoiceView
 from l402core.outbox import Transaction
 from l402core.pledges import Announcement, Pledge, SponsorshipTerms, TrancheReceipt
 from l402core.sealing import UnsealingKey
@@ -38,14 +31,14 @@ from l402_settler import sponsor_steps as steps
 from l402_settler.adapters import books, sponsor_books
 from l402_settler.office import Office
 from l402_settler.sponsor_views import sponsorship_view
-from l402_settler.tranches import Due, Facts, Queue, due, may_pledge
-from l402_settler.views import terms_of
+from l402_settler.tending import Node, Tending
+from l402_settler.tranches import Queue, may_pledge
 
 log = structlog.get_logger()
 Row = sa.Row[Any]
 Q = TypeVar("Q", bound=Question)
-TEND_EVERY_S = 1.0
-LOOK_EVERY_S = 15.0
+LOOK_AGAIN_S = 1.0
+"""While a round waits for its sponsor."""
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", SponsorshipAnnounced),
@@ -62,18 +55,6 @@ class Wire(Protocol):
     def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None: ...
 
 
-class Node(Protocol):
-    """What is needed of our node: it sees, settles and cancels invoices of its own."""
-
-    async def lookup_invoice(self, payment_hash: bytes) -> InvoiceView | None: ...
-
-    def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]: ...
-
-    async def settle_invoice(self, preimage: bytes) -> None: ...
-
-    async def cancel_invoice(self, payment_hash: bytes) -> None: ...
-
-
 async def wait_for_sponsor(office: Office, round_: int) -> None:
     """Give an expected sponsor time to pay for this round, within limits; nobody else is waited for."""
     expected, ends_ms = office.config.expected_sponsors, office.now_ms() + office.config.sponsor_wait_s * 1000
@@ -81,7 +62,7 @@ async def wait_for_sponsor(office: Office, round_: int) -> None:
     while expected and not last and (left_ms := ends_ms - office.now_ms()) > 0:
         if not await office.database.read(lambda tx: _is_awaited(tx, expected, round_)):
             return
-        await office.wait_for_change(steps.CHANGED, min(left_ms / 1000, TEND_EVERY_S))
+        await office.wait_for_change(steps.CHANGED, min(left_ms / 1000, LOOK_AGAIN_S))
 
 
 def _is_awaited(tx: Transaction, expected: tuple[str, ...], round_: int) -> bool:
@@ -101,14 +82,12 @@ def _is_awaited(tx: Transaction, expected: tuple[str, ...], round_: int) -> bool
 
 
 class Sponsors:
-    """Handlers, and the one loop that acts."""
+    """Handlers, and the loop that acts on what they wrote down."""
 
     def __init__(self, office: Office, node: Node, key: UnsealingKey) -> None:
         self._office = office
-        self._node = node
         self._key = key
-        self._listening: dict[str, asyncio.Task[None]] = {}
-        self._wake = asyncio.Event()
+        self.tending = Tending(office, node, key)
 
     def register(self, bus: Wire) -> None:
         """Connect handlers to the bus. Call before it starts."""
@@ -197,7 +176,7 @@ class Sponsors:
             steps.mint_next(office, tx, row.sponsorship)
 
         await office.database.transact(work)
-        self.poke()
+        self.tending.poke()
 
     async def on_minted(self, event: SponsorshipMinted) -> None:
         """The hold invoice is there: the sponsor may pay. Raises Contradiction."""
@@ -212,7 +191,7 @@ class Sponsors:
                 log.info("tranche.minted", sponsorship=line.sponsorship, tranche=line.tranche)
 
         await self._office.database.transact(work)
-        self.poke()
+        self.tending.poke()
 
     async def on_judged(self, event: SponsorshipJudged) -> None:
         """The oracle's one decision: settle what was earned, give back the rest. Raises Unauthorized, Contradiction."""
@@ -224,10 +203,10 @@ class Sponsors:
         ):  # fmt: skip
             raise Contradiction("judged_unsigned", f"the decision on {event.payment_hash[:16]}… is not its receipt's")
         if event.sealed_preimage:
-            self._unseal(event.sealed_preimage, event.payment_hash)
+            self.tending.unseal(event.sealed_preimage, event.payment_hash)
 
         await office.database.transact(lambda tx: self._judged(tx, event, receipt))
-        self.poke()
+        self.tending.poke()
 
     def _judged(self, tx: Transaction, event: SponsorshipJudged, receipt: TrancheReceipt) -> None:
         line = sponsor_books.tranche(tx, event.payment_hash)
@@ -251,130 +230,11 @@ class Sponsors:
         else:
             log.critical("tranche.judged_late", payment_hash=line.payment_hash, state=line.state)
 
-    def _unseal(self, sealed: str, payment_hash: str) -> bytes:
-        """The preimage. Raises Contradiction for what does not open this hash."""
-        try:
-            preimage = self._key.unseal(bytes.fromhex(sealed))
-        except (ValueError, L402Error) as error:
-            raise Contradiction("preimage_unreadable", "the oracle's preimage is not sealed to us") from error
-        if hashlib.sha256(preimage).hexdigest() != payment_hash:
-            raise Contradiction("preimage_other", f"the oracle's preimage is not that of {payment_hash[:16]}…")
-        return preimage
-
-    # --- acting -------------------------------------------------------------------------------------------------------
-
-    def poke(self) -> None:
-        """Something changed: look now, and wake whoever waits for a tranche."""
-        self._wake.set()
-        self._office.changed(steps.CHANGED)
+    # --- acting and restart -------------------------------------------------------------------------------------------
 
     async def tend_forever(self) -> None:
-        """Look at every live tranche, whenever something changed and now and then. Outlives a silent node."""
-        looked_at = float("-inf")
-        try:
-            while True:
-                look = time.monotonic() - looked_at >= LOOK_EVERY_S
-                looked_at = time.monotonic() if look else looked_at
-                try:
-                    await self.tend(look=look)
-                    await self._listen()
-                except L402Error as error:
-                    log.warning("sponsors.wait", code=error.code, detail=error.detail)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), TEND_EVERY_S)
-                self._wake.clear()
-        finally:
-            for task in self._listening.values():
-                task.cancel()
-
-    async def tend(self, *, look: bool = True) -> None:
-        """One look: take every step that is due. With `look`, also ask LND about invoices that nothing is due for."""
-        for line, judge_by_ms in await self._office.database.read(_live):
-            try:
-                await self._tend(line, judge_by_ms, look=look)
-            except Contradiction as error:
-                log.critical("tranche.frozen", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
-                await self.freeze(line.payment_hash)
-            except L402Error as error:
-                log.warning("tranche.waits", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
-
-    async def _tend(self, line: Row, judge_by_ms: int, *, look: bool) -> None:
-        office = self._office
-        facts = Facts(
-            state=Tranche(line.state), pay_by_ms=line.pay_by_ms, expiry_height=line.expiry_height,
-            judge_by_ms=judge_by_ms,
-        )  # fmt: skip
-        what, reason = due(facts, office.config, now_ms=office.now_ms(), height=office.sight.height)
-        if what is Due.GIVE_BACK:
-            given = await office.database.transact(
-                lambda tx: steps.give_back(office, tx, line.payment_hash, reason, only_if=facts.state)
-            )
-            what = Due.CANCEL if given else Due.LOOK
-        if what is Due.SETTLE:
-            await self._settle(line)
-        elif what is Due.CANCEL:
-            await self._cancel(line)
-        elif look and line.state != Tranche.MINTING:
-            view = await self._node.lookup_invoice(bytes.fromhex(line.payment_hash))
-            if view is not None:
-                await self.see(view)
-
-    async def _settle(self, line: Row) -> None:
-        """Take what was earned. Nothing that may fail stands between LND's yes and its record."""
-        hash_ = bytes.fromhex(line.payment_hash)
-        view = await self._node.lookup_invoice(hash_)
-        if view is None:
-            raise Contradiction("tranche_missing", f"our node has no invoice on {line.payment_hash[:16]}…")
-        if view.state is InvoiceState.ACCEPTED:
-            preimage = self._unseal(line.sealed_preimage, line.payment_hash)
-            with contextlib.suppress(Conflict):  # LND cancelled it a moment ago: the next look says so
-                await self._node.settle_invoice(preimage)
-                view = msgspec.structs.replace(view, state=InvoiceState.SETTLED)
-        await self.see(view)
-
-    async def _cancel(self, line: Row) -> None:
-        """Give the money back at once, or see that nobody ever paid."""
-        office, hash_ = self._office, bytes.fromhex(line.payment_hash)
-        view = await self._node.lookup_invoice(hash_)
-        if view is None:
-            if office.now_ms() >= line.pay_by_ms + office.config.never_sent_s * 1000:  # later than this none is minted
-                await office.database.transact(lambda tx: steps.see_never_made(office, tx, line.payment_hash))
-                self.poke()
-            return
-        if view.state in (InvoiceState.OPEN, InvoiceState.ACCEPTED):
-            await self._node.cancel_invoice(hash_)
-            view = msgspec.structs.replace(view, state=InvoiceState.CANCELED)
-        await self.see(view)
-
-    async def see(self, view: InvoiceView) -> None:
-        """Join what our node says of an invoice. Raises Contradiction."""
-        await self._office.database.transact(lambda tx: steps.see(self._office, tx, view))
-        if view.state is not InvoiceState.OPEN:
-            self.poke()
-
-    async def freeze(self, payment_hash: str) -> None:
-        """Nobody acts on it any more until a person has looked."""
-        await self._office.database.transact(lambda tx: sponsor_books.freeze_tranche(tx, payment_hash))
-
-    async def _listen(self) -> None:
-        """One subscription per invoice that somebody else may move; a cut one is taken up again at the next look."""
-        lines = await self._office.database.read(sponsor_books.live_tranches)
-        wanted = {one.payment_hash for one in lines if one.state in (Tranche.MINTED, Tranche.LOCKED, Tranche.FUNDING)}
-        self._listening = {hash_: task for hash_, task in self._listening.items() if not task.done()}
-        for hash_ in wanted - set(self._listening):
-            self._listening[hash_] = asyncio.create_task(self._hear(hash_))
-
-    async def _hear(self, payment_hash: str) -> None:
-        try:
-            async for view in self._node.watch_invoice(bytes.fromhex(payment_hash)):
-                await self.see(view)
-        except Contradiction as error:
-            log.critical("tranche.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
-            await self.freeze(payment_hash)
-        except L402Error as error:
-            log.warning("tranche.unheard", payment_hash=payment_hash, code=error.code, detail=error.detail)
-
-    # --- restart ------------------------------------------------------------------------------------------------------
+        """Settle and cancel at our node what is due, for ever."""
+        await self.tending.forever()
 
     async def recover(self) -> None:
         """Say again what a lost process or stream may have left unsaid: the table's RECOVER column.
@@ -420,15 +280,3 @@ def _check_announcement(made: Announcement, terms: SponsorshipTerms) -> None:
         raise Contradiction("announced_other", "the oracle's announcement is not what was asked")
     if len(set(made.hashes)) != terms.tranches or len(made.hashes) != terms.tranches:
         raise Contradiction("announced_hashes", f"{len(made.hashes)} hashes for {terms.tranches} tranches")
-
-
-def _live(tx: Transaction) -> list[tuple[Row, int]]:
-    """Every live tranche, with the judge_by of the round that it funds. A frozen one waits for a person."""
-    found: list[tuple[Row, int]] = []
-    for line in sponsor_books.live_tranches(tx):
-        if line.frozen:
-            continue
-        round_ = books.round_row(tx, line.round) if line.round else None
-        terms: Terms | None = terms_of(round_) if round_ is not None else None
-        found.append((line, terms.judge_by_ms if terms else 0))
-    return found
