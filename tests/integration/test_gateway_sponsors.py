@@ -1,5 +1,6 @@
 """Pledges through a running gateway: who may pledge, how often, and what anybody may read."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from l402core.documents import TrancheTerms
 from l402core.errors import Exhausted, TooLarge
 from l402core.events import SponsorshipOpen, SponsorshipView
 from l402core.peerauth import sign_request
@@ -107,3 +109,15 @@ async def test_what_was_never_pledged_is_not_found(it: Edge, id_: str, status: i
         answer = await http.get(f"{PATH}/{id_}")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_page_for_people_says_who_funds_the_round(it: Edge) -> None:
+    """Price, margin and that it is locked; or that nobody does."""
+    async with httpx.AsyncClient(base_url=it.url) as http:
+        assert "none: the treasury pays" in (await http.get("/")).text
+        tranche = TrancheTerms(
+            sponsorship="aa" * 32, tranche=0, payment_hash="bb" * 32, amount_msat=20_000_000, margin=400_000_000
+        )
+        it.coordinator.terms = msgspec.structs.replace(it.coordinator.terms, tranche=tranche)
+        await asyncio.sleep(it.config.read_cache_ms / 1_000)
+        assert "pays 20,000 sat if the new checkpoint is better by 0.4000" in (await http.get("/")).text
