@@ -72,6 +72,9 @@ bench-lightning: setup ## a full round's payments beside a plain client: make be
 bench-oracle: setup ## the codec, the cost of scoring a peer, peers per hour: make bench-oracle DEVICE=cuda ARGS="--seconds 240"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py --device $(DEVICE) $(ARGS)
 
+bench-settlement: setup ## settling on SQLite and PostgreSQL: make bench-settlement ARGS="--history 100 --waves 1"
+	@$(BIN)/python benchmarks/settlement.py $(ARGS)
+
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning
 

@@ -69,8 +69,8 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """The server inside the block; its data are gone after. Commits are synchronous, but need not survive a power cut."""
+def running_postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """The server inside the block; its data are gone after, and unless `durable` need not survive a power cut."""
     folder = Path(tempfile.mkdtemp(prefix="l402-postgres-"))
     as_root = os.geteuid() == 0
     drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if as_root else []
@@ -83,7 +83,12 @@ def running_postgres() -> Iterator[Postgres]:
             [*drop, str(program("initdb")), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True, cwd=folder, **quiet,  # type: ignore[call-overload]
         )  # fmt: skip
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": "on" if durable else "off",
+        }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         server = subprocess.Popen([*drop, str(program("postgres")), "-D", str(data), *words], cwd=folder, **quiet)  # type: ignore[call-overload]
         try:

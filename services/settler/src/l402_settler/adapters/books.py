@@ -304,8 +304,9 @@ def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
 
 
 def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
-    """Every rung ever registered."""
-    return tx.rows(sa.select(rungs))
+    """Every rung ever registered, without its invoice: there may be hundreds of thousands."""
+    columns = (rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state"))
+    return tx.rows(sa.select(*columns))
 
 
 def all_fees(tx: Transaction) -> dict[str, int]:
