@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive tools clean
+.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive simulate-planted tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -54,6 +54,9 @@ simulate: setup ## random histories of the whole system: make simulate SEEDS=100
 
 simulate-exhaustive: setup ## a death before and after every effect of every story, and at every reveal of all 64 masks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --exhaustive $(ARGS)
+
+simulate-planted: setup ## plant bugs one by one and see the simulator find each; one that it misses fails
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --planted $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

@@ -4,8 +4,9 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation import runs
+from tests.simulation import planted, runs
 from tests.simulation.runs import Trial
 
 SHOWN = 3
@@ -20,7 +21,10 @@ def main() -> int:
     parser.add_argument("--seconds-max", type=float, default=0.0, help="stop after so long, and say how many they were")
     parser.add_argument("--jobs", type=int, default=runs.cores())
     parser.add_argument("--exhaustive", action="store_true", help="a death at every effect of every story, every mask")
+    parser.add_argument("--planted", action="store_true", help="look for bugs that are planted on purpose")
     asked = parser.parse_args()
+    if asked.planted:
+        return _planted(asked.jobs)
     if asked.seed is not None:
         trial = runs.drawn(asked.seed)
         told = runs.tell_trial(trial)
@@ -34,6 +38,17 @@ def main() -> int:
         seeds = range(asked.first, asked.first + asked.seeds)
         failed = _report("random", map(runs.drawn, seeds), asked)
     return 1 if failed else 0
+
+
+def _planted(jobs: int) -> int:
+    """Every planted bug, found or not, as a table."""
+    with ProcessPoolExecutor(jobs) as pool:
+        found = list(pool.map(planted.look_for_number, range(len(planted.PLANTED))))
+    for line in planted.table(found):
+        _say(line)
+    missed = sum(not one.after for one in found)
+    _say(f"{len(found) - missed} of {len(found)} planted bugs were found")
+    return 1 if missed else 0
 
 
 def _exhaustive() -> Iterator[tuple[str, Iterator[Trial]]]:

@@ -60,7 +60,7 @@ def settler_config(expected: tuple[str, ...], rounds: int) -> SettlerConfig:
     return SettlerConfig(
         attestor_public=ATTESTOR_KEY.public, reading_public=READING_KEY.public, attestor_url=ATTESTOR,
         expected_peers=expected, rounds=rounds, places=4, commit_s=40, lock_s=20, upload_s=15, judge_s=30,
-        never_sent_s=20, phi_ppm=PHI_PPM, reveal_blocks=REVEAL_BLOCKS,
+        never_sent_s=20, phi_ppm=PHI_PPM, reveal_blocks=REVEAL_BLOCKS, owed_lock_s=120, owed_pay_s=60, owed_offers=3,
     )  # fmt: skip
 
 

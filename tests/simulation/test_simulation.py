@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation import runs
+from tests.simulation import planted, runs
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.runs import Trial
 
+QUICK = 3
+"""Planted bugs that so few histories find."""
 DIGESTS = "from tests.simulation import runs; print(*[runs.tell_trial(runs.drawn(n)).digest for n in (3, 4)])"
 
 
@@ -75,3 +77,10 @@ def test_random_histories_hold(first: int, hold: Hold) -> None:
 def test_no_manner_of_a_peer_breaks_the_books(manner: Manner, hold: Hold) -> None:
     """Each kind of peer beside an honest one."""
     hold([Trial(seed, Cast(parts=(Part("ada", 20, manner, 12), Part("bob", 31)))) for seed in (1,)])
+
+
+@pytest.mark.parametrize("bug", [one for one in planted.PLANTED if one.within <= QUICK], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: planted.Planted) -> None:
+    """The simulator is itself checked; `make simulate-planted` plants the rarer ones, too."""
+    found = planted.look_for(bug)
+    assert found.after, f"{bug.within} histories held with this bug in"
