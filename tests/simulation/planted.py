@@ -298,4 +298,4 @@ def table(found: Iterable[Found]) -> Iterator[str]:
     """For people, a line each."""
     yield f"{'planted bug':58} {'found after':>11} {'of at most':>10}  by"
     for one in found:
-        yield f"{one.name:58} {one.after or 'NOT FOUND':>11} {one.within:>10}  {one.wrong}"
+        yield f"{one.name:58} {one.after or 'NOT FOUND':>11} {one.within:>10}  {one.wrong.partition(chr(10))[0]}"
