@@ -77,6 +77,11 @@ class Stage:
         self.settler = Settler(self.office, None, None)  # type: ignore[arg-type]  # neither is touched by these stories
         self.desk = self.settler.desk
 
+    @staticmethod
+    def key(number: int) -> SigningKey:
+        """Another peer's key."""
+        return SigningKey(bytes([number]) * 32)
+
     async def open_round(self, round_: int = 1) -> Terms:
         """The oracle publishes a checkpoint; a round opens on it."""
         reference = ObjectRef(uri="file:///c", sha256=sha(f"checkpoint{round_}"), size=1)

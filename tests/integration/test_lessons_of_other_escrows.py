@@ -1,0 +1,195 @@
+"""What other escrows paid to learn, each lesson as a test that bears its name, against the real handlers and books.
+
+RoboSats, Mostro and Boltz hold other people's money in hold invoices, and have told what went wrong.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from l402_settler import tracking
+from l402_settler.adapters import books
+from l402_settler.watch import Watch
+from l402core.errors import Conflict, Contradiction
+from l402core.escrow import Escrow, Rung
+from l402core.events import (
+    CancelRequested,
+    EscrowLock,
+    EscrowLocked,
+    EscrowSettled,
+    GradientUploaded,
+    OfferMake,
+)
+from l402core.lnd.port import PaymentStatus
+
+from tests.support.settler import PEER, Stage, sha
+
+MASK = 0b101
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A settler with real SQLite books and an open round."""
+    made = Stage(tmp_path)
+    await made.open_round()
+    yield made
+    made.database.close()
+
+
+async def paid(stage: Stage) -> None:
+    """LND's word on every rung of a decision."""
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.SETTLED if MASK >> index & 1 else PaymentStatus.FAILED)
+
+
+async def test_robosats_388_one_atomic_claim_before_a_payout(stage: Stage) -> None:
+    """A race for a payout was won several times over: here 64 hand in the ladder at once, and one intent stands."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    views = await asyncio.gather(*(stage.desk.register_locks(stage.locks("a")) for _ in range(64)))
+    assert {view.state for view in views} == {"locking"}
+    assert len(stage.said(EscrowLock)) == 1
+    assert await stage.pending_msat() == 6_300_000
+
+
+async def test_mostro_568_and_620_the_hash_is_stored_before_sending_and_never_another(stage: Stage) -> None:
+    """Each retry fetched a new hash and paid twice: here the intent is in the books before the request exists, the same
+    transaction says both, and other invoices for the same reward are refused while the first may be out."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    rungs = await stage.database.read(lambda tx: books.rungs_of(tx, sha("a")))
+    assert tuple(line.bolt11 for line in rungs) == stage.said(EscrowLock)[0].bolt11s
+    with pytest.raises(Conflict):
+        await stage.desk.register_locks(stage.locks("a", description="again"))
+    await stage.settler.recover()
+    assert {said.bolt11s for said in stage.said(EscrowLock)} == {stage.said(EscrowLock)[0].bolt11s}
+    before = await stage.ledger()
+    await stage.seen("a", 0, PaymentStatus.UNKNOWN)
+    assert await stage.ledger() == before, "uncertain means wait"
+
+
+async def test_mostro_862_a_guardian_in_block_height(stage: Stage) -> None:
+    """An escrow evaporated at auto-cancel: here blocks are counted, and the alarm comes a margin before the expiry."""
+    await stage.locked()
+    watch = Watch(stage.office, None)  # type: ignore[arg-type]  # the guardian asks no node
+    assert stage.office.config.guardian_blocks >= 18
+    for height, alarms in ((190 - 25, 0), (190 - 24, 6)):
+        with structlog.testing.capture_logs() as logs:
+            await watch._guard(height)
+        assert sum(log["event"] == "guardian.alarm" for log in logs) == alarms
+
+
+async def test_mostro_853_a_restart_in_every_state_goes_on_and_does_nothing_twice(stage: Stage) -> None:
+    """A restart resubscribed wrongly: here it is taken after each step, twice, and the story ends as without it."""
+
+    async def restart() -> None:
+        await stage.settler.recover()
+        await stage.settler.recover()
+
+    seen = set()
+    for step in (
+        lambda: stage.desk.open(stage.opening("a")),
+        lambda: stage.settler.on_offer(stage.offer("a")),
+        lambda: stage.desk.register_locks(stage.locks("a")),
+        lambda: asyncio.gather(*(stage.seen("a", index, PaymentStatus.IN_FLIGHT) for index in range(6))),
+        lambda: stage.desk.register_accepted(stage.accepted("a")),
+        lambda: stage.turn(commit=True),
+        lambda: stage.desk.register_upload(stage.upload("a")),
+        lambda: stage.settler.on_scored(stage.decision("a", MASK)),
+        lambda: paid(stage),
+    ):
+        await step()
+        seen.add((await stage.office.view(sha("a"))).state)
+        await restart()
+    assert seen == {"opened", "offered", "locking", "locked", "uploaded", "scored", "ended"}
+    assert (await stage.ledger())["rewards"] == -500_000
+    for kind in (OfferMake, EscrowLock, EscrowLocked, GradientUploaded, CancelRequested, EscrowSettled):
+        ids = [said.message_id for said in stage.said(kind)]
+        assert len(set(ids)) <= (2 if kind is EscrowSettled else 1), kind
+
+
+async def test_mostro_866_a_transition_is_compare_and_set(stage: Stage) -> None:
+    """A stale full-row write undid a settlement: here a move from a state that has passed changes nothing and is told."""
+    await stage.uploaded()
+    with pytest.raises(Contradiction):
+        await stage.database.transact(lambda tx: books.move_submission(tx, sha("a"), Escrow.LOCKED, Escrow.FAILED))
+    with pytest.raises(Contradiction):
+        await stage.database.transact(
+            lambda tx: books.move_rung(tx, sha("rung a 0"), Rung.REGISTERED, Rung.RETURNED, expiry_height=0)
+        )
+    assert (await stage.office.view(sha("a"))).state == "uploaded"
+
+
+async def test_mostro_873_nothing_fallible_between_a_settlement_and_its_record(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error after settle stranded a payout: here record, ledger and event are one transaction, or none of it is, and
+    the next look at our node joins it."""
+    await stage.uploaded()
+    await stage.settler.on_scored(stage.decision("a", MASK))
+    broken = [True]
+    original = tracking.end_escrow_if_over
+
+    def failing(*args: Any) -> None:
+        if broken.pop() if broken else False:
+            raise Contradiction("disk", "in the middle")
+        original(*args)
+
+    monkeypatch.setattr(tracking, "end_escrow_if_over", failing)
+    with pytest.raises(Contradiction):
+        await stage.seen("a", 0, PaymentStatus.SETTLED)
+    assert stage.said(EscrowSettled) == []
+    assert await stage.pending_msat() == 6_300_000
+    await paid(stage)
+    assert (await stage.office.view(sha("a"))).state == "ended"
+    assert len(stage.said(EscrowSettled)) == 2
+
+
+async def test_boltz_the_intent_is_durable_before_anything_is_sent(stage: Stage) -> None:
+    """An HTLC was resolved before the database knew: here a crash of the write leaves neither intent nor request."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+
+    def dies(tx: Any) -> None:
+        books.note(tx, sha("a"), failure="half written")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        await stage.database.transact(dies)
+    assert (await stage.database.read(lambda tx: books.submission(tx, sha("a")))).failure == ""  # type: ignore[union-attr]  # it is there
+    await stage.desk.register_locks(stage.locks("a"))
+    rows = await stage.database.read(lambda tx: books.rungs_of(tx, sha("a")))
+    assert {row.state for row in rows} == {"registered"}
+    assert await stage.pending_msat() == 6_300_000
+    assert len(stage.said(EscrowLock)) == 1
+
+
+async def test_a_hash_is_never_shared_across_peers_rungs_or_rounds(stage: Stage) -> None:
+    """The oracle cannot make two ladders on one hash without the books refusing the second."""
+    await stage.locked()
+    other = stage.opening("b", peer=stage.key(7))
+    await stage.desk.open(other)
+    twice = stage.offer(
+        "b", peer=stage.key(7).public, seq=2, reward_hashes=tuple(sha(f"rung a {index}") for index in range(6))
+    )
+    await stage.settler.on_offer(twice)
+    stolen = msgspec.structs.replace(stage.locks("a"), commitment=sha("b"), peer=stage.key(7).public)
+    with pytest.raises(Conflict, match="already in the books"):
+        await stage.desk.register_locks(stolen)
+
+
+async def test_a_revealed_hash_is_never_paid_again_and_counts_as_paid(stage: Stage) -> None:
+    """Collected or not, what was revealed is not offered a second time: uncollected, it is forfeited as the terms say."""
+    await stage.uploaded()
+    await stage.settler.on_scored(stage.decision("a", MASK))
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.FAILED)
+    await stage.turn()
+    assert (await stage.office.view(sha("a"))).state == "ended"
+    assert {said.attempt for said in stage.said(OfferMake)} == {1}
+    assert f"peer:{PEER.public}" not in await stage.ledger()

@@ -1,0 +1,26 @@
+"""The caps on what one peer and one payee may have out: the limit itself is allowed, the next rung or msat is not."""
+
+import pytest
+from l402_settler.config import Config
+from l402_settler.exposure import Cap, Exposure, over_cap
+
+CAP = Cap(msat=100, rungs=12)
+
+
+@pytest.mark.parametrize(
+    ("msat", "rungs", "allowed"),
+    [(0, 0, True), (50, 6, True), (51, 6, False), (50, 7, False), (100, 12, False), (51, 0, False), (0, 7, False)],
+)
+def test_one_more_ladder_fits_up_to_the_cap_itself(msat: int, rungs: int, allowed: bool) -> None:
+    """Money and rungs, each by itself."""
+    refusal = over_cap("peer", Exposure(msat=msat, rungs=rungs, promised_rungs=0), CAP, 50, 6)
+    assert (refusal is None) is allowed
+    assert refusal is None or refusal.code == "peer_exposure"
+
+
+def test_by_default_a_peer_may_have_two_rounds_out_and_a_node_sixteen_ladders() -> None:
+    """In money they follow the ladder, unless the operator says otherwise."""
+    caps = Config().exposure_caps(6_300)
+    assert (caps.peer, caps.payee) == (Cap(msat=12_600, rungs=12), Cap(msat=100_800, rungs=96))
+    caps = Config(peer_exposure_msat=5, payee_exposure_msat=7).exposure_caps(6_300)
+    assert (caps.peer.msat, caps.payee.msat) == (5, 7)
