@@ -92,8 +92,7 @@ def check_ladder(work: EscrowLock, caps: Caps) -> Ladder:
     not_after_ms = min(work.not_after_ms, offer.lock_by_ms)
     rungs = tuple(_read_rung(i, text, offer, work, caps) for i, text in enumerate(work.bolt11s))
     for rung, text in zip(rungs, work.bolt11s, strict=True):
-        invoice = bolt11.decode(text)
-        if (invoice.timestamp + invoice.expiry) * 1_000 < not_after_ms:
+        if bolt11.decode(text).expires_at_ms() < not_after_ms:
             raise Conflict("lock_expires_early", f"invoice {rung.index} expires before the last moment to pay it")
     return Ladder(
         rungs=rungs,

@@ -89,11 +89,11 @@ def check_ladder(
             invoice = decode(text)
         except InvalidInvoice as error:
             raise Malformed("invoice_undecodable", f"rung {index}: {error.detail}") from error
-        _check_rung(index, invoice, offer, statement, terms, now_s=now_s, not_after_s=not_after_ms // 1000)
+        _check_rung(index, invoice, offer, statement, terms, now_s=now_s, not_after_ms=not_after_ms)
 
 
 def _check_rung(
-    index: int, invoice: Invoice, offer: Offer, statement: Statement, terms: Terms, *, now_s: int, not_after_s: int
+    index: int, invoice: Invoice, offer: Offer, statement: Statement, terms: Terms, *, now_s: int, not_after_ms: int
 ) -> None:
     wrong = _first_difference(
         ("network", invoice.network, terms.network),
@@ -103,8 +103,8 @@ def _check_rung(
     )
     if wrong:
         raise Malformed("invoice_wrong", f"rung {index}: {wrong}")
-    left_s = invoice.timestamp + invoice.expiry - now_s
-    if left_s < not_after_s - now_s:
+    if invoice.expires_at_ms() < not_after_ms:
+        left_s = invoice.timestamp + invoice.expiry - now_s
         raise Malformed("invoice_expiry", f"rung {index}: expires in {left_s} s, before the ladder must be locked")
     if invoice.expiry < terms.invoice_expiry_min_s:
         raise Malformed(

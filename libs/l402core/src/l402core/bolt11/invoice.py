@@ -59,3 +59,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     """Fields a reader must skip: (tag letter, five-bit groups), in order."""
     signature: bytes
     """64 bytes r and s, then one byte recovery id."""
+
+    def expires_at_ms(self) -> int:
+        """From this moment on no payment of it may begin, unix milliseconds."""
+        return (self.timestamp + self.expiry) * 1_000
