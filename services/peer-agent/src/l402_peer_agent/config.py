@@ -36,7 +36,10 @@ class Config(ServiceConfig, LndConfig):
     pay_timeout_s: int = Field(default=10, ge=1, le=120, description="How long one look at a fee payment may take.")
     poll_s: float = Field(default=1.0, gt=0, le=60, description="Pause between two looks when no hint comes.")
     grace_s: float = Field(
-        default=20.0, ge=0, le=600, description="How long after its deadline a decision is waited for."
+        default=45.0,
+        ge=0,
+        le=600,
+        description="How long after its deadline a decision is waited for; longer than the coordinator itself waits.",
     )
     owed_poll_s: float = Field(default=10.0, gt=0, le=3_600, description="Pause between two looks at what is owed.")
     idle_exit_s: float = Field(

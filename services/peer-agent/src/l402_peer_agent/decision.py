@@ -15,7 +15,7 @@ ATTESTOR_EVERY = 8
 OVER = frozenset({"failed", "ended"})
 """The states of a submission from which nothing more comes."""
 UNREAD, UNSCORED = "decision_unread", "unscored"
-"""Codes of the two ways to have no decision: nobody answers, or there is none."""
+"""Codes of the two ways to have no decision: the attestor does not answer, or it has made none."""
 
 
 class Doors(Protocol):
@@ -42,31 +42,49 @@ async def wait_for_decision(
     """From the settler's view or, where that stays silent, from the attestor itself.
 
     Waits for `grace_ms` past the terms' `judge_by_ms`, or past now where that is over. Raises TooLate (UNSCORED) where
-    the coordinator has no decision by then, Unavailable (UNREAD) where nobody answers.
+    the attestor says by then that nothing was decided, Unavailable (UNREAD) where it does not answer: the coordinator's
+    word alone gives no ladder back, since what is decided and then cancelled is forfeited.
     """
     until_ms = max(terms.judge_by_ms, now_ms()) + grace_ms
-    looks, over, silent = 0, False, True
+    looks, over = 0, False
     earned: Signed | None = None
     while now_ms() < until_ms and not over:
         looks += 1
         with contextlib.suppress(WorldError, NotFound, TooMany):
             view = await doors.submission(terms.round, commitment)
-            silent = False
             if view.receipt is not None and (view.sealed_preimages or not view.mask):
                 return Decision(receipt=view.receipt, sealed_preimages=view.sealed_preimages)
             earned = view.receipt or earned
             over = view.phase == "done" and view.state in OVER
-        if over or earned is not None or looks % ATTESTOR_EVERY == 0:
+        if not over and (earned is not None or looks % ATTESTOR_EVERY == 0):
             with contextlib.suppress(WorldError, CallerError):
                 scored = await doors.decision(terms.attestor_url, commitment)
-                if scored.sealed_preimages or scored.withheld or not scored.mask:
-                    return Decision(
-                        receipt=scored.receipt, sealed_preimages=scored.sealed_preimages, withheld=scored.withheld
-                    )
+                if _is_whole(scored):
+                    return _decision(scored)
                 earned = scored.receipt
         await pause()
-    if earned is not None:  # the coordinator says that there is a reward, and nobody gives its preimages
-        return Decision(receipt=earned, sealed_preimages=())
-    if silent:
-        raise Unavailable(UNREAD, "neither the coordinator nor the attestor answers")
-    raise TooLate(UNSCORED, "no decision came by its deadline")
+    return await _last_word(doors, terms, commitment, earned)
+
+
+async def _last_word(doors: Doors, terms: Terms, commitment: str, earned: Signed | None) -> Decision:
+    """What the attestor says at the end. A reward that somebody showed and nobody gives the preimages of is owed."""
+    try:
+        scored = await doors.decision(terms.attestor_url, commitment)
+        if _is_whole(scored):
+            return _decision(scored)
+        earned = scored.receipt
+    except NotFound as nothing:
+        if earned is None:
+            raise TooLate(UNSCORED, "no decision came by its deadline") from nothing
+    except (WorldError, CallerError) as error:
+        if earned is None:
+            raise Unavailable(UNREAD, f"the attestor does not say whether it decided: {error.detail}") from error
+    return Decision(receipt=earned, sealed_preimages=())
+
+
+def _is_whole(scored: GradientScored) -> bool:
+    return bool(scored.sealed_preimages) or scored.withheld or not scored.mask
+
+
+def _decision(scored: GradientScored) -> Decision:
+    return Decision(receipt=scored.receipt, sealed_preimages=scored.sealed_preimages, withheld=scored.withheld)
