@@ -172,14 +172,14 @@ async def test_other_terms_are_no_terms(stage: Stage) -> None:
 
 
 async def test_what_is_not_locked_is_never_measured_nor_revealed(stage: Stage) -> None:
-    """Uploaded and screened without the settler's signed word: refused once the judging ends."""
+    """Uploaded and screened without the settler's signed word: unscored once the judging ends, since it was uploaded."""
     await stage.announce()
     await bring(stage, "ann", lock=False)
     await stage.hear(stage.screened("ann"), measured("ann", 0.5))
     assert stage.ears.all(GradientScored) == []
     await stage.tick(to_ms=JUDGE_BY_MS)
     scored = stage.ears.last(GradientScored)
-    assert (scored.verdict, scored.mask, scored.sealed_preimages) == ("rejected", 0, ())
+    assert (scored.verdict, scored.mask, scored.sealed_preimages) == ("unscored", 0, ())
     assert stage.ears.all(GradientMeasure) == []
 
 
@@ -514,3 +514,34 @@ async def test_a_frozen_round_reveals_nothing_more(stage: Stage) -> None:
     await stage.tick()
     assert stage.ears.all(GradientScored) == []
     assert (await stage.attestor.delivery.decision(sha("ann"))).sealed_preimages == ()
+
+
+async def test_an_attestor_that_was_away_for_a_whole_round_goes_on_with_the_next(stage: Stage) -> None:
+    """Its queues come back in any order: the closing before the offer that was asked while it was away."""
+    await stage.announce()
+    await stage.hear(stage.round_opened())
+    stage.now_ms = JUDGE_BY_MS + 20_000
+    await stage.hear(commits_closed("ann"), round_closed("ann", uploaded=()), stage.offer_make("ann", 1))
+    await stage.tick(to_ms=stage.now_ms + 20_000)
+    assert [event.round for event in stage.ears.all(CheckpointPublished)] == [1, 2]
+
+
+async def test_what_was_locked_and_uploaded_is_judged_by_an_attestor_that_comes_back_late(stage: Stage) -> None:
+    """The closing is served first, then all that it missed: the gradient earns what it would have earned."""
+    await stage.announce()
+    offer = await stage.offer("ann", 1)
+    stage.now_ms = JUDGE_BY_MS + 1_000
+    await stage.hear(commits_closed("ann"), round_closed("ann"))
+    await stage.tick()
+    await stage.hear(stage.uploaded("ann"), stage.screened("ann"), locked(offer), measured("ann", 0.5))
+    await stage.tick()
+    scored = stage.ears.last(GradientScored)
+    assert (scored.verdict, scored.mask > 0) == ("accepted", True)
+
+
+async def test_an_upload_for_which_no_offer_was_asked_freezes_the_round(stage: Stage) -> None:
+    """Only we make the hashes that an upload waits for: a settler that names another one lies."""
+    await stage.announce()
+    await stage.hear(stage.round_opened(), commits_closed("ann"), round_closed("ann"))
+    with pytest.raises(Contradiction, match="no offer was ever asked"):
+        await stage.tick(to_ms=JUDGE_BY_MS)

@@ -10,6 +10,9 @@ from l402core.events import RoundAssessed
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
 
+HEARING_MS = 15_000
+"""An attestor that was away hears of a closed round in any order: so long it waits for the rest, also past judge_by."""
+
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """A closed round with everything heard of it."""
@@ -29,20 +32,35 @@ def trouble_of(case: Case, *, now_ms: int) -> str:
         return "the root at closing is not the one under which uploads began"
     if trouble := root_trouble(case.root, case.offered):
         return trouble
-    if len(case.offered) < len(case.root.commitments) and now_ms >= case.terms.judge_by_ms:
-        return "the root names commitments for which no offer was ever asked"
+    if now_ms >= judged_by_ms(case) and not unoffered(case).isdisjoint(row.closed.uploaded if row.closed else ()):
+        return "the closing names an upload for which no offer was ever asked"
     return ""
+
+
+def unoffered(case: Case) -> frozenset[str]:
+    """The root's commitments for which no offer was asked, or not yet. Without an upload they earn and cost nothing."""
+    return frozenset(case.root.commitments) - frozenset(case.offered)
+
+
+def judged_by_ms(case: Case) -> int:
+    """When we stop waiting: at judge_by, or a little later where the closing itself reached us late."""
+    terms, heard_ms = case.terms, case.row.closed_at_ms
+    if heard_ms <= (terms.upload_until_ms + terms.judge_by_ms) // 2:
+        return terms.judge_by_ms
+    return max(terms.judge_by_ms, heard_ms + HEARING_MS)
 
 
 def may_assess(case: Case, *, now_ms: int) -> bool:
     """All is there; or half of the judging time is over and something is; or all of it is over."""
-    closing = case.row.closed
+    closing, until_ms = case.row.closed, judged_by_ms(case)
     assert closing is not None
-    if len(case.offered) < len(case.root.commitments):
+    if now_ms >= until_ms:
+        return True
+    if unoffered(case):
         return False
     ready = sum(s.is_ready for s in case.uploaded)
-    half_ms = (case.row.closed_at_ms + case.terms.judge_by_ms) // 2
-    return ready == len(closing.uploaded) or now_ms >= case.terms.judge_by_ms or (ready > 0 and now_ms >= half_ms)
+    half_ms = (case.row.closed_at_ms + until_ms) // 2
+    return ready == len(closing.uploaded) or (ready > 0 and now_ms >= half_ms)
 
 
 def receipt_of(

@@ -105,8 +105,6 @@ def _early_fault(submission: Submission, copies: Mapping[str, Duplicate]) -> Rea
         copy = copies[commitment]
         how = f"{copy.likeness.overlap:.0%} of its indices, cosine {copy.likeness.cosine:.2f}"
         return Reason("duplicate", f"It copies an earlier submission ({_short(copy.earlier)}): it shares {how}.")
-    if submission.locked is None:
-        return Reason("not_locked", "No reward was locked for it in time, and only what is locked is measured.")
     return None
 
 
@@ -170,8 +168,12 @@ def _failed(failure: str) -> Verdict:
 
 
 def _why_not_screened(submission: Submission) -> str:
-    if submission.screened is not None:
+    if submission.screened is not None and not submission.screened.passed:
         return f"It could not be read on our side ({submission.screened.detail}); its fee is credited."
+    if submission.locked is None:
+        return (
+            "No signed word came that its reward is locked, and only what is locked is measured; its fee is credited."
+        )
     return "It was not opened before the judging had to begin; its fee is credited."
 
 

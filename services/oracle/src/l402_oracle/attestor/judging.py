@@ -23,7 +23,7 @@ from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.decisions import Round
-from l402_oracle.attestor.case import Case, may_assess, receipt_of, trouble_of
+from l402_oracle.attestor.case import Case, judged_by_ms, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of
 from l402_oracle.attestor.parts import Parts
@@ -177,7 +177,7 @@ class Judging:
         assessed = case.row.assessed
         assert assessed is not None
         missing = [s for s in case.uploaded if s.commitment in assessed.measured and s.measured is None]
-        if missing and self._parts.now_ms() < case.terms.judge_by_ms:
+        if missing and self._parts.now_ms() < judged_by_ms(case):
             return False
         reference = reference_of(case.terms, assessed, case.uploaded)
         verdicts = [(s, judge(case.terms, assessed, s, reference)) for s in case.uploaded]
