@@ -77,13 +77,13 @@ def test_together_or_one_after_the_other_is_the_same(bench: TorchBench) -> None:
     assert all(seen.drop_low > 0 for seen in alone)
 
 
-def test_devices_agree_within_a_fiftieth(bench: TorchBench) -> None:
-    """And the measurement names the device's class."""
+def test_devices_agree_within_half_a_thousandth_of_a_nat(bench: TorchBench) -> None:
+    """What bfloat16 costs, seen at most 0.0004; and the measurement names the device's class."""
     host = a_bench("cpu")
     for work in WORKS:
         here = asyncio.run(bench.measure(work, CHECKPOINT, request(work.peer)))
         there = asyncio.run(host.measure(work, CHECKPOINT, request(work.peer)))
-        assert here.drop_mean == pytest.approx(there.drop_mean, rel=0.02)
+        assert here.drop_mean == pytest.approx(there.drop_mean, abs=500_000)
         assert here.sequences == there.sequences
         assert here.hardware.split()[0] in ("cpu", "cuda")
     host.close()
