@@ -49,6 +49,8 @@ class Cast(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...] = (Part("ada"),)
     rounds: int = 1
     hub: bool = False
+    margin: int = 0
+    """Where not 0, a sponsor pledges a tranche for progress of so many nano-nats."""
 
 
 NAMES = ("ada", "bob", "cyd")
@@ -58,7 +60,8 @@ def draw(chance: Chance) -> Cast:
     """One to three peers, most of them honest."""
     many = 1 + chance.happens(0.45) + chance.happens(0.15)
     parts = tuple(_part(chance, name) for name in NAMES[:many])
-    return Cast(parts=parts, rounds=2 if chance.happens(0.15) else 1, hub=chance.happens(0.3))
+    margin = (0, 0, 0, 1_000_000, 90_000_000)[chance.below(5)]
+    return Cast(parts=parts, rounds=2 if chance.happens(0.15) else 1, hub=chance.happens(0.3), margin=margin)
 
 
 def _part(chance: Chance, name: str) -> Part:

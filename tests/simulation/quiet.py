@@ -14,6 +14,7 @@ from tests.simulation.faults import blocks
 from tests.simulation.invariants import Steps, Wrong
 from tests.simulation.peers import Peer
 from tests.simulation.services import COORDINATOR
+from tests.simulation.sponsor import SPONSOR
 from tests.simulation.world import World
 
 ALARMS = frozenset({"escrow.frozen", "ledger.contradiction"})
@@ -48,6 +49,7 @@ class Quiet:
                 f"{node.name} {payment.terms.payment_hash.hex()[:8]}"
                 for node in self._network.nodes.values() for payment in node.unfinished()
             ]),
+            ("a lock is pending", sorted(self._steps.pending)),
             ("an escrow is open", self._open_escrows()),
             ("a round is judged", _all(decided, JUDGED)),
             ("a round turns", self._turning()),
@@ -81,6 +83,7 @@ class Quiet:
             self._check_node()
             for peer in self._peers:
                 self._check_peer(peer)
+            self._check_sponsor()
             self._check_alarms()
         except Wrong as wrong:
             return str(wrong)
@@ -161,6 +164,14 @@ class Quiet:
         bodies = _all(self._steps.decided, "select body from decisions")
         decided = [msgspec.json.decode(body, type=_Decided) for body in bodies]
         return sum(one.reward_msat for one in decided if one.peer == public)
+
+    def _check_sponsor(self) -> None:
+        """What left its node for good is what the books say that it paid."""
+        node = self._network.nodes.get(SPONSOR)
+        paid = [one for one in node.payments.values() if one.status is PaymentStatus.SUCCEEDED] if node else []
+        booked = sum(amount for account, amount in self._steps.balances.items() if account.startswith("sponsors:"))
+        given = sum(one.terms.amount_msat for one in paid)
+        _must(given == booked, f"the sponsor paid {given} msat, and the books say {booked}")
 
     def _check_alarms(self) -> None:
         alarms = [alarm for alarm in self._world.alarms if alarm in ALARMS]

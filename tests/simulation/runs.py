@@ -15,6 +15,7 @@ from tests.simulation import faults as misfortunes
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.chance import Chance
 from tests.simulation.faults import Fault, Kind
+from tests.simulation.sponsor import EARNED, UNEARNED
 from tests.simulation.story import Told, simulated, tell
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ STORIES: dict[str, Cast] = {
     "main": Cast(parts=(Part("ada", 31),)),
     "rejected": Cast(parts=(Part("ada", 0),)),
     "lock failure": Cast(parts=(Part("ada", 31, Manner.OUT_OF_REACH),), rounds=2),
+    "sponsored and earned": Cast(parts=(Part("ada", 31),), margin=EARNED),
+    "sponsored in vain": Cast(parts=(Part("ada", 31),), margin=UNEARNED),
     "refused rungs": Cast(parts=(Part("ada", 31, Manner.REFUSES_RUNGS),)),
 }
 BACK_S = 1.5
@@ -165,6 +168,8 @@ def _simpler(trial: Trial) -> Iterator[Trial]:
     for place in range(len(faults)):
         yield msgspec.structs.replace(trial, faults=faults[:place] + faults[place + 1 :])
     simpler: list[Cast] = [msgspec.structs.replace(cast, hub=False)] if cast.hub else []
+    if cast.margin:
+        simpler.append(msgspec.structs.replace(cast, margin=0))
     if cast.rounds > 1:
         simpler.append(msgspec.structs.replace(cast, rounds=1))
     if len(cast.parts) > 1:
@@ -180,7 +185,8 @@ def story(trial: Trial, told: Told) -> str:
     """A history for people: who took part, what went wrong with the world, and what happened."""
     about = [
         f"seed {trial.seed}: {', '.join(map(str, trial.cast.parts))}; {trial.cast.rounds} round(s)"
-        + (", over a hub" if trial.cast.hub else ""),
+        + (", over a hub" if trial.cast.hub else "")
+        + (f", a sponsor asks for {trial.cast.margin} nano-nats" if trial.cast.margin else ""),
         *(f"  fault: {fault}" for fault in trial.faults),
     ]
     return "\n".join([*about, *_readable(told.lines), f"=> {told.wrong or 'all is well'}", f"   {told.digest}"])

@@ -55,12 +55,13 @@ COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
 
-def settler_config(expected: tuple[str, ...], rounds: int) -> SettlerConfig:
+def settler_config(expected: tuple[str, ...], rounds: int, sponsors: tuple[str, ...]) -> SettlerConfig:
     """Short phases: a history is a few minutes long."""
     return SettlerConfig(
         attestor_public=ATTESTOR_KEY.public, reading_public=READING_KEY.public, attestor_url=ATTESTOR,
         expected_peers=expected, rounds=rounds, places=4, commit_s=40, lock_s=20, upload_s=15, judge_s=30,
         never_sent_s=20, phi_ppm=PHI_PPM, reveal_blocks=REVEAL_BLOCKS, owed_lock_s=120, owed_pay_s=60, owed_offers=3,
+        expected_sponsors=sponsors,
     )  # fmt: skip
 
 

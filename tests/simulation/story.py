@@ -28,6 +28,7 @@ from l402core.signing import SigningKey
 from lndsim.network import Network
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from tests.simulation import sponsor
 from tests.simulation.bench import REFERENCE
 from tests.simulation.bus import Broker
 from tests.simulation.cast import Cast, Manner
@@ -40,6 +41,7 @@ from tests.simulation.node import Calls
 from tests.simulation.peers import Peer
 from tests.simulation.quiet import Quiet, balance_of
 from tests.simulation.services import CONSUMERS, COORDINATOR, WATCHER, Coordinator, settler_config
+from tests.simulation.sponsor import SPONSOR, Sponsor
 from tests.simulation.web import Web
 from tests.simulation.world import World
 
@@ -82,13 +84,15 @@ class History:
         for disk in _disks():
             disk.wipe(world)
         expected = tuple(SigningKey(key_of(f"peer {part.name}")).public for part in cast.parts)
-        config = settler_config(expected, cast.rounds)
+        config = settler_config(expected, cast.rounds, (sponsor.KEY.public,) if cast.margin else ())
         self.coordinator = Coordinator(world, self.broker, self.calls, self.web, config, books, decisions)
         world.on_leave = self._left
         world.leaves = {
             part.name: part.when for part in cast.parts if part.manner in (Manner.VANISHES, Manner.LEAVES_THE_NETWORK)
         }
         self.peers = [Peer(world, self.calls, self.web, part, cast, folder) for part in cast.parts]
+        if cast.margin:
+            Sponsor(world, self.broker, self.calls, cast.margin)
         keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
         self.steps = Steps(*_disks(), self.network, self.coordinator, keys)
         self.quiet = Quiet(world, self.network, self.broker, self.steps, self.peers)
@@ -114,6 +118,9 @@ class History:
             network.add_node(name)
         if cast.hub:
             network.open_channel(COORDINATOR, "hub", 3 * CAPACITY_MSAT, CAPACITY_MSAT)
+        if cast.margin:
+            network.add_node(SPONSOR)
+            network.open_channel(SPONSOR, COORDINATOR, CAPACITY_MSAT, PUSHED_MSAT)
         for part in cast.parts:
             network.open_channel("hub" if cast.hub else COORDINATOR, part.name, CAPACITY_MSAT, PUSHED_MSAT)
 
@@ -138,7 +145,7 @@ class History:
 
     async def _play(self) -> None:
         world = self.world
-        for name in (*SERVICES, *(part.name for part in self.cast.parts)):
+        for name in (*SERVICES, *(part.name for part in self.cast.parts), *([SPONSOR] if self.cast.margin else [])):
             world.start(name)
         world.loop.create_task(self._mine())
         world.loop.create_task(self._misfortune())

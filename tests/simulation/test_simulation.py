@@ -58,7 +58,7 @@ def test_the_same_seed_tells_the_same_history_to_the_byte() -> None:
 @pytest.mark.parametrize("name", runs.STORIES)
 def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
     """A sample of the deaths before and after each effect; `make simulate-exhaustive` has all of them."""
-    hold(list(runs.kills(name, runs.STORIES[name], every=31)))
+    hold(list(runs.kills(name, runs.STORIES[name], every=41)))
 
 
 @pytest.mark.parametrize("masks", [range(32), range(32, 64)], ids=["low", "high"])
