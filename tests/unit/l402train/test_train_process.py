@@ -112,3 +112,19 @@ async def _gone(pid: int) -> None:
         await asyncio.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     pytest.fail(f"process {pid} outlived its parent")
+
+
+async def test_a_killed_process_is_started_again_as_it_was(tmp_path: Path, started: list[Process]) -> None:
+    """Another process of the same program, with the same words in its environment, at the end of the same log."""
+    log = tmp_path / "log"
+    code = "import os, time; print(os.environ['WORD'], flush=True); time.sleep(60)"
+    process = Process("part", [sys.executable, "-c", code], log, {**ENV, "WORD": "hello"})
+    started.append(process)
+    await process.until(lambda: log.read_text() or None, deadline_s=20)
+    before = process.pid
+    process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not is_alive(before)
+    process.start_again()
+    await process.until(lambda: log.read_text() == "hello\nhello\n" or None, deadline_s=20)
+    assert process.pid != before

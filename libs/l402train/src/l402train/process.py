@@ -40,18 +40,31 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.log = log
+        self._command, self._environment = tuple(command), dict(environment)
+        self._popen = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
         try:
-            with log.open("ab") as output:
-                self._popen = subprocess.Popen(  # noqa: S603 - our own programs, in list form
-                    _ending_with_us(command),
+            with self.log.open("ab") as output:
+                return subprocess.Popen(  # noqa: S603 - our own programs, in list form
+                    _ending_with_us(self._command),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=dict(environment),
+                    env=self._environment,
                     start_new_session=True,
                 )
         except OSError as error:
-            raise stop_for(error, error.filename or log) from error
+            raise stop_for(error, error.filename or self.log) from error
+
+    def kill(self) -> None:
+        """SIGKILL to its group, at once, and wait until it is gone."""
+        self._signal(signal.SIGKILL)
+        self._popen.wait()
+
+    def start_again(self) -> None:
+        """The same program with the same environment, once it has ended. Raises Stop."""
+        self._popen = self._started()
 
     @property
     def pid(self) -> int:

@@ -56,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     block_seconds: float = 0.0
     wait_for_all: bool = True
     """Phases end once all peers that run here are through."""
+    expected: tuple[str, ...] = ()
+    """Identities from elsewhere whom phases wait for, instead of those that run here."""
     lightning: Lightning = "lndsim"
     topology: Topology = "star"
     """Whether every peer has a channel with the coordinator, or only the first, and each other with the one before it."""
@@ -110,7 +112,7 @@ class Network:
             nodes=nodes,
             public=public,
             rounds=plan.rounds,
-            expected=tuple(peer.identity for peer in self.cast) if plan.wait_for_all else (),
+            expected=plan.expected or (tuple(peer.identity for peer in self.cast) if plan.wait_for_all else ()),
             seed=plan.seed or 0,
             sponsor=public.peers[-1] if plan.sponsored else "",
         )
@@ -222,6 +224,10 @@ class Network:
     def _through(self, step: str) -> None:
         self.set_up_s[step] = time.monotonic() - self._began
         self._note(f"{step}: ready after {self.set_up_s[step]:.1f} s")
+
+    def process(self, name: str) -> Process:
+        """One part, as it runs now. Raises KeyError."""
+        return self._processes[name]
 
     @property
     def age_s(self) -> float:
