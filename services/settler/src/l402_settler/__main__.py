@@ -19,6 +19,7 @@ from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
+from l402core.streams import keep_streams
 
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
@@ -71,6 +72,7 @@ async def serve(config: Config) -> None:
                 watch.books(),
                 sponsors.tend_forever(),
                 database.publish_forever(bus),
+                keep_streams(config.nats_url, settler.recover),
             )
     finally:
         url_file.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from l402core.lnd.permissions import ATTESTOR
 from l402core.lnd.scope import refuse_excess
 from l402core.objects import open_store
 from l402core.outbox import Database
+from l402core.streams import keep_streams
 from sparseloco.corpus import load_corpus
 from sqlalchemy.exc import DatabaseError
 
@@ -80,7 +81,10 @@ async def _serve(config: AttestorConfig) -> None:
         async with serving(app, config.http_host, config.http_port, address_file=address):
             try:
                 await run_until_asked(
-                    database.publish_forever(bus), attestor.judging.watch_forever(config.tick_s), heights.follow()
+                    database.publish_forever(bus),
+                    attestor.judging.watch_forever(config.tick_s),
+                    heights.follow(),
+                    keep_streams(config.nats_url, attestor.begin),
                 )
             finally:
                 address.unlink(missing_ok=True)

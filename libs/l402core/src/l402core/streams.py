@@ -1,0 +1,80 @@
+"""Streams that vanish while we run: noticed, declared again as they were, and whoever keeps books says all again.
+
+It knows JetStream's lists of streams and consumers, and refuses to know what is said again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import nats
+import structlog
+from nats.errors import Error as NatsError
+from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from l402core.bus import DEAD
+from l402core.events import FACTS, WORK
+
+log = structlog.get_logger()
+LOOK_EVERY_S = 2.0
+TIMEOUT_S = 5.0
+NAMES = (FACTS, WORK, DEAD)
+
+
+class Declared:
+    """What the migration made, as it was when we started."""
+
+    def __init__(self, jetstream: JetStreamContext) -> None:
+        self._jetstream = jetstream
+        self._streams: dict[str, StreamConfig] = {}
+        self._consumers: dict[tuple[str, str], ConsumerConfig] = {}
+        self._last: dict[str, int] = {}
+
+    async def remember(self) -> None:
+        """Take note of every stream and durable consumer that is there, those of services that came later too."""
+        for name in NAMES:
+            try:
+                info = await self._jetstream.stream_info(name)
+                self._streams[name], self._last[name] = info.config, info.state.last_seq
+                for one in await self._jetstream.consumers_info(name):
+                    self._consumers[name, one.name] = one.config
+            except NotFoundError:
+                continue
+
+    async def restore(self) -> list[str]:
+        """Declare again what is gone; its names, and those of streams that somebody else made again meanwhile."""
+        gone = []
+        for name, config in self._streams.items():
+            try:
+                if (await self._jetstream.stream_info(name)).state.last_seq < self._last[name]:
+                    gone.append(name)  # a stream's numbers never go back: this one is another
+            except NotFoundError:
+                await self._jetstream.add_stream(config)
+                gone.append(name)
+        for (stream, name), consumer in self._consumers.items():
+            try:
+                await self._jetstream.consumer_info(stream, name)
+            except NotFoundError:
+                await self._jetstream.add_consumer(stream, consumer)
+                gone.append(f"{stream}/{name}")
+        return gone
+
+
+async def keep_streams(url: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S) -> None:
+    """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called."""
+    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=1)
+    declared = Declared(client.jetstream(timeout=TIMEOUT_S))
+    try:
+        while True:
+            try:
+                gone = await declared.restore()
+                if gone:
+                    log.critical("streams.restored", gone=gone)
+                    await say_again()
+                await declared.remember()
+            except (NatsError, OSError, TimeoutError) as error:
+                log.warning("streams.unseen", error=type(error).__name__)
+            await asyncio.sleep(every_s)
+    finally:
+        await client.close()

@@ -1,0 +1,92 @@
+"""A stream of a real nats-server is deleted under running services: it comes back, and so does what it held."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nats
+import pytest
+from l402core.bus import Bus, Consumer, migrate
+from l402core.events import FACTS, FeeSettled
+from l402core.streams import keep_streams
+
+from tests.support.nats import running_nats
+
+CONSUMER = Consumer("tester", FeeSettled, ack_wait_s=2)
+
+
+def fee(number: int) -> FeeSettled:
+    """A fact."""
+    return FeeSettled(id="f", occurred_at_ms=1, payment_hash=f"{number:064x}", amount_msat=5, settle_index=number or 1)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A server with our streams declared."""
+    with running_nats(tmp_path / "nats") as address:
+        asyncio.run(migrate(address, (CONSUMER,)))
+        yield address
+
+
+@pytest.mark.parametrize("loss", ["stream", "consumer"])
+async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> None:
+    """The running consumer hears what its own books say again, without a restart of anybody."""
+    heard: list[int] = []
+    bus = Bus(url, "tester")
+
+    async def hear(event: FeeSettled) -> None:
+        heard.append(int(event.payment_hash, 16))
+
+    async def say_again() -> None:
+        await bus.publish(fee(2))
+
+    bus.consume(CONSUMER, hear)
+    await bus.start()
+    keeping = asyncio.create_task(keep_streams(url, say_again, every_s=0.1))
+    await bus.publish(fee(1))
+    await _until(lambda: heard == [1])
+    await asyncio.sleep(0.5)
+    client = await nats.connect(url)
+    stream = client.jetstream()
+    if loss == "stream":
+        await stream.delete_stream(FACTS)
+    else:
+        await stream.delete_consumer(FACTS, CONSUMER.durable)
+    await _until(lambda: 2 in heard)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await client.close()
+    await bus.stop()
+
+
+async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
+    """Whoever comes second finds the stream there again, and knows that it is not the one it knew."""
+    said: list[str] = []
+
+    async def keep(name: str, every_s: float) -> None:
+        async def say_again() -> None:
+            said.append(name)
+
+        await keep_streams(url, say_again, every_s=every_s)
+
+    bus = Bus(url, "tester")
+    await bus.start()
+    await bus.publish(fee(1))
+    keepers = [asyncio.create_task(keep("quick", 0.1)), asyncio.create_task(keep("slow", 1.0))]
+    await asyncio.sleep(1.5)
+    client = await nats.connect(url)
+    await client.jetstream().delete_stream(FACTS)
+    await _until(lambda: set(said) == {"quick", "slow"})
+    for keeper in keepers:
+        keeper.cancel()
+    await asyncio.gather(*keepers, return_exceptions=True)
+    await client.close()
+    await bus.stop()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("it did not happen within 30 s")
