@@ -6,8 +6,9 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -194,6 +195,17 @@ class Transaction:
     def scalar(self, query: sa.Select[Any]) -> Any:
         """The first row's first column; None without a row."""
         return self._connection.execute(query).scalar()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Undo what happens inside, events included, where it raises; what came before stays. The error goes on."""
+        said = len(self._said)
+        try:
+            with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._said[said:]
+            raise
 
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace."""

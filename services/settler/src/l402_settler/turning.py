@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from l402core.documents import RoundRoot, Terms
-from l402core.escrow import Escrow, Trigger
+from l402core.errors import Contradiction
+from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import SubmissionExpired
 from l402core.outbox import Transaction
 
@@ -29,7 +30,7 @@ def is_due(office: Office, tx: Transaction) -> bool:
     now_ms = office.now_ms()
     for round_ in books.live_rounds(tx):
         terms, rows = terms_of(round_), books.standings(tx, round_.round)
-        late = (missed(terms, Escrow(row.state), phase=round_.phase, now_ms=now_ms) for row in rows)
+        late = (_missed(terms, row, phase=round_.phase, now_ms=now_ms) for row in rows)
         if _phase_is_over(round_, terms, rows, now_ms) or any(late):
             return True
     return any(owed_is_due(office, tx, row) for row in books.owing(tx))
@@ -76,15 +77,31 @@ def _fail_the_late(office: Office, tx: Transaction, terms: Terms, round_: int) -
     phase_row = books.round_row(tx, round_)
     assert phase_row is not None
     for standing in books.standings(tx, round_):
-        reason = missed(terms, Escrow(standing.state), phase=phase_row.phase, now_ms=office.now_ms())
+        reason = _missed(terms, standing, phase=phase_row.phase, now_ms=office.now_ms())
         if not reason:
             continue
-        row = books.submission(tx, standing.commitment)
-        assert row is not None
-        fail_escrow(office, tx, row, Trigger.DEADLINE, reason)
-        id_, at = office.stamp()
-        tx.say(
-            SubmissionExpired(id=id_, occurred_at_ms=at, round=round_, commitment=row.commitment, reason=reason),
-            parent=row.traceparent,
-        )
-        end_escrow_if_over(office, tx, row.commitment)
+        try:
+            with tx.apart():
+                _fail(office, tx, standing.commitment, reason)
+        except Contradiction as error:  # one escrow that cannot be true must not hold up the others' rounds
+            log.critical("escrow.frozen", commitment=standing.commitment, code=error.code, detail=error.detail)
+            books.note(tx, standing.commitment, frozen=True)
+
+
+def _missed(terms: Terms, standing: Row, *, phase: str, now_ms: int) -> str:
+    """The deadline that an escrow has missed; '' for none, and for one that waits for a person."""
+    return "" if standing.frozen else missed(terms, Escrow(standing.state), phase=phase, now_ms=now_ms)
+
+
+def _fail(office: Office, tx: Transaction, commitment: str, reason: str) -> None:
+    row = books.submission(tx, commitment)
+    assert row is not None
+    if row.state == Escrow.UPLOADED and any(line.state == Rung.SETTLED for line in books.ladder_of(tx, row)):
+        return  # a preimage is out, so the oracle has decided: its word is on the way to us
+    fail_escrow(office, tx, row, Trigger.DEADLINE, reason)
+    id_, at = office.stamp()
+    tx.say(
+        SubmissionExpired(id=id_, occurred_at_ms=at, round=row.round, commitment=commitment, reason=reason),
+        parent=row.traceparent,
+    )
+    end_escrow_if_over(office, tx, commitment)

@@ -200,7 +200,7 @@ def owing(tx: Transaction) -> list[sa.Row[Any]]:
 
 def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """Where each submission of a round stands, in order of their numbers, without its documents."""
-    columns = (submissions.c[name] for name in ("commitment", "peer", "state", "upload"))
+    columns = (submissions.c[name] for name in ("commitment", "peer", "state", "upload", "frozen"))
     return tx.rows(sa.select(*columns).where(submissions.c.round == round_).order_by(submissions.c.seq))
 
 
