@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive simulate-planted tools clean
+.PHONY: help setup demo test mutants test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive simulate-planted tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -57,6 +57,9 @@ simulate-exhaustive: setup ## a death before and after every effect of every sto
 
 simulate-planted: setup ## plant bugs one by one and see the simulator find each; one that it misses fails
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --planted $(ARGS)
+
+mutants: setup ## change escrow, ledger and reward arithmetic a little, each way: its tests must notice (tools/mutants.txt)
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

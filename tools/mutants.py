@@ -12,26 +12,26 @@ import argparse
 import ast
 import copy
 import importlib
-import importlib.util
+import itertools
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "l402core.escrow.tables": ("tests/unit/core/test_escrow_tables.py",),
-    "l402core.schedule": ("tests/unit/core/test_schedule.py",),
-    "l402_settler.ledger": ("tests/unit/settler/test_ledger.py",),
-    "l402_settler.exposure": ("tests/unit/settler/test_exposure.py",),
-    "l402_oracle.scoring": ("tests/unit/oracle/test_scoring.py",),
-    "l402_oracle.attestor.reveal": ("tests/unit/oracle/test_reveal_rule.py",),
+    "l402core.escrow.tables": ("tests.unit.core.test_escrow_tables",),
+    "l402core.schedule": ("tests.unit.core.test_schedule",),
+    "l402_settler.ledger": ("tests.unit.settler.test_ledger",),
+    "l402_settler.exposure": ("tests.unit.settler.test_exposure",),
+    "l402_oracle.scoring": ("tests.unit.oracle.test_scoring_limits", "tests.unit.oracle.test_scoring"),
+    "l402_oracle.attestor.reveal": ("tests.unit.oracle.test_reveal_rule",),
 }
 EXCUSES = Path(__file__).with_name("mutants.txt")
 LEAST_PERCENT = 90
-_PLAIN = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:asyncio", "-p", "no:timeout", "-p", "no:faulthandler")
-"""These tests need none of them, and each costs every child its start."""
 AT_ONCE = 2
 CHILD_S = 60
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -141,8 +141,6 @@ def survivors(name: str, changed: list[tuple[str, ast.Module]], tests: tuple[str
 
 
 def _in_child(name: str, tree: ast.Module, tests: tuple[str, ...]) -> int:
-    import pytest  # noqa: PLC0415 - imported before the fork already
-
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
@@ -153,9 +151,28 @@ def _in_child(name: str, tree: ast.Module, tests: tuple[str, ...]) -> int:
         for exported in getattr(parent, "__all__", ()):
             if hasattr(module, exported):
                 setattr(parent, exported, getattr(module, exported))
-        return int(pytest.main(["-x", "-q", "-c", os.devnull, "--rootdir", ".", "--noconftest", *_PLAIN, *tests]))
-    except BaseException:  # noqa: BLE001 - a mutant that cannot even be loaded is noticed
+        for test in tests:
+            _run(importlib.reload(sys.modules[test]))
+    except BaseException:  # noqa: BLE001 - whatever a mutant breaks, it is noticed
         return 1
+    return 0
+
+
+def _run(module: ModuleType) -> None:
+    """Call every test of a module with every set of its parameters. These tests use nothing else of pytest's."""
+    for name, test in vars(module).items():
+        if not name.startswith("test_"):
+            continue
+        marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+        for case in itertools.product(*(_cases(mark) for mark in marks)):
+            test(**{key: value for part in case for key, value in part.items()})
+
+
+def _cases(mark: Any) -> list[dict[str, Any]]:
+    names, values = mark.args[:2]
+    if isinstance(names, str):
+        names = [one.strip() for one in names.split(",")]
+    return [dict(zip(names, value if len(names) > 1 else (value,), strict=True)) for value in values]
 
 
 def main() -> int:
@@ -164,10 +181,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="modules whose name contains this")
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    import hypothesis  # noqa: F401, PLC0415 - once, before the forks
-    import pytest  # noqa: F401, PLC0415 - once, before the forks
-
-    excused = dict(line.split(" | ", 1) for line in EXCUSES.read_text().splitlines() if " | " in line)
+    for test in (test for tests in TARGETS.values() for test in tests):
+        importlib.import_module(test)  # once, before the forks
+    excused = dict(
+        line.split(" | ", 1) for line in EXCUSES.read_text().splitlines() if " | " in line and line[0] != "#"
+    )
     found: set[str] = set()
     total = alive = 0
     started = time.monotonic()

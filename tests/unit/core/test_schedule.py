@@ -75,8 +75,11 @@ def test_the_limits_themselves_are_by_the_terms() -> None:
     assert quality_ppm(exact.drop_mean, REFERENCE, terms()) == exact.quality_ppm
     assert code(msgspec.structs.replace(exact, quality_ppm=exact.quality_ppm + 2)) == ""
     assert code(msgspec.structs.replace(exact, quality_ppm=exact.quality_ppm + 3)) == "quality"
-    small = by_the_terms(reference=10**5, floor=6 * 10**4, drop_mean=60_000 + 26_667, quality_ppm=666_675 + 76)
-    assert code(small) == "" or code(small) == "quality"
+    small = by_the_terms(reference=10**5, floor=6 * 10**4, drop_mean=86_667)
+    assert quality_ppm(86_667, 10**5, terms()) == 666_675
+    assert code(msgspec.structs.replace(small, quality_ppm=666_675 + 77)) == ""
+    assert code(msgspec.structs.replace(small, quality_ppm=666_675 + 78)) == "quality"
+    assert code(by_the_terms(reference=1, floor=1)) != "accepted"
 
 
 @pytest.mark.parametrize(

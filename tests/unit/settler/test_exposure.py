@@ -21,6 +21,6 @@ def test_one_more_ladder_fits_up_to_the_cap_itself(msat: int, rungs: int, allowe
 def test_by_default_a_peer_may_have_two_rounds_out_and_a_node_sixteen_ladders() -> None:
     """In money they follow the ladder, unless the operator says otherwise."""
     caps = Config().exposure_caps(6_300)
-    assert (caps.peer, caps.payee) == (Cap(msat=12_600, rungs=12), Cap(msat=100_800, rungs=96))
+    assert (caps.peer.msat, caps.peer.rungs, caps.payee.msat, caps.payee.rungs) == (12_600, 12, 100_800, 96)
     caps = Config(peer_exposure_msat=5, payee_exposure_msat=7).exposure_caps(6_300)
     assert (caps.peer.msat, caps.payee.msat) == (5, 7)
