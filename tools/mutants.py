@@ -119,7 +119,9 @@ class Change:
 
 def survivors(name: str, changed: list[tuple[str, ast.Module]], tests: tuple[str, ...]) -> list[str]:
     """Which of these changes the module's tests do not notice, each in a child of its own."""
-    waiting, running, living = list(changed), {}, []
+    waiting, living = list(changed), list[str]()
+    running: dict[int, tuple[str, float]] = {}
+    """Child to what it tries, and until when."""
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
             what, tree = waiting.pop(0)
