@@ -22,7 +22,7 @@ class Doors:
 
     async def submission(self, _round: int, _commitment: str) -> SubmissionView:
         """No decision."""
-        return cast(Any, self._view)
+        return cast(SubmissionView, self._view)
 
     async def decision(self, _url: str, _commitment: str) -> GradientScored:
         """As the test says."""

@@ -144,6 +144,17 @@ async def test_open_sponsorships_are_few_and_one_for_each_sponsor(tmp_path: Path
         await at.open("d", key=SigningKey(bytes([32]) * 32))
 
 
+async def test_strangers_keep_no_expected_sponsor_out(tmp_path: Path) -> None:
+    """Pledges cost nothing: those of strangers fill their own places, and the one that rounds wait for finds its own."""
+    at = patron(tmp_path, sponsorships_open=2, expected_sponsors=(SPONSOR.public,))
+    for number in range(2):
+        await at.open(f"stranger {number}", key=SigningKey(bytes([40 + number]) * 32))
+    with pytest.raises(Exhausted, match="sponsors_many"):
+        await at.open("stranger 3", key=SigningKey(bytes([43]) * 32))
+    assert await at.open("expected")
+    at.stage.database.close()
+
+
 async def test_a_sponsor_who_never_pays_is_asked_no_more(at: Patron) -> None:
     """One unpaid invoice, and the whole sponsorship is over: its other hashes are never minted."""
     id_ = (await at.open()).sponsorship

@@ -109,7 +109,9 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     )
     slots_per_channel: int = Field(default=483, ge=1, le=483, description="HTLC slots per channel and direction.")
 
-    sponsorships_open: int = Field(default=8, ge=0, le=1_000, description="Sponsorships that may be open at a time.")
+    sponsorships_open: int = Field(
+        default=8, ge=0, le=1_000, description="Sponsorships that may be open at a time, expected ones apart."
+    )
     sponsor_tranches_max: int = Field(default=64, ge=1, le=255, description="Most tranches (rounds) of a sponsorship.")
     sponsor_min_msat: int = Field(
         default=1_000_000, ge=1_000, le=10**12, description="Smallest tranche; dust would be lost in a force-close."

@@ -112,7 +112,10 @@ class Sponsors:
             if sponsor_books.sponsorship(tx, id_) is not None:
                 return None
             open_ = sponsor_books.unended(tx)
-            queue = Queue(open=len(open_), open_of_this_sponsor=sum(row.sponsor == pledge.sponsor for row in open_))
+            queue = Queue(
+                open=sum(row.sponsor not in office.config.expected_sponsors for row in open_),
+                open_of_this_sponsor=sum(row.sponsor == pledge.sponsor for row in open_),
+            )
             refusal = may_pledge(pledge, office.config, queue)
             if refusal is None:
                 self._add(tx, id_, pledge, question.pledge)

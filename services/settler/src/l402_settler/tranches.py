@@ -17,7 +17,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """What is pledged already."""
 
     open: int
-    """Sponsorships that are not over."""
+    """Sponsorships that are not over, without those of sponsors whom the operator expects."""
     open_of_this_sponsor: int
 
 
@@ -37,7 +37,7 @@ def may_pledge(pledge: Pledge, config: Config, queue: Queue) -> L402Error | None
         )
     if queue.open_of_this_sponsor:
         return Conflict("sponsor_busy", "another sponsorship of this sponsor is not over yet")
-    if queue.open >= config.sponsorships_open:
+    if pledge.sponsor not in config.expected_sponsors and queue.open >= config.sponsorships_open:
         return Exhausted("sponsors_many", f"{queue.open} sponsorships are open; try again when one is over")
     return None
 
