@@ -58,9 +58,10 @@ class Shared:
     async def checkpoint(self, fetch: Callable[[], Any]) -> bytes:
         """Fetched once."""
         async with self._turn:
-            if self._checkpoint is None:
-                self._checkpoint = await fetch()
-            return self._checkpoint
+            known = self._checkpoint
+            if known is None:
+                known = self._checkpoint = bytes(await fetch())
+            return known
 
     async def packed(self, terms: Terms, checkpoint: bytes, peer: bytes, which: int) -> bytes:
         """One of the gradients, bound to this peer."""
