@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from l402core.schema import upgrade
+from sqlalchemy.exc import OperationalError
 
 from tests.support.nats import free_port
 
@@ -105,7 +106,7 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_S
     engine = sa.create_engine(f"postgresql+psycopg://{USER}@127.0.0.1:{port}/postgres", poolclass=sa.NullPool)
     while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(sa.exc.OperationalError), engine.connect():
+        with contextlib.suppress(OperationalError), engine.connect():
             return
         time.sleep(0.05)
     raise TimeoutError(f"PostgreSQL did not answer on port {port} within {START_S} s")

@@ -32,6 +32,7 @@ from l402core.events import (
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database
 from l402core.signing import SigningKey
+from sqlalchemy.event import listen
 
 from tests.support.databases import url_for
 
@@ -64,7 +65,7 @@ class Stage:
         self.now_ms = 1_000_000_000
         self.database = Database(url, outbox)
         if self.database.engine.dialect.name == "sqlite":
-            sa.event.listen(self.database.engine, "connect", _without_fsync)
+            listen(self.database.engine, "connect", _without_fsync)
         ids = itertools.count()
         self.office = Office(
             self.config,

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from l402core.errors import Conflict, Unavailable
 from l402core.outbox import Database, Transaction, outbox_table
 from l402core.telemetry import setup, span, trace_id
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 metadata = sa.MetaData()
 outbox = outbox_table(metadata)
@@ -24,7 +26,7 @@ class Held:
         metadata.create_all(self.database.engine)
         self.commits = 0
         self.held, self.go = threading.Event(), threading.Event()
-        sa.event.listen(self.database.engine, "commit", self._committed)
+        event.listen(self.database.engine, "commit", self._committed)
 
     def _committed(self, _connection: sa.Connection) -> None:
         self.commits += 1
@@ -89,14 +91,14 @@ async def test_nobody_is_told_of_a_commit_that_failed(held: Held) -> None:
     """Not even whoever was refused: the refusal may rest on what is gone now."""
 
     def refuse(_connection: sa.Connection) -> None:
-        raise sa.exc.OperationalError("commit", {}, Exception("disk full"))
+        raise OperationalError("commit", {}, Exception("disk full"))
 
     def work(tx: Transaction) -> str:
-        sa.event.listen(held.database.engine, "commit", refuse)
+        event.listen(held.database.engine, "commit", refuse)
         return Work("b")(tx)
 
     outcomes = await held.together(Work("a"), work, Work("c", Conflict("no", "not this one")))  # type: ignore[arg-type]
-    sa.event.remove(held.database.engine, "commit", refuse)
+    event.remove(held.database.engine, "commit", refuse)
     assert [type(one) for one in outcomes] == [Unavailable] * 3
     assert await held.words() == []
 

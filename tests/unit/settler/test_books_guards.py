@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_settler import ledger
@@ -35,7 +36,7 @@ def write(stage: Stage, *lines: Transfer) -> None:
 def end(*, pending: str = HASH, peer: str = PEER.public, amount_msat: int = 5_000, id_: str = "") -> Transfer:
     """The end of a rung, true or not."""
     line = ledger.rung_ended(pending, peer, "c", amount_msat, paid=True)
-    return Transfer(**{**{name: getattr(line, name) for name in Transfer.__struct_fields__}, "id": id_ or line.id})
+    return msgspec.structs.replace(line, id=id_ or line.id)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_no_account_goes_below_zero_that_may_not(stage: Stage, before: Transfer,
     write(stage, before)
     with pytest.raises(IntegrityError):
         write(stage, beyond)
-    all_of_it = Transfer(**{name: getattr(beyond, name) for name in Transfer.__struct_fields__} | {"amount_msat": 500})
+    all_of_it = msgspec.structs.replace(beyond, amount_msat=500)
     write(stage, all_of_it)
 
 

@@ -11,6 +11,7 @@ from l402_settler.watch import Watch
 from l402core.errors import Unavailable
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.signing import SigningKey
+from sqlalchemy import event
 
 from tests.support.settler import PEER, Stage, sha
 from tests.unit.settler.test_settler_watch import OneNode
@@ -36,7 +37,7 @@ class Commits:
 
     def __init__(self, stage: Stage) -> None:
         self.count = 0
-        sa.event.listen(stage.database.engine, "commit", self._one)
+        event.listen(stage.database.engine, "commit", self._one)
 
     def _one(self, _connection: sa.Connection) -> None:
         self.count += 1

@@ -207,7 +207,8 @@ def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
 def standings_of(tx: Transaction, round_: int, peer: str) -> list[sa.Row[Any]]:
     """Where the submissions of one peer in a round stand."""
     where = (submissions.c.round == round_) & (submissions.c.peer == peer)
-    return tx.rows(sa.select(submissions.c.state, _SCORED.label("is_scored")).where(where))
+    columns: list[sa.ColumnElement[Any]] = [submissions.c.state, _SCORED.label("is_scored")]
+    return tx.rows(sa.select(*columns).where(where))
 
 
 def occupancy(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
@@ -297,10 +298,9 @@ def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
 
 def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
     """Which submission each of these rungs belongs to; what is no rung of ours is left out."""
-    columns = sa.select(rungs.c.payment_hash, rungs.c.commitment)
-    return {
-        row.payment_hash: row.commitment for row in tx.rows(columns.where(rungs.c.payment_hash.in_(payment_hashes)))
-    }
+    columns: list[sa.ColumnElement[Any]] = [rungs.c.payment_hash, rungs.c.commitment]
+    query = sa.select(*columns).where(rungs.c.payment_hash.in_(payment_hashes))
+    return {row.payment_hash: row.commitment for row in tx.rows(query)}
 
 
 def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
