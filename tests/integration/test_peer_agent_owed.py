@@ -23,6 +23,7 @@ from tests.support.peer import Killed, Stage
 
 OWED = ACCEPTED_UNITS * UNIT_MSAT
 RUNGS = [UNIT_MSAT << index for index in range(6) if ACCEPTED_UNITS >> index & 1]
+SHORT: dict[str, Any] = {"owed_poll_s": 0.05, "idle_exit_s": 0.5, "grace_s": 0.2}
 FAST: dict[str, Any] = {"owed_poll_s": 0.05, "idle_exit_s": 20.0}
 
 
@@ -155,7 +156,7 @@ async def test_on_the_coordinators_word_alone_no_earned_rung_is_given_up(stage: 
     stage.coordinator = coordinator = Late(stage.ours, seconds=1.5)
     coordinator.open_round(1)
     coordinator.attestor_silent = True
-    await stage.run(**(FAST | {"idle_exit_s": 0.5, "grace_s": 0.2}))
+    await stage.run(**SHORT)
     assert await stage.rewards() == {InvoiceState.ACCEPTED: OWED, InvoiceState.CANCELED: 63 * UNIT_MSAT - OWED}
     (outcome,) = stage.outcomes()
     assert (outcome.reward_msat, outcome.owed_msat) == (0, OWED)
@@ -166,7 +167,7 @@ async def test_first_preimages_that_come_after_all_are_collected(stage: Stage) -
     stage.coordinator = coordinator = Late(stage.ours, seconds=1.5)
     coordinator.open_round(1)
     coordinator.attestor_silent = True
-    await stage.run(**(FAST | {"idle_exit_s": 0.5, "grace_s": 0.2}))
+    await stage.run(**SHORT)
     (commitment,) = coordinator.views
     statement = msgspec.json.decode(coordinator.statements[commitment].body, type=Statement)
     sealed = tuple(
@@ -185,7 +186,7 @@ async def test_an_offer_of_less_than_the_receipt_says_is_not_taken(stage: Stage,
     """Signed by the attestor or not: what is owed is what the receipt says, and no invoice is made for anything else."""
     assert isinstance(stage.coordinator, Late)
     stage.coordinator.amounts = amounts
-    await stage.run(**(FAST | {"idle_exit_s": 0.5}))
+    await stage.run(**SHORT)
     assert await stage.rewards() == {InvoiceState.CANCELED: 63 * UNIT_MSAT}
     journal = Journal(stage.folder / "journal.sqlite3")
     assert [attempt.round for attempt in journal.owing()] == [1]

@@ -179,7 +179,7 @@ def read_decision(tx: Transaction, commitment: str) -> GradientScored | None:
 
 def read_fate(tx: Transaction, commitment: str) -> tuple[int, str]:
     """The offer that may be revealed, and what became of its preimages. There is a decision."""
-    row = tx.row(sa.select(decisions.c.attempt, decisions.c.fate).where(decisions.c.commitment == commitment))
+    row = tx.row(sa.select(decisions).where(decisions.c.commitment == commitment))
     assert row is not None
     return row.attempt, row.fate
 
