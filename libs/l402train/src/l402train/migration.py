@@ -4,16 +4,15 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.util import find_spec
 
 from l402core import bus, schema
 from l402core.bus import Consumer
 
 CONSUMING = (
-    "l402_gateway.app",
     "l402_invoicer.app",
     "l402_settler.app",
-    "l402_oracle.app",
+    "l402_oracle.attestor.app",
+    "l402_oracle.worker.app",
 )
 """Modules with a `CONSUMERS` tuple."""
 OWNERS = {"books": "l402_settler", "decisions": "l402_oracle"}
@@ -27,8 +26,7 @@ def consumers() -> tuple[Consumer, ...]:
 
 def _all() -> Iterable[Consumer]:
     for name in CONSUMING:
-        if find_spec(name) is not None:
-            yield from getattr(import_module(name), "CONSUMERS", ())
+        yield from import_module(name).CONSUMERS
 
 
 async def migrate(nats_url: str, *, books_url: str, decisions_url: str, replicas: int = 1) -> int:

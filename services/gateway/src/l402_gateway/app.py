@@ -12,7 +12,6 @@ from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
-from l402core.bus import Consumer
 from l402core.documents import Accepted, Statement, Terms, UploadReceipt, commitment_of
 from l402core.errors import (
     Conflict,
@@ -61,8 +60,6 @@ LATE_FEE_S = 7 * 86_400
 A = TypeVar("A", bound=msgspec.Struct)
 D = TypeVar("D", bound=msgspec.Struct)
 
-CONSUMERS: tuple[Consumer, ...] = ()
-"""None: it asks questions, and listens to facts only for hints, so nothing is lost with it."""
 
 REQUIRED = frozenset({"round", "commitment"})
 """Caveats without which no token opens anything."""
