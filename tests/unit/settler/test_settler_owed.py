@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 from l402_settler.adapters import books
+from l402_settler.config import Config
+from l402_settler.owed import pause_ms
 from l402core import bolt11
 from l402core.documents import Accepted, Offer, mask_indices
 from l402core.errors import Conflict, Contradiction, Malformed, TooEarly, TooLate
@@ -235,6 +237,9 @@ async def test_a_new_ladder_that_cannot_be_locked_comes_back_and_is_offered_agai
     await stage.settler.on_offer(new_offer(stage))
     await stage.desk.register_locks(invoices())
     await all_back(stage, "a#2", INDICES)
+    await stage.turn()
+    assert stage.said(OfferMake)[-1].attempt == 2  # no way was found a moment ago: the next try waits
+    await stage.turn(now_ms=stage.now_ms + pause_ms(2))
     assert stage.said(OfferMake)[-1].attempt == 3
     await stage.settler.on_offer(new_offer(stage, 3))
     await stage.desk.register_locks(invoices(3))
@@ -246,9 +251,17 @@ async def test_a_new_ladder_that_cannot_be_locked_comes_back_and_is_offered_agai
     await all_back(stage, "a#3", INDICES)
     await relocked(stage, 4)
     await all_back(stage, "a#4", INDICES)
+    await stage.turn(now_ms=stage.now_ms + pause_ms(4))
     assert stage.said(OfferMake)[-1].attempt == 5
     assert (await stage.ledger())[f"owed:{PEER.public}"] == OWED
     assert await stage.pending_msat() == 0
+
+
+def test_a_way_that_is_missing_for_a_day_costs_no_reward() -> None:
+    """What our node cannot pay now is tried ever more rarely: the offers last longer than an outage."""
+    pauses_ms = [pause_ms(attempt) for attempt in range(2, Config().owed_offers + 1)]
+    assert pauses_ms == sorted(pauses_ms)
+    assert sum(pauses_ms) > 24 * 3_600_000
 
 
 async def test_a_reveal_that_is_heard_when_the_rungs_are_back_counts_as_revealed(stage: Stage) -> None:

@@ -82,7 +82,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=120, ge=5, le=3_600, description="From those invoices to the last moment to begin paying them."
     )
     owed_offers: int = Field(
-        default=12, ge=1, le=1_000, description="New offers of one reward; untaken, it then stays in the books as owed."
+        default=48, ge=1, le=1_000, description="New offers of one reward; untaken, it then stays in the books as owed."
     )
     never_sent_s: int = Field(
         default=60, ge=1, le=3_600, description="How long after not_after NotFound proves 'never sent'."

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 Row = sa.Row[Any]
 ACCEPT_MS = 30_000
 """From the last moment to pay what is owed to the peer's word that it has arrived."""
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 60_000, 3_600_000
+"""A way that is not there now may be there later, and the number of offers is bounded."""
 
 
 def owed_rungs(row: Row, terms: Terms) -> dict[int, int]:
@@ -85,11 +87,17 @@ def turn_owed(office: Office, tx: Transaction, row: Row) -> None:
 
 
 def give_up_lap(office: Office, tx: Transaction, row: Row, trigger: Trigger) -> None:
-    """This offer comes to nothing; the debt stays."""
-    if move_escrow(tx, row.commitment, Escrow(row.state), trigger):
+    """This offer comes to nothing; the debt stays. After one that our node could not pay, the next waits ever longer."""
+    not_before_ms = office.now_ms() + pause_ms(row.attempt) if trigger is Trigger.LOCK_FAILED else 0
+    if move_escrow(tx, row.commitment, Escrow(row.state), trigger, due_by_ms=not_before_ms):
         log.warning("owed.not_taken", commitment=row.commitment, attempt=row.attempt, reason=str(trigger))
         ask_cancel(office, tx, row.commitment)
         offer_again(office, tx, _again(tx, row))
+
+
+def pause_ms(attempt: int) -> int:
+    """From a new offer that found no way to the next: a minute at first, doubling up to an hour."""
+    return min(FIRST_PAUSE_MS << max(attempt - 2, 0), LONGEST_PAUSE_MS)
 
 
 def offer_again(office: Office, tx: Transaction, row: Row) -> None:
@@ -109,7 +117,9 @@ def offer_again(office: Office, tx: Transaction, row: Row) -> None:
 
 
 def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
-    """Every rung of the old offer is terminal, and our node could pay a new one."""
+    """Every rung of the old offer is terminal, its pause is over, and our node could pay a new one."""
+    if row.state == Escrow.OWED and row.attempt > 1 and office.now_ms() < row.due_by_ms:
+        return False
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
         return False
     rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
