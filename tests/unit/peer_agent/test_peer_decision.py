@@ -20,11 +20,11 @@ class Doors:
         self.now_ms = 0
         self._view = SimpleNamespace(receipt=None, sealed_preimages=(), mask=0, phase=phase, state=state)
 
-    async def submission(self, _round: int, _commitment: str) -> SubmissionView:
+    async def submission(self, round_: int, commitment: str) -> SubmissionView:
         """No decision."""
         return cast(SubmissionView, self._view)
 
-    async def decision(self, _url: str, _commitment: str) -> GradientScored:
+    async def decision(self, attestor_url: str, commitment: str) -> GradientScored:
         """As the test says."""
         assert self.attestor is not None
         raise self.attestor
