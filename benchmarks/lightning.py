@@ -32,10 +32,12 @@ GOAL_RATIO, GOAL_S = 0.8, 10.0
 SETTINGS = {
     "L402_SETTLER_COMMIT_S": "600",
     "L402_SETTLER_LOCK_S": "60",
+    "L402_SETTLER_PAYEE_RUNGS": "100000",
+    "L402_SETTLER_PAYEE_EXPOSURE_MSAT": "1000000000000",
     "L402_GATEWAY_MINTS_PER_CLIENT": "100000",
     "L402_GATEWAY_MINTS_IN_ALL": "100000",
 }
-"""One round that stays open, and no limit on one address: all identities come from this machine."""
+"""One round that stays open, and no limit on one address or one payee: all identities are here, on a few nodes."""
 EACH = {"fee": 1, "open": 1, "make": RUNGS, "lock": RUNGS, "agree": 1, "return": RUNGS}
 TOLD = {
     "fee": "challenge and fee paid",
