@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants test-lightning soak lint docs bench bench-lightning bench-oracle fuzz simulate simulate-exhaustive simulate-planted tools clean
+.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants lint docs bench bench-lightning bench-oracle bench-settlement tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11

@@ -70,7 +70,8 @@ def test_a_submission_that_has_not_ended_is_open_though_no_rung_is_pending(tmp_p
     path = kept(tmp_path / "books.sqlite3", [rules.opening(1)])
     engine = sa.create_engine(f"sqlite:///{path}")
     row = {
-        "seq": 1, "round": 1, "peer": "p", "payment_hash": "h", "fee_msat": 1, "reserved_msat": 1, "request_hash": "r",
+        "seq": 1, "round": 1, "peer": "p", "payee": "n", "payment_hash": "h", "fee_msat": 1, "reserved_msat": 1,
+        "request_hash": "r",
         "statement": "", "failure": "", "credit_due": False, "frozen": False, "traceparent": "", "opened_at_ms": 1,
     }  # fmt: skip
     with engine.begin() as connection:
