@@ -1,6 +1,7 @@
 """A stream of a real nats-server is deleted under running services: it comes back, and so does what it held."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import nats
 import pytest
 from l402core.bus import Bus, Consumer, migrate
 from l402core.events import FACTS, FeeSettled
-from l402core.streams import keep_streams
+from l402core.streams import Declared, keep_streams
 
 from tests.support.nats import running_nats
 
@@ -82,6 +83,31 @@ async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
     await asyncio.gather(*keepers, return_exceptions=True)
     await client.close()
     await bus.stop()
+
+
+async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python 3.11's `wait_for` does when the answer comes at the same moment."""
+    inside = asyncio.Event()
+
+    async def restore(_self: Declared) -> list[str]:
+        inside.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return []
+
+    async def say_again() -> None:
+        raise AssertionError("nothing was gone")
+
+    monkeypatch.setattr(Declared, "restore", restore)
+    keeping = asyncio.create_task(keep_streams(url, say_again, every_s=0.1))
+    await inside.wait()
+    keeping.cancel()
+    inside.clear()
+    done, _ = await asyncio.wait({keeping}, timeout=10)
+    assert keeping in done
+    assert not inside.is_set()
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -65,8 +65,10 @@ async def keep_streams(url: str, say_again: Callable[[], Awaitable[None]], *, ev
     """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called."""
     client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=1)
     declared = Declared(client.jetstream(timeout=TIMEOUT_S))
+    task = asyncio.current_task()
+    assert task is not None
     try:
-        while True:
+        while not task.cancelling():  # Python 3.11's wait_for, in the client, may swallow a cancellation
             try:
                 gone = await declared.restore()
                 if gone:
