@@ -51,6 +51,10 @@ _BY_STATUS: Final[dict[grpc.StatusCode, tuple[type[L402Error], str]]] = {
     grpc.StatusCode.UNAUTHENTICATED: (Unauthorized, "lnd_macaroon"),
 }
 
+_TOO_LATE: Final = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+"""Both ends count the deadline down. Where LND's clock is first, it resets the call before ours says anything, and the
+caller sees CANCELLED; a call that we cancel ourselves never comes here (asyncio.CancelledError)."""
+
 
 def fault_of(error: grpc.aio.AioRpcError, uri: str) -> L402Error:
     """The error of our tree for a failed call. What is unknown is Unavailable: it may have had its effect."""
@@ -62,6 +66,6 @@ def fault_of(error: grpc.aio.AioRpcError, uri: str) -> L402Error:
     if status in _BY_STATUS:
         kind, code = _BY_STATUS[status]
         return kind(code, f"LND answers {uri}: {sentence}")
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if status in _TOO_LATE:
         return Unavailable("lnd_deadline", f"LND did not answer {uri} in time; what was asked may have been done")
     return Unavailable("lnd_unavailable", f"LND does not answer {uri} ({status.name}): {sentence}")
