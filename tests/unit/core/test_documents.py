@@ -1,17 +1,13 @@
 """Signed documents, requests, sealed payloads and stored objects: what is altered is never accepted."""
 
 import hashlib
-import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from l402core.documents import Accepted, Locked, commitment_of, mask_indices
-from l402core.errors import Contradiction, L402Error, PeerError, TooLarge, Unauthorized
-from l402core.objects import FileStore, open_store
+from l402core.errors import PeerError, Unauthorized
 from l402core.peerauth import MAX_SKEW_MS, SIGNATURE_HEADER, TIME_HEADER, read_peer, sign_request
 from l402core.sealing import OVERHEAD_BYTES, UnsealingKey, open_payload, seal, seal_payload, unseal_payload
 from l402core.signing import SigningKey, open_signed, tagged_hash
@@ -112,28 +108,3 @@ def test_tagged_hash_is_bip340s() -> None:
     """sha256(sha256(tag) ‖ sha256(tag) ‖ data)."""
     tag = hashlib.sha256(b"t").digest()
     assert tagged_hash("t", b"d") == hashlib.sha256(tag + tag + b"d").digest()
-
-
-async def test_the_store_returns_what_was_put_or_raises(tmp_path: Path) -> None:
-    """Altered or missing bytes are never returned."""
-    store = open_store(tmp_path.as_uri())
-    reference = await store.put(b"hello")
-    assert await store.get(reference) == b"hello"
-    (tmp_path / reference.sha256).write_bytes(b"hellO")
-    with pytest.raises(Contradiction):
-        await store.get(reference)
-    (tmp_path / reference.sha256).unlink()
-    with pytest.raises(L402Error):
-        await store.get(reference)
-
-
-async def test_an_oversized_stream_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Beyond the limit nothing is kept, not even a part."""
-
-    async def flood() -> AsyncIterator[bytes]:
-        for _ in range(10):
-            yield b"x" * 100
-
-    with pytest.raises(TooLarge):
-        await FileStore(tmp_path).put_stream(flood(), max_bytes=250)
-    assert os.listdir(tmp_path) == []  # noqa: PTH208 - a list, and nothing else

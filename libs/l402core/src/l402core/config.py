@@ -37,7 +37,8 @@ class ObjectsConfig(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     objects_url: str = Field(
-        default="file://.l402-train/objects", description="Object store for payloads and checkpoints."
+        default="file://.l402-train/objects",
+        description="Object store for payloads and checkpoints: file://FOLDER, or s3://BUCKET/PREFIX with the AWS_* variables.",
     )
 
 

@@ -1,11 +1,11 @@
-"""The object store behind claim checks: bytes by their sha256. `file://` here; it refuses to return altered bytes."""
+"""The object store behind claim checks: bytes by their sha256, in a folder or in S3. It refuses to return altered bytes."""
 
 import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterable
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import anyio.to_thread
 
@@ -42,24 +42,17 @@ class FileStore:
     async def put_stream(self, chunks: AsyncIterable[bytes], *, max_bytes: int) -> ObjectRef:
         """Store a stream of at most `max_bytes`. Raises TooLarge, Unavailable; then nothing is kept."""
         part = self._folder / f".{secrets.token_hex(8)}.part"
-        digest, size = hashlib.sha256(), 0
         try:
             with part.open("wb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > max_bytes:
-                        raise TooLarge("payload_too_large", f"more than {max_bytes} bytes")
-                    digest.update(chunk)
-                    file.write(chunk)
+                sha256, size = await spool(chunks, file, max_bytes=max_bytes)
                 file.flush()
                 await anyio.to_thread.run_sync(os.fsync, file.fileno())
-            part.replace(self._folder / digest.hexdigest())
+            part.replace(self._folder / sha256)
         except OSError as error:
             raise Unavailable("disk", f"the object store does not take bytes: {error.strerror}") from error
         finally:
             part.unlink(missing_ok=True)
-        path = self._folder / digest.hexdigest()
-        return ObjectRef(uri=path.as_uri(), sha256=digest.hexdigest(), size=size)
+        return ObjectRef(uri=(self._folder / sha256).as_uri(), sha256=sha256, size=size)
 
     async def get(self, ref: ObjectRef) -> bytes:
         """The object's bytes. Raises Unavailable when missing, Contradiction when altered."""
@@ -70,17 +63,39 @@ class FileStore:
             raise Unavailable(
                 "object_missing", f"object {ref.sha256[:16]}… cannot be read: {error.strerror}"
             ) from error
-        if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise Contradiction("object_altered", f"object {ref.sha256[:16]}… is not the bytes that were stored")
-        return data
+        return unaltered(data, ref)
 
 
 async def _one(data: bytes) -> AsyncIterable[bytes]:
     yield data
 
 
+async def spool(chunks: AsyncIterable[bytes], file: IO[bytes], *, max_bytes: int) -> tuple[str, int]:
+    """Write a stream into a file and tell its sha256 and size. Raises TooLarge beyond `max_bytes`."""
+    digest, size = hashlib.sha256(), 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge("payload_too_large", f"more than {max_bytes} bytes")
+        digest.update(chunk)
+        file.write(chunk)
+    return digest.hexdigest(), size
+
+
+def unaltered(data: bytes, ref: ObjectRef) -> bytes:
+    """The bytes, if they are those of the reference. Raises Contradiction."""
+    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise Contradiction("object_altered", f"object {ref.sha256[:16]}… is not the bytes that were stored")
+    return data
+
+
 def open_store(url: str) -> ObjectStore:
     """The store behind a URL. Raises ValueError for a scheme that is not served."""
+    if url.startswith("s3://"):
+        # only where it is used: a peer and a laptop need no S3 client
+        from l402core.objects_s3 import S3Store  # noqa: PLC0415
+
+        return S3Store(url)
     if not url.startswith("file://"):
-        raise ValueError(f"{url!r}: only file:// is served")
+        raise ValueError(f"{url!r}: only file:// and s3:// are served")
     return FileStore(Path(url.removeprefix("file://")))
