@@ -26,9 +26,9 @@ def fill(database: Database, escrows: int) -> None:
     columns = "(id, kind, phase, pending_id, debit, credit, amount_msat, commitment, trace_id, at_ms)"
     statements = (
         "insert into rounds (round, phase, terms, traceparent) values (0, 'done', '', '')",
-        "insert into submissions (commitment, round, seq, peer, state, token_id, payment_hash, fee_msat, reserved_msat, "
+        "insert into submissions (commitment, round, seq, peer, payee, state, token_id, payment_hash, fee_msat, reserved_msat, "
         "request_hash, statement, attempt, due_by_ms, failure, credit_due, frozen, traceparent, opened_at_ms) "
-        f"select {commitment}, 0, i, {peer}, 'ended', {commitment}, {commitment}, 500000, 63000, '', '', 1, 0, '', "
+        f"select {commitment}, 0, i, {peer}, {peer}, 'ended', {commitment}, {commitment}, 500000, 63000, '', '', 1, 0, '', "
         f"{'0, 0' if sqlite else 'false, false'}, '', i from {numbers} as n",
         "insert into rungs (payment_hash, commitment, attempt, rung, amount_msat, bolt11, state, not_after_ms, "
         f"expiry_height) select {rung}, {commitment}, 1, r, 1000 * (1 << r), '', 'settled', 0, 0 from {ladder}",

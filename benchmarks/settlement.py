@@ -355,7 +355,7 @@ def _knobs(world: World, books_url: str) -> dict[str, str]:
         "database_url": books_url, "places": len(world.peers), "unit_msat": 1_000, "day_cap_msat": 10**15,
         "expected_peers": json.dumps([peer.public for peer in world.peers]), "answer_wait_ms": 0, "commit_s": 3_000,
         "lock_s": 300, "upload_s": 3_000, "judge_s": 3_000, "reconcile_s": 86_400, "log_level": "WARNING",
-        "slots_per_channel": 483,
+        "slots_per_channel": 483, "payee_rungs": 100_000, "payee_exposure_msat": 10**15,
     }  # fmt: skip
     return {f"L402_SETTLER_{name.upper()}": str(value) for name, value in knobs.items()}
 

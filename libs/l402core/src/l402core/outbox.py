@@ -184,17 +184,17 @@ class Transaction:
         """Run a statement; the number of rows it changed."""
         return self._connection.execute(statement, values).rowcount
 
-    def row(self, query: sa.Select[Any]) -> sa.Row[Any] | None:
+    def row(self, query: sa.Select[Any], **parameters: Any) -> sa.Row[Any] | None:
         """The first row, if any."""
-        return self._connection.execute(query).first()
+        return self._connection.execute(query, parameters).first()
 
-    def rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+    def rows(self, query: sa.Select[Any], **parameters: Any) -> list[sa.Row[Any]]:
         """All rows."""
-        return list(self._connection.execute(query))
+        return list(self._connection.execute(query, parameters).all())
 
-    def scalar(self, query: sa.Select[Any]) -> Any:
+    def scalar(self, query: sa.Select[Any], **parameters: Any) -> Any:
         """The first row's first column; None without a row."""
-        return self._connection.execute(query).scalar()
+        return self._connection.execute(query, parameters).scalar()
 
     @contextmanager
     def apart(self) -> Iterator[None]:

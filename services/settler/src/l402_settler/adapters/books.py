@@ -16,18 +16,17 @@ from l402core.escrow import Escrow, Rung
 from l402core.events import Event
 from l402core.outbox import Transaction
 
+from l402_settler.adapters import statements as q
 from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import (
     accounts,
     credits_,
     fees,
-    inbox,
     locked,
     past_offers,
     rounds,
     rungs,
     submissions,
-    tokens,
     transfers,
 )
 from l402_settler.exposure import Exposure
@@ -37,7 +36,6 @@ T = TypeVar("T")
 DAY_MS = 86_400_000
 INBOX_MS = 8 * DAY_MS
 """Longer than any stream keeps a message."""
-_SCORED = submissions.c.scored.is_not(None)
 
 
 def to_json(document: msgspec.Struct) -> str:
@@ -55,7 +53,7 @@ def from_json(text: str | None, kind: type[T]) -> T | None:
 
 def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
     """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
-    known = {row.id: row for row in tx.rows(sa.select(transfers).where(transfers.c.id.in_([one.id for one in lines])))}
+    known = {row.id: row for row in tx.rows(q.TRANSFERS, b_ids=[one.id for one in lines])}
     for line in lines:
         row = known.get(line.id)
         if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (
@@ -67,7 +65,7 @@ def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
         {**msgspec.structs.asdict(line), "phase": str(line.phase), **common} for line in lines if line.id not in known
     ]
     if values:
-        tx.execute(sa.insert(transfers), values)
+        tx.execute(q.ADD_TRANSFERS, values)
     return bool(values)
 
 
@@ -111,11 +109,10 @@ def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bo
     """
     said = msgspec.json.encode(msgspec.structs.replace(event, id="", occurred_at_ms=0))
     message = f"{event.message_id}:{hashlib.sha256(said).hexdigest()[:16]}"
-    where = (inbox.c.consumer == consumer) & (inbox.c.message_id == message)
-    if tx.row(sa.select(inbox.c.message_id).where(where)) is not None:
+    if tx.row(q.TAKEN, b_consumer=consumer, b_message=message) is not None:
         return False
-    tx.execute(sa.insert(inbox), {"consumer": consumer, "message_id": message, "at_ms": now_ms})
-    tx.execute(sa.delete(inbox).where(inbox.c.at_ms < now_ms - INBOX_MS))
+    tx.execute(q.TAKE, {"consumer": consumer, "message_id": message, "at_ms": now_ms})
+    tx.execute(q.FORGET, {"b_before_ms": now_ms - INBOX_MS})
     return True
 
 
@@ -124,18 +121,17 @@ def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bo
 
 def round_row(tx: Transaction, round_: int) -> sa.Row[Any] | None:
     """One round."""
-    return tx.row(sa.select(rounds).where(rounds.c.round == round_))
+    return tx.row(q.ROUND, b_round=round_)
 
 
 def current_round(tx: Transaction) -> sa.Row[Any] | None:
     """The newest round."""
-    return tx.row(sa.select(rounds).order_by(rounds.c.round.desc()).limit(1))
+    return tx.row(q.CURRENT_ROUND)
 
 
 def live_rounds(tx: Transaction) -> list[sa.Row[Any]]:
     """Rounds that are not done, and done ones with an escrow that is not ended."""
-    open_escrows = sa.select(submissions.c.round).where(submissions.c.state != Escrow.ENDED)
-    return tx.rows(sa.select(rounds).where((rounds.c.phase != "done") | rounds.c.round.in_(open_escrows)))
+    return tx.rows(q.LIVE_ROUNDS)
 
 
 def add_round(tx: Transaction, **values: Any) -> None:
@@ -154,7 +150,7 @@ def move_round(tx: Transaction, round_: int, before: str, after: str, **values: 
 
 def submission(tx: Transaction, commitment: str) -> sa.Row[Any] | None:
     """One submission."""
-    return tx.row(sa.select(submissions).where(submissions.c.commitment == commitment))
+    return tx.row(q.SUBMISSION, b_commitment=commitment)
 
 
 def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
@@ -200,25 +196,17 @@ def owing(tx: Transaction) -> list[sa.Row[Any]]:
 
 def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """Where each submission of a round stands, in order of their numbers, without its documents."""
-    columns = (submissions.c[name] for name in ("commitment", "peer", "state", "upload", "frozen"))
-    return tx.rows(sa.select(*columns).where(submissions.c.round == round_).order_by(submissions.c.seq))
+    return tx.rows(q.STANDINGS, b_round=round_)
 
 
 def standings_of(tx: Transaction, round_: int, peer: str) -> list[sa.Row[Any]]:
     """Where the submissions of one peer in a round stand."""
-    where = (submissions.c.round == round_) & (submissions.c.peer == peer)
-    columns: list[sa.ColumnElement[Any]] = [submissions.c.state, _SCORED.label("is_scored")]
-    return tx.rows(sa.select(*columns).where(where))
+    return tx.rows(q.STANDINGS_OF, b_round=round_, b_peer=peer)
 
 
 def occupancy(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """A round's submissions counted by state and by whether they are scored, with what is reserved for them, msat."""
-    scored = (submissions.c.state == Escrow.ENDED) & _SCORED  # no other state asks, and the index holds the rest
-    columns: list[sa.ColumnElement[Any]] = [
-        submissions.c.state, scored.label("is_scored"), sa.func.count().label("rows"),
-        sa.func.sum(submissions.c.reserved_msat).label("reserved_msat"),
-    ]  # fmt: skip
-    return tx.rows(sa.select(*columns).where(submissions.c.round == round_).group_by(submissions.c.state, scored))
+    return tx.rows(q.OCCUPANCY, b_round=round_)
 
 
 def counts(tx: Transaction, round_: int) -> sa.Row[Any]:
@@ -239,19 +227,18 @@ def unended(tx: Transaction) -> list[sa.Row[Any]]:
 
 def next_seq(tx: Transaction, round_: int) -> int:
     """The next submission's number in its round, from 1."""
-    query = sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0)).where(submissions.c.round == round_)
-    return int(tx.scalar(query)) + 1
+    return int(tx.scalar(q.LAST_SEQ, b_round=round_)) + 1
 
 
 def add_submission(tx: Transaction, **values: Any) -> None:
     """A new submission. The unique token id is what spends the token once."""
-    tx.execute(sa.insert(submissions), values)
+    tx.execute(q.ADD_SUBMISSION, values)
 
 
 def move_submission(tx: Transaction, commitment: str, before: Escrow, after: Escrow, **values: Any) -> None:
     """Compare-and-set an escrow's state. Raises Contradiction when somebody else moved it inside our transaction."""
-    statement = sa.update(submissions).where(submissions.c.commitment == commitment, submissions.c.state == before)
-    if tx.execute(statement.values(state=after, **values)) != 1:
+    where = {"b_commitment": commitment, "b_state": before}
+    if tx.execute(q.MOVE_SUBMISSION, {**where, "state": after, **values}) != 1:
         raise Contradiction("lost_update", f"escrow {commitment[:16]}… is no longer {before}")
 
 
@@ -269,7 +256,7 @@ def past_offers_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
 
 def note(tx: Transaction, commitment: str, **values: Any) -> None:
     """Set columns that are not its state."""
-    tx.execute(sa.update(submissions).where(submissions.c.commitment == commitment).values(**values))
+    tx.execute(q.NOTE_SUBMISSION, {"b_commitment": commitment, **values})
 
 
 # --- rungs ------------------------------------------------------------------------------------------------------------
@@ -277,13 +264,12 @@ def note(tx: Transaction, commitment: str, **values: Any) -> None:
 
 def add_rung(tx: Transaction, **values: Any) -> None:
     """Intent to lock one rung; the hash is unique in the whole books."""
-    tx.execute(sa.insert(rungs), values)
+    tx.execute(q.ADD_RUNG, values)
 
 
 def rungs_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
     """Every rung of a submission, of all its offers, lowest first."""
-    query = sa.select(rungs).where(rungs.c.commitment == commitment)
-    return tx.rows(query.order_by(rungs.c.attempt, rungs.c.rung))
+    return tx.rows(q.RUNGS, b_commitment=commitment)
 
 
 def ladder_of(tx: Transaction, row: sa.Row[Any]) -> list[sa.Row[Any]]:
@@ -293,14 +279,12 @@ def ladder_of(tx: Transaction, row: sa.Row[Any]) -> list[sa.Row[Any]]:
 
 def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     """One rung by its hash."""
-    return tx.row(sa.select(rungs).where(rungs.c.payment_hash == payment_hash))
+    return tx.row(q.RUNG, b_hash=payment_hash)
 
 
 def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
     """Which submission each of these rungs belongs to; what is no rung of ours is left out."""
-    columns: list[sa.ColumnElement[Any]] = [rungs.c.payment_hash, rungs.c.commitment]
-    query = sa.select(*columns).where(rungs.c.payment_hash.in_(payment_hashes))
-    return {row.payment_hash: row.commitment for row in tx.rows(query)}
+    return {row.payment_hash: row.commitment for row in tx.rows(q.OWNERS, b_hashes=list(payment_hashes))}
 
 
 def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
@@ -316,16 +300,15 @@ def all_fees(tx: Transaction) -> dict[str, int]:
 
 def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     """Every rung whose end is not known."""
-    return tx.rows(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
+    return tx.rows(q.OPEN_RUNGS)
 
 
 def move_rung(tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, expiry_height: int) -> None:
     """Compare-and-set a rung's state. Raises Contradiction."""
-    statement = sa.update(rungs).where(rungs.c.payment_hash == payment_hash, rungs.c.state == before)
     values: dict[str, Any] = {"state": after}
     if expiry_height:
         values["expiry_height"] = expiry_height
-    if tx.execute(statement.values(**values)) != 1:
+    if tx.execute(q.MOVE_RUNG, {"b_hash": payment_hash, "b_state": before, **values}) != 1:
         raise Contradiction("lost_update", f"rung {payment_hash[:16]}… is no longer {before}")
 
 
@@ -366,27 +349,25 @@ def collected_of(tx: Transaction, round_: int) -> dict[str, int]:
 
 def token(tx: Transaction, token_id: str) -> sa.Row[Any] | None:
     """What a token was spent on."""
-    return tx.row(sa.select(tokens).where(tokens.c.token_id == token_id))
+    return tx.row(q.TOKEN, b_token=token_id)
 
 
 def spend_token(tx: Transaction, **values: Any) -> None:
     """Consume a token id, once."""
-    tx.execute(sa.insert(tokens), values)
+    tx.execute(q.SPEND_TOKEN, values)
 
 
 def add_fee(tx: Transaction, payment_hash: str, amount_msat: int, settle_index: int) -> bool:
     """A paid fee; False when it is known."""
-    if tx.row(sa.select(fees.c.payment_hash).where(fees.c.payment_hash == payment_hash)) is not None:
+    if fee(tx, payment_hash) is not None:
         return False
-    tx.execute(
-        sa.insert(fees), {"payment_hash": payment_hash, "amount_msat": amount_msat, "settle_index": settle_index}
-    )
+    tx.execute(q.ADD_FEE, {"payment_hash": payment_hash, "amount_msat": amount_msat, "settle_index": settle_index})
     return True
 
 
 def fee(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     """A fee that arrived."""
-    return tx.row(sa.select(fees).where(fees.c.payment_hash == payment_hash))
+    return tx.row(q.FEE, b_hash=payment_hash)
 
 
 def add_credit(tx: Transaction, **values: Any) -> None:
@@ -396,7 +377,7 @@ def add_credit(tx: Transaction, **values: Any) -> None:
 
 def credit(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
     """The credit that stands for a fee."""
-    return tx.row(sa.select(credits_).where(credits_.c.payment_hash == payment_hash))
+    return tx.row(q.CREDIT, b_hash=payment_hash)
 
 
 def times_returned(tx: Transaction, payment_hash: str) -> int:

@@ -1,0 +1,71 @@
+"""The statements that every escrow runs many times, built once: building one costs more than running it. No decisions.
+
+What is looked for is a parameter named `b_…`, because the plain column names are what an update sets.
+"""
+
+import sqlalchemy as sa
+from l402core.escrow import Escrow, Rung
+
+from l402_settler.adapters.tables import credits_, fees, inbox, rounds, rungs, submissions, tokens, transfers
+
+_SCORED = submissions.c.scored.is_not(None)
+_commitment = sa.bindparam("b_commitment", type_=sa.String())
+_hash = sa.bindparam("b_hash", type_=sa.String())
+_round = sa.bindparam("b_round", type_=sa.Integer())
+_state = sa.bindparam("b_state", type_=sa.String())
+
+TRANSFERS = sa.select(transfers).where(transfers.c.id.in_(sa.bindparam("b_ids", expanding=True)))
+ADD_TRANSFERS = sa.insert(transfers)
+
+TAKEN = sa.select(inbox.c.message_id).where(
+    inbox.c.consumer == sa.bindparam("b_consumer"), inbox.c.message_id == sa.bindparam("b_message")
+)
+TAKE = sa.insert(inbox)
+FORGET = sa.delete(inbox).where(inbox.c.at_ms < sa.bindparam("b_before_ms"))
+
+ROUND = sa.select(rounds).where(rounds.c.round == _round)
+CURRENT_ROUND = sa.select(rounds).order_by(rounds.c.round.desc()).limit(1)
+LIVE_ROUNDS = sa.select(rounds).where(
+    (rounds.c.phase != "done")
+    | rounds.c.round.in_(sa.select(submissions.c.round).where(submissions.c.state != Escrow.ENDED))
+)
+
+SUBMISSION = sa.select(submissions).where(submissions.c.commitment == _commitment)
+ADD_SUBMISSION = sa.insert(submissions)
+NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
+MOVE_SUBMISSION = NOTE_SUBMISSION.where(submissions.c.state == _state)
+LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0)).where(submissions.c.round == _round)
+STANDINGS = (
+    sa.select(*(submissions.c[name] for name in ("commitment", "peer", "state", "upload", "frozen")))
+    .where(submissions.c.round == _round)
+    .order_by(submissions.c.seq)
+)
+STANDINGS_OF = sa.select(submissions.c.state, _SCORED.label("is_scored")).where(
+    submissions.c.round == _round, submissions.c.peer == sa.bindparam("b_peer")
+)
+_ENDED_SCORED = (submissions.c.state == Escrow.ENDED) & _SCORED  # no other state asks, and the index holds the rest
+OCCUPANCY = (
+    sa.select(
+        submissions.c.state,
+        _ENDED_SCORED.label("is_scored"),
+        sa.func.count().label("rows"),
+        sa.func.sum(submissions.c.reserved_msat).label("reserved_msat"),
+    )
+    .where(submissions.c.round == _round)
+    .group_by(submissions.c.state, _ENDED_SCORED)
+)
+
+ADD_RUNG = sa.insert(rungs)
+RUNGS = sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung)
+RUNG = sa.select(rungs).where(rungs.c.payment_hash == _hash)
+OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
+    rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
+)
+OPEN_RUNGS = sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
+MOVE_RUNG = sa.update(rungs).where(rungs.c.payment_hash == _hash, rungs.c.state == _state)
+
+TOKEN = sa.select(tokens).where(tokens.c.token_id == sa.bindparam("b_token"))
+SPEND_TOKEN = sa.insert(tokens)
+FEE = sa.select(fees).where(fees.c.payment_hash == _hash)
+ADD_FEE = sa.insert(fees)
+CREDIT = sa.select(credits_).where(credits_.c.payment_hash == _hash)
