@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants lint docs bench bench-lightning bench-oracle bench-settlement tools clean
+.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -71,6 +71,9 @@ docs: setup ## build the documentation into site/ and check what is generated ag
 
 bench: setup ## measure on this machine: every program in benchmarks/
 	@for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
+
+bench-convergence: setup ## AdamW, dense averaging, DiLoCo and SparseLoCo on the same tokens: make bench-convergence DEVICE=cuda ARGS="--tune --json x.json"
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/convergence.py --device $(DEVICE) $(ARGS)
 
 bench-lightning: setup ## a full round's payments beside a plain client: make bench-lightning ARGS="--backend lnd" (after make tools)
 	@$(BIN)/python benchmarks/lightning.py $(ARGS)

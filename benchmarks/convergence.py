@@ -1,198 +1,186 @@
-"""Rounds of three honest peers, a copy, a flip and noise, with the real codec, scoring and pay, but no network or LND.
+"""Eight peers, the same tokens: one AdamW worker, data-parallel AdamW, dense averaging, DiLoCo, and SparseLoCo.
 
-It answers one question: with the defaults, does the held-out loss fall every round, does every honest peer earn more
-than its fees, and do the cheats earn nothing? `python benchmarks/convergence.py --seeds 1 2 3 4`.
+Held-out loss by round of the demo's model and text, over several seeds; variants of SparseLoCo and of DiLoCo are tried
+on seeds of their own, and the best of each is then run on the seeds that are reported. It needs torch, numpy and
+libs/sparseloco/src, so that it runs on a bare GPU machine; `--plot FILE` draws a result where matplotlib is.
+
+    PYTHONPATH=libs/sparseloco/src python3 benchmarks/convergence.py --device cuda --seconds 240 --json out.json
 """
 
 import argparse
-import hashlib
 import json
+import os
+import platform
 import time
-from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import mean
 
 import torch
-from l402_oracle.measure import Measurer, clipped, mean_loss, screen
-from l402_oracle.scoring import Decision, Interval, PayRules, Reason, decide, is_improvement, reference
-from l402_oracle.similarity import Sketch, duplicates, likeness, sketch
-from sparseloco import defaults, wire
-from sparseloco.codec import compress
-from sparseloco.data import held_out_windows, hidden_shards, load_corpus, train_batches, train_shard
-from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, sha256_of
-from sparseloco.outer import aggregate, median_norms, outer_step
-from sparseloco.sparse import Sparse, Update, expand
-from sparseloco.train import AdamState, inner_steps
+from _convergence_arms import CORE, DILOCO, DILOCOS, SAME_BYTES, SPARSE, VARIANTS, Arm
+from _convergence_fleet import PEERS, SPEC, Fleet, peers_batches
+from _convergence_outer import Outer, check
+from sparseloco import defaults
+from sparseloco.corpus import load_corpus
+from sparseloco.model import init_parameters
 from torch import Tensor
 
-SPEC = GPTShape().spec()
-FEE_SAT, UNIT_SAT = 500, 100
-KINDS = ("honest", "honest", "honest", "flip", "noise", "copy")
-
-
-@dataclass
-class Peer:
-    """One peer's identity and memory."""
-
-    name: str
-    kind: str
-    key: bytes
-    state: AdamState = field(default_factory=lambda: AdamState.fresh(SPEC.numel))
-    feedback: Tensor = field(default_factory=lambda: torch.zeros(SPEC.numel))
-    kept: Tensor = field(default_factory=lambda: torch.zeros(SPEC.numel))
-    earned_sat: int = 0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is tuned."""
-
-    steps: int = defaults.INNER_STEPS
-    lr: float = defaults.INNER_LR
-    warmup: int = defaults.INNER_WARMUP_STEPS
-    beta: float = defaults.FEEDBACK_DECAY
-    alpha: float = defaults.OUTER_LR
-    shards: int = defaults.SCORE_SHARDS
-    blocks: int = defaults.TRAIN_SHARD_BLOCKS
+SINGLE, PARALLEL = "one AdamW worker, 8 times the steps", "data-parallel AdamW, 8 times the batch"
+TUNING_SEEDS = (101, 102, 103)
+"""Variants are chosen on these, so that the winner's curve on the others is not the luck of the draw."""
 
 
 def main() -> None:
-    """Run the seeds and print a table and the verdict of each."""
-    torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--rounds", type=int, default=6)
-    for name, default in vars(Settings()).items():
-        parser.add_argument(f"--{name}", type=type(default), default=default)
-    arguments = vars(parser.parse_args())
-    seeds, rounds = arguments.pop("seeds"), arguments.pop("rounds")
-    settings = Settings(**arguments)
-    print(settings)
-    for seed in seeds:
-        print(json.dumps(run_seed(seed, rounds, settings)))
+    """The core curves, the search, and the winners; what is found is written after each."""
+    arguments = _arguments()
+    if arguments.plot:
+        from _convergence_plot import plot  # noqa: PLC0415  # matplotlib is only where pictures are drawn
+
+        plot(arguments.plot)
+        return
+    torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU; a CPU knows no difference
+    lab = Lab(arguments)
+    check(lab.device)
+    lab.compare(CORE, arguments.seeds)
+    lab.baselines(arguments.seeds)
+    if arguments.tune:
+        winners = lab.search([SPARSE, *VARIANTS, DILOCO, *DILOCOS], TUNING_SEEDS)
+        lab.compare(winners, arguments.seeds)
+    lab.write()
+    print(f"load at the end {os.getloadavg()}")
 
 
-def run_seed(seed: int, rounds: int, settings: Settings) -> dict[str, object]:
-    """One run's summary."""
-    network = Network(seed, settings)
-    losses = [network.held_out_loss()]
-    for number in range(rounds):
-        network.play(number)
-        losses.append(network.held_out_loss())
-        print(f"  seed {seed} round {number}: held-out {losses[-2]:.3f} -> {losses[-1]:.3f}", flush=True)
-    net = {peer.name: peer.earned_sat - rounds * FEE_SAT for peer in network.peers}
-    honest = {peer.name for peer in network.peers if peer.kind == "honest"}
-    return {
-        "seed": seed,
-        "held_out": [round(loss, 3) for loss in losses],
-        "falls_every_round": all(after < before for before, after in pairwise(losses)),
-        "net_sat": net,
-        "honest_rounds_below_the_fee": network.misses,
-        "honest_gain": all(net[name] > 0 for name in honest),
-        "cheats_paid_nothing": all(peer.earned_sat == 0 for peer in network.peers if peer.name not in honest),
-    }
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=defaults.INNER_STEPS, help="fewer only to try the program")
+    parser.add_argument("--at-once", type=int, default=0, help="models in one pass; 0: 256 on a GPU, 4 on a CPU")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tune", action="store_true", help="also search for better variants")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="draw this result; writes .svg, .png and .md beside it")
+    return parser.parse_args()
 
 
-class Network:
-    """One seed's peers and model, without anything between them."""
+class Lab:
+    """The device, the time that is left, and the curves so far."""
 
-    def __init__(self, seed: int, settings: Settings) -> None:
-        self.corpus = load_corpus()
-        self.seed, self.settings = seed, settings
-        self.peers = [self._peer(number, kind) for number, kind in enumerate(KINDS)]
-        self.theta = init_parameters(seed)
-        self.reference: float | None = None
-        self.misses = 0
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.device = torch.device(arguments.device)
+        self._rounds, self._steps, self._json = arguments.rounds, arguments.steps, arguments.json
+        self._until: float = time.monotonic() + arguments.seconds
+        self._fleet = Fleet(self.device, arguments.at_once or (4 if arguments.device == "cpu" else 256))
+        self._tuning: dict[str, dict[int, list[float]]] = {}
+        self._reported: dict[str, dict[int, list[float]]] = {}
+        self._spent_on_core = 0.0
+        on_gpu = self.device.type == "cuda"
+        self._about = {
+            "device": torch.cuda.get_device_name() if on_gpu else f"CPU {platform.machine()}",
+            "torch": torch.__version__, "python": platform.python_version(), "load": os.getloadavg(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()), "peers": PEERS, "parameters": SPEC.numel,
+            "inner_steps": self._steps, "batch": defaults.INNER_BATCH, "context": defaults.CONTEXT,
+            "learning_rate": defaults.INNER_LR, "corpus": load_corpus().sha256.hex(),
+        }  # fmt: skip
+        print(json.dumps(self._about), flush=True)
 
-    def held_out_loss(self) -> float:
-        """Nats per token on the held-out split."""
-        return mean_loss(self.theta, held_out_windows(self.corpus))
+    def compare(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+        """Arms on all seeds in one fleet; what is known is not run again."""
+        started = time.monotonic()
+        unknown = [arm for arm in arms if arm.name not in self._reported]
+        if unknown:
+            self._keep(self._reported, list(product(unknown, seeds)))
+        self._spent_on_core = time.monotonic() - started
 
-    def play(self, number: int) -> None:
-        """One round: train, pack, unpack, compare, clip, measure, pay, aggregate."""
-        started = time.perf_counter()
-        sparse_of = self._submitted(number)
-        trained = time.perf_counter()
-        updates = {name: expand(sparse, SPEC) for name, sparse in sparse_of.items()}
-        sketches = [(name, sketch(sparse, SPEC)) for name, sparse in sparse_of.items()]
-        copies = duplicates(sketches)
-        medians = median_norms([update.norms() for name, update in updates.items() if name not in copies])
-        fair = {name: clipped(update, medians) for name, update in updates.items() if name not in copies}
-        seen = self._measured(fair, number)
-        rules = PayRules(defaults.PHI_PPM)
-        drops = [each.mean for each in seen.values() if is_improvement(each)]
-        self.reference = reference(drops, rules.phi_ppm, self.reference)
-        paid: dict[bytes, Update] = {}
-        for peer in self.peers:
-            faults = [Reason("duplicate", "It repeats an earlier update.")] if peer.name in copies else []
-            faults += screen(updates[peer.name].norms())
-            decision = decide(seen.get(peer.name), faults, self.reference, rules)
-            self._book(peer, decision)
-            _show(peer, seen.get(peer.name), decision, updates[peer.name])
-            if decision.verdict == "accepted":
-                paid[peer.key] = fair[peer.name]
-        self.theta = outer_step(self.theta, aggregate(paid, SPEC.numel), self.settings.alpha)
-        judged = time.perf_counter()
-        print(f"    reference {self.reference}; {_closest_honest(sketches)}")
-        print(f"    train {trained - started:.1f} s, judge {judged - trained:.1f} s (one thread)")
+    def search(self, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Arm]:
+        """The best variant that sends no more bytes, and the best DiLoCo, by the mean last loss; seeds as time permits."""
+        spent = 0.0
+        for seed in seeds:
+            started = time.monotonic()
+            if self._left_s() < 1.4 * spent + self._spent_on_core:  # what the winners will need
+                break
+            self._keep(self._tuning, [(arm, seed) for arm in arms])
+            spent = time.monotonic() - started
+        if not self._tuning:
+            return []
+        last = {arm.name: mean(curve[-1] for curve in self._tuning[arm.name].values()) for arm in arms}
+        for name in sorted(last, key=last.__getitem__):
+            print(f"  {last[name]:.4f}  {name}")
+        sparse = min((arm for arm in arms if arm == SPARSE or arm.name in SAME_BYTES), key=lambda arm: last[arm.name])
+        dense = min((arm for arm in arms if not arm.sparse), key=lambda arm: last[arm.name])
+        return [dense, sparse]
 
-    def _submitted(self, number: int) -> dict[str, Sparse]:
-        """What each peer's bytes say, in the order of commitment."""
-        checkpoint = sha256_of(checkpoint_bytes(self.theta, SPEC, number))
-        arrived: dict[str, Sparse] = {}
-        for peer in self.peers:
-            binding = wire.Binding(number, checkpoint, peer.key, defaults.TOP_K)
-            payload = wire.pack(self._work(peer, number, arrived), SPEC, binding)
-            arrived[peer.name] = wire.unpack(payload, SPEC, binding).sparse
-        return arrived
+    def baselines(self, seeds: Sequence[int]) -> None:
+        """AdamW on one model per seed: all peers' batches one after the other, and all of a step as one batch."""
+        for name, cut in ((SINGLE, _in_turn), (PARALLEL, _as_one)):
+            theta, state = self._start(seeds), self._fleet.state(len(seeds))
+            curves = [[loss] for loss in self._fleet.held_out_loss(theta)]
+            for round_ in range(self._rounds):
+                batches = torch.stack([peers_batches(seed, round_)[:, : self._steps] for seed in seeds])
+                theta = self._fleet.train(theta, cut(batches.to(self.device)), state)
+                for curve, loss in zip(curves, self._fleet.held_out_loss(theta), strict=True):
+                    curve.append(loss)
+                if self._left_s() < 0:
+                    break
+            self._note(self._reported, [(name, seed) for seed in seeds], curves)
 
-    def _work(self, peer: Peer, number: int, arrived: dict[str, Sparse]) -> Sparse:
-        nothing = torch.zeros(SPEC.numel)
-        if peer.kind == "copy":
-            return arrived[self.peers[0].name]
-        if peer.kind == "noise":
-            generator = torch.Generator().manual_seed(self.seed * 1000 + number)
-            return compress(torch.randn(SPEC.numel, generator=generator) * 0.01, nothing, SPEC)[0]
-        # each round has terms of its own, so each round draws each peer a new shard
-        shard_key = hashlib.sha256(f"terms {self.seed} {number}".encode() + peer.key).digest()
-        shard = train_shard(self.corpus, shard_key, self.settings.blocks)
-        batches = train_batches(shard, peer.key, number, self.settings.steps)
-        result = inner_steps(
-            self.theta, batches, peer.state, lr=self.settings.lr, warmup_steps=self.settings.warmup
-        )  # fmt: skip
-        if peer.kind == "flip":
-            return compress(-result.delta, nothing, SPEC)[0]
-        sparse, peer.kept = compress(result.delta, peer.feedback, SPEC, beta=self.settings.beta)
-        return sparse
+    def _keep(self, table: dict[str, dict[int, list[float]]], runs: list[tuple[Arm, int]]) -> None:
+        started = time.monotonic()
+        theta, state = self._start([seed for _, seed in runs]), self._fleet.state(len(runs) * PEERS)
+        outer = Outer([arm for arm, _ in runs], self.device)
+        curves = [[loss] for loss in self._fleet.held_out_loss(theta)]
+        for round_ in range(self._rounds):
+            start = theta.repeat_interleave(PEERS, 0)
+            end = self._fleet.train(start, self._peers_steps(runs, round_), state)
+            theta = outer.step(theta, (start - end).view(len(runs), PEERS, -1), round_)
+            for curve, loss in zip(curves, self._fleet.held_out_loss(theta), strict=True):
+                curve.append(loss)
+            if self._left_s() < 0:
+                break
+        print(f"{len(runs)} runs of {len(curves[0]) - 1} rounds in {time.monotonic() - started:.1f} s", flush=True)
+        self._note(table, [(arm.name, seed) for arm, seed in runs], curves)
 
-    def _measured(self, fair: dict[str, Update], number: int) -> dict[str, Interval]:
-        seed = hashlib.sha256(f"shards {self.seed} {number}".encode()).digest()
-        shards = hidden_shards(self.corpus, seed, self.settings.shards)
-        measurer = Measurer(self.theta, self.corpus)
-        return {
-            name: measurer.measure(update, shards, alpha=self.settings.alpha).interval for name, update in fair.items()
-        }
+    def _peers_steps(self, runs: list[tuple[Arm, int]], round_: int) -> Iterator[Tensor]:
+        """Each inner step's batches of all peers of all runs, (models, batch, tokens)."""
+        of_seed = {seed: peers_batches(seed, round_).to(self.device) for _, seed in runs}
+        for step in range(self._steps):
+            yield torch.cat([of_seed[seed][:, step] for _, seed in runs])
 
-    def _book(self, peer: Peer, decision: Decision) -> None:
-        peer.earned_sat += decision.units * UNIT_SAT
-        peer.feedback = peer.kept if decision.verdict == "accepted" else torch.zeros(SPEC.numel)
-        self.misses += peer.kind == "honest" and decision.units * UNIT_SAT < FEE_SAT
+    def _start(self, seeds: Sequence[int]) -> Tensor:
+        return torch.stack([init_parameters(seed) for seed in seeds]).to(self.device)
 
-    def _peer(self, number: int, kind: str) -> Peer:
-        key = hashlib.sha256(f"peer {self.seed} {number}".encode()).digest()
-        return Peer(f"{kind}{number}", kind, key)
+    def _note(
+        self, table: dict[str, dict[int, list[float]]], runs: list[tuple[str, int]], curves: list[list[float]]
+    ) -> None:
+        for (name, seed), curve in zip(runs, curves, strict=True):
+            table.setdefault(name, {})[seed] = curve
+        for name in dict.fromkeys(name for name, _ in runs):
+            lasts = [curve[-1] for curve in table[name].values()]
+            print(f"{name}: {mean(lasts):.4f} after {len(next(iter(table[name].values()))) - 1} rounds", flush=True)
+        self.write()
 
+    def write(self) -> None:
+        """Everything found so far, as JSON."""
+        if self._json:
+            found = {"about": self._about, "reported": self._reported, "tuning": self._tuning}
+            self._json.write_text(json.dumps(found, indent=1))
 
-def _show(peer: Peer, seen: Interval | None, decision: Decision, update: Update) -> None:
-    drop = f"{seen.mean:+.4f} ± {3 * seen.se:.4f} (z {seen.mean / seen.se:5.1f}, n {seen.n})" if seen else ""
-    norm = sum(n * n for n in update.norms()) ** 0.5
-    print(f"    {peer.name:8} {drop:40} norm {norm:6.2f} {decision.units:3d} units  {decision.reasons[0].code}")
+    def _left_s(self) -> float:
+        return self._until - time.monotonic()
 
 
-def _closest_honest(sketches: list[tuple[str, Sketch]]) -> str:
-    honest = [each for name, each in sketches if name.startswith("honest")]
-    pairs = [likeness(a, b) for a, b in combinations(honest, 2)]
-    overlap, cosine = max(pair.overlap for pair in pairs), max(pair.cosine for pair in pairs)
-    return f"honest pairs overlap at most {overlap:.2f}, cosine {cosine:.2f}"
+def _in_turn(batches: Tensor) -> Iterator[Tensor]:  # (seeds, PEERS, steps, batch, tokens)
+    for step, peer in product(range(batches.shape[2]), range(PEERS)):
+        yield batches[:, peer, step]
+
+
+def _as_one(batches: Tensor) -> Iterator[Tensor]:
+    for step in range(batches.shape[2]):
+        yield batches[:, :, step].flatten(1, 2)
 
 
 if __name__ == "__main__":

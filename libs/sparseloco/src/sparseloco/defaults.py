@@ -1,7 +1,7 @@
 """The numbers that the demo network trains and pays with, in one place; it refuses to know who uses them.
 
-A source is named where a number was published; the others come from `benchmarks/convergence.py`, which prints the table
-that justifies them.
+A source is named where a number was published; the others come from `benchmarks/demo_rounds.py` and
+`benchmarks/convergence.py`, which print the tables that justify them.
 """
 
 # --- the codec (SparseLoCo, https://arxiv.org/abs/2508.15706) -------------------------------------------------------

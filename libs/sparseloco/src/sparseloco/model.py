@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,9 +101,9 @@ def init_parameters(seed: int, shape: GPTShape | None = None) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def sequence_losses(model: nn.Module, windows: Tensor) -> Tensor:  # (B, T + 1) int64 → (B,)
+def sequence_losses(model: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:  # (B, T + 1) int64 → (B,)
     """Mean cross-entropy per sequence, in nats per token: position t predicts t + 1."""
-    logits: Tensor = model(windows[:, :-1])
+    logits = model(windows[:, :-1])
     losses = fn.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none")
     return losses.mean(dim=1)
 

@@ -69,9 +69,10 @@ def inner_steps(
 
 
 def adam_step(theta: Tensor, gradient: Tensor, state: AdamState, lr: float) -> None:
-    """AdamW on one flat vector, in place; equal to torch.optim.AdamW, without importing its compiler."""
+    """AdamW on one flat vector, or on each row of many, in place; equal to torch.optim.AdamW, without its compiler."""
     beta1, beta2 = ADAM_BETAS
-    clipped = gradient * (GRADIENT_CLIP / gradient.norm().clamp(min=GRADIENT_CLIP))
+    norm = gradient.norm(dim=-1, keepdim=True)
+    clipped = gradient * (GRADIENT_CLIP / norm.clamp(min=GRADIENT_CLIP))
     state.steps += 1
     state.first.lerp_(clipped, 1 - beta1)
     state.second.mul_(beta2).addcmul_(clipped, clipped, value=1 - beta2)
