@@ -31,6 +31,7 @@ from l402core.schema import upgrade
 from l402core.writer import Change, Writer
 from sqlalchemy.event import listen
 
+from tests.simulation.dialect import URL
 from tests.simulation.world import World
 
 R = TypeVar("R")
@@ -45,6 +46,11 @@ class Disk:
         self.raw.deserialize(self._empty)
         self.world: World | None = None
         self.writer: SimWriter | None = None
+
+    def engine(self, url: str) -> sa.Engine:
+        """A way of SQLAlchemy's into it. Nobody asks a row for a column by the column itself: no map of them is made."""
+        options = {"_result_disable_adapt_to_context": True}
+        return sa.create_engine(url, creator=lambda: self.raw, poolclass=sa.StaticPool, execution_options=options)
 
     def the_world(self) -> World:
         """Whose disk it is now."""
@@ -83,9 +89,10 @@ class SimDatabase(Database):
         now = _AtOnce(disk)
         super().__init__("sqlite://", outbox, writer=now, readers=now)
         self.engine.dispose()
-        self.engine = sa.create_engine("sqlite://", creator=lambda: disk.raw, poolclass=sa.StaticPool)
+        self.engine = disk.engine(URL)
         self._disk = disk
-        listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._sight = disk.engine("sqlite://").connect()
+        """Reads need no transaction where nothing happens beside them."""
         listen(self.engine, "commit", lambda _: self._sim_writer().committing())
 
     def reborn(self) -> "SimDatabase":
@@ -109,7 +116,7 @@ class SimDatabase(Database):
         world = self._disk.the_world()
         await world.pause()
         world.living()
-        return await super().read(work)
+        return work(Transaction(self._sight, self._outbox, ""))
 
 
 class SimWriter(Writer):

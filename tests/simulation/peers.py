@@ -24,7 +24,11 @@ from tests.simulation.services import ATTESTOR_KEY, SETTLER_KEY
 from tests.simulation.web import GATEWAY, Web
 from tests.simulation.world import Process, World
 
-POLL_S = 3.0
+CONFIG = Config(
+    gateway_url=GATEWAY, settler=SETTLER_KEY.public, attestor=ATTESTOR_KEY.public, poll_s=3.0, idle_exit_s=90.0,
+    grace_s=40.0,
+)  # fmt: skip
+"""What all peers have in common; to read one takes longer than to copy it."""
 
 
 class Peer:
@@ -35,10 +39,8 @@ class Peer:
         self.keys = Keys(SigningKey(key_of(f"peer {part.name}")), UnsealingKey(key_of(f"seal {part.name}")))
         self._world, self._calls, self._web = world, calls, web
         self.work = ScriptedWork(world, part.name, part.units)
-        self._config = Config(
-            name=part.name, gateway_url=GATEWAY, settler=SETTLER_KEY.public, attestor=ATTESTOR_KEY.public,
-            rounds=cast.rounds, poll_s=POLL_S, idle_exit_s=90.0, data_dir=folder / part.name, grace_s=40.0,
-        )  # fmt: skip
+        own = {"name": part.name, "rounds": cast.rounds, "data_dir": folder / part.name}
+        self._config = CONFIG.model_copy(update=own)
         self._config.data_dir.mkdir()
         self.lines = self._config.data_dir / "rounds.jsonl"
         self.brought_msat = 0

@@ -5,6 +5,7 @@ Each function is one incarnation's life: it recovers as the real one does, then 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
 from typing import Any
 
 from l402_gateway.app import Gateway
@@ -55,6 +56,7 @@ COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
 
+@cache
 def settler_config(expected: tuple[str, ...], rounds: int, sponsors: tuple[str, ...]) -> SettlerConfig:
     """Short phases: a history is a few minutes long."""
     return SettlerConfig(

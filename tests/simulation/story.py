@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from l402_oracle.adapters import tables as oracle_tables
 from l402_settler import app as settler_app
+from l402_settler import tending as settler_tending
 from l402_settler import watch as settler_watch
 from l402_settler.adapters import tables as settler_tables
 from l402core import telemetry
@@ -250,6 +251,7 @@ def simulated() -> Iterator[None]:
     with (
         mock.patch.object(settler_app, "TICK_S", 2.0),
         mock.patch.object(settler_watch, "SIGHT_EVERY_S", 10.0),
+        mock.patch.object(settler_tending, "TEND_EVERY_S", 5.0),
         mock.patch.object(telemetry, "span", _no_span),
         mock.patch.object(telemetry, "traceparent", str),
         mock.patch.object(sys, "unraisablehook", _unheard),

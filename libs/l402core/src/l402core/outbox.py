@@ -130,7 +130,10 @@ class Database:
             await asyncio.wait_for(self._waiting.wait(), OTHERS_EVERY_S)
 
     async def _publish_batch(self, publisher: Publisher) -> bool:
-        """Send a batch in order without waiting for each acknowledgement; forget what was acknowledged."""
+        """Send a batch in order without waiting for each acknowledgement, forget what was acknowledged; is there more?
+
+        Whatever is said meanwhile wakes us again, so that only a full batch has more behind it for sure.
+        """
         if not self._shared:
             query = sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)
             rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(query))
@@ -149,7 +152,7 @@ class Database:
                 claim.end(done)
         for failure in failures:
             raise failure
-        return bool(rows)
+        return len(rows) == BATCH
 
     def close(self) -> None:
         """Wait for the transaction in hand, then let go of the file."""
