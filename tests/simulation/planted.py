@@ -30,7 +30,7 @@ from l402core.escrow import Sight
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database, Transaction
 
-from tests.simulation import bus, runs
+from tests.simulation import broker, runs
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.runs import Trial
@@ -237,7 +237,7 @@ def _acks_first() -> Patch:
         await message.ack()
         await deliver(consumer, decoder, handler, message)
 
-    return mock.patch.object(bus, "deliver", eager)
+    return mock.patch.object(broker, "deliver", eager)
 
 
 PLANTED: tuple[Planted, ...] = (

@@ -8,7 +8,7 @@ from l402_settler.ledger import LIGHTNING, UNCLAIMED
 from lndsim.network import Network
 from lndsim.payment import PaymentStatus
 
-from tests.simulation.bus import Broker
+from tests.simulation.broker import Broker
 from tests.simulation.cast import BEHAVED, Manner
 from tests.simulation.faults import blocks
 from tests.simulation.invariants import Steps, Wrong

@@ -15,8 +15,9 @@ from tests.simulation import faults as misfortunes
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.chance import Chance
 from tests.simulation.faults import Fault, Kind
+from tests.simulation.silence import simulated
 from tests.simulation.sponsor import EARNED, UNEARNED
-from tests.simulation.story import Told, simulated, tell
+from tests.simulation.story import Told, tell
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -38,7 +38,8 @@ from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
 
 from tests.simulation.bench import PHI_PPM, ScriptedBench
-from tests.simulation.bus import Broker, SimBus
+from tests.simulation.broker import Broker
+from tests.simulation.bus import SimBus
 from tests.simulation.chance import key_of
 from tests.simulation.disk import Cursor, Objects, SimDatabase, Tally
 from tests.simulation.node import Calls
@@ -52,6 +53,7 @@ READING_KEY = UnsealingKey(key_of("worker"))
 CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
 EXPIRY_MARGIN, REVEAL_BLOCKS = 24, 45
 """With these, either bound of the reveal may be the one that binds."""
+SERVICES = ("settler", "invoicer", "attestor", "worker", "gateway")
 COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
@@ -85,7 +87,7 @@ class Coordinator:
         self.heights: NodeHeights | None = None
         self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
-        for name in ("settler", "invoicer", "attestor", "worker", "gateway"):
+        for name in SERVICES:
             world.add(name, getattr(self, name))
 
     def new_id(self) -> str:

@@ -9,7 +9,8 @@ from l402core.lnd.grpc import GrpcNode
 from l402core.pledges import Pledge
 from l402core.signing import SigningKey
 
-from tests.simulation.bus import Broker, SimBus
+from tests.simulation.broker import Broker
+from tests.simulation.bus import SimBus
 from tests.simulation.chance import key_of
 from tests.simulation.node import Calls
 from tests.simulation.world import Process, World

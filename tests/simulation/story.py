@@ -6,49 +6,38 @@ The same seed, cast and faults tell the same history to the byte.
 import asyncio
 import contextlib
 import gc
-import logging
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextvars import Context
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import msgspec
-import structlog
 from l402_oracle.adapters import tables as oracle_tables
-from l402_settler import app as settler_app
-from l402_settler import tending as settler_tending
-from l402_settler import watch as settler_watch
 from l402_settler.adapters import tables as settler_tables
-from l402core import telemetry
 from l402core.events import GradientScored
 from l402core.signing import SigningKey
 from lndsim.network import Network
-from opentelemetry.trace import INVALID_SPAN, Span
 
 from tests.simulation import sponsor
 from tests.simulation.bench import REFERENCE
-from tests.simulation.bus import Broker
+from tests.simulation.broker import Broker
 from tests.simulation.cast import Cast, Manner
 from tests.simulation.chance import key_of, seeded
 from tests.simulation.disk import Disk, SimDatabase
-from tests.simulation.faults import Fault, Kind, Plan
+from tests.simulation.faults import Fault, Plan
 from tests.simulation.invariants import Steps, Wrong
 from tests.simulation.loop import Deadlock
 from tests.simulation.node import Calls
 from tests.simulation.peers import Peer
 from tests.simulation.quiet import Quiet, balance_of
-from tests.simulation.services import CONSUMERS, COORDINATOR, WATCHER, Coordinator, settler_config
+from tests.simulation.services import CONSUMERS, COORDINATOR, SERVICES, WATCHER, Coordinator, settler_config
+from tests.simulation.silence import telling
 from tests.simulation.sponsor import SPONSOR, Sponsor
+from tests.simulation.weather import Weather
 from tests.simulation.web import Web
 from tests.simulation.world import World
 
-SERVICES = ("settler", "invoicer", "attestor", "worker", "gateway")
 CAPACITY_MSAT, PUSHED_MSAT = 100_000_000, 20_000_000
-BLOCK_EVERY_S = 60.0
 PLAYED_AT_MOST_S, REST_WITHIN_S, LOOK_S = 900.0, 2_400.0, 5.0
 STEPS_AT_MOST = 400_000
 FIRST_REFERENCE = f"""create trigger first_reference after insert on rounds when new.round = 0
@@ -87,6 +76,7 @@ class History:
         expected = tuple(SigningKey(key_of(f"peer {part.name}")).public for part in cast.parts)
         config = settler_config(expected, cast.rounds, (sponsor.KEY.public,) if cast.margin else ())
         self.coordinator = Coordinator(world, self.broker, self.calls, self.web, config, books, decisions)
+        self.weather = Weather(world, self.network, self.calls, self.broker, self.coordinator)
         world.on_leave = self._left
         world.leaves = {
             part.name: part.when for part in cast.parts if part.manner in (Manner.VANISHES, Manner.LEAVES_THE_NETWORK)
@@ -148,44 +138,13 @@ class History:
         world = self.world
         for name in (*SERVICES, *(part.name for part in self.cast.parts), *([SPONSOR] if self.cast.margin else [])):
             world.start(name)
-        world.loop.create_task(self._mine())
-        world.loop.create_task(self._misfortune())
+        world.loop.create_task(self.weather.mine())
+        world.loop.create_task(self.weather.strike())
         for _ in range(int(PLAYED_AT_MOST_S / LOOK_S)):
             await asyncio.sleep(LOOK_S)
             if self._played():
                 break
         await self._rest()
-
-    async def _mine(self) -> None:
-        while True:
-            await asyncio.sleep(BLOCK_EVERY_S)
-            self.network.mine()
-
-    async def _misfortune(self) -> None:
-        """What strikes by the clock."""
-        world = self.world
-        for fault in world.plan.timed():
-            await asyncio.sleep(max(0.0, fault.at - world.monotonic()))
-            if world.calm:
-                return
-            world.say(f"fault: {fault}")
-            if fault.kind is Kind.BLOCKS:
-                self.network.mine(int(fault.amount))
-            elif fault.kind is Kind.REDIS_WIPED:
-                self.coordinator.shelf.wipe()
-            elif fault.kind is Kind.NODE_AWAY:
-                self.calls.set_away(COORDINATOR, True)
-                world.loop.call_later(fault.amount, self.calls.set_away, COORDINATOR, False, context=Context())
-            else:
-                self._delete_streams(fault.amount)
-
-    def _delete_streams(self, back_s: float) -> None:
-        """The streams vanish; as the manual says, the services are started again."""
-        self.broker.delete_streams()
-        for name in SERVICES:
-            process = self.world.processes[name]
-            if process.alive:
-                self.world.kill(process, back_s)
 
     def _played(self) -> bool:
         """Whether every peer has played its rounds, or will never come back."""
@@ -239,51 +198,6 @@ def _databases() -> tuple[SimDatabase, SimDatabase]:
     return SimDatabase(books, settler_tables.outbox), SimDatabase(decisions, oracle_tables.outbox)
 
 
-@contextlib.contextmanager
-def simulated() -> Iterator[None]:
-    """Inside the block histories can be told: logs are silent, and idle loops look around less often."""
-    before = structlog.get_config()
-    structlog.configure(
-        processors=[_note_alarm],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        cache_logger_on_first_use=False,
-    )
-    with (
-        mock.patch.object(settler_app, "TICK_S", 2.0),
-        mock.patch.object(settler_watch, "SIGHT_EVERY_S", 10.0),
-        mock.patch.object(settler_tending, "TEND_EVERY_S", 5.0),
-        mock.patch.object(telemetry, "span", _no_span),
-        mock.patch.object(telemetry, "traceparent", str),
-        mock.patch.object(sys, "unraisablehook", _unheard),
-    ):
-        try:
-            yield
-        finally:
-            structlog.configure(**before)
-
-
-def _unheard(_: object) -> None:
-    """A coroutine that is let go of in the middle may complain."""
-
-
-@contextlib.contextmanager
-def _no_span(_name: str, **_about: object) -> Iterator[Span]:
-    yield INVALID_SPAN
-
-
-def _note_alarm(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Alarms belong to the history; nothing else is logged."""
-    if _telling:
-        about = " ".join(f"{name}={str(value)[:40]}" for name, value in sorted(event.items()) if name != "event")
-        _telling[-1].say(f"ALARM {event['event']} {about}")
-        _telling[-1].alarms.append(str(event["event"]))
-    raise structlog.DropEvent
-
-
-_telling: list[World] = []
-"""The world of the history that is being told."""
-
-
 def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = ()) -> Told:
     """One history. Call inside `simulated`."""
     shm = Path("/dev/shm")  # noqa: S108 - memory, where there is such a place
@@ -291,10 +205,10 @@ def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = ()) -> Told:
     gc.disable()
     try:
         history = History(seed, cast, faults, folder)
-        _telling.append(history.world)
+        telling.append(history.world)
         with seeded(history.world.entropy):
             return history.tell()
     finally:
-        _telling.clear()
+        telling.clear()
         gc.enable()
         shutil.rmtree(folder, ignore_errors=True)

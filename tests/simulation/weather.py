@@ -1,0 +1,56 @@
+"""What goes by the clock of a history, whatever anybody does: blocks, and the faults that strike at a second."""
+
+import asyncio
+from contextvars import Context
+
+from lndsim.network import Network
+
+from tests.simulation.broker import Broker
+from tests.simulation.faults import Kind
+from tests.simulation.node import Calls
+from tests.simulation.services import COORDINATOR, SERVICES, Coordinator
+from tests.simulation.world import World
+
+BLOCK_EVERY_S = 60.0
+
+
+class Weather:
+    """It knows where to strike, and nothing of what comes of it."""
+
+    def __init__(
+        self, world: World, network: Network, calls: Calls, broker: Broker, coordinator: Coordinator
+    ) -> None:  # fmt: skip
+        self._world, self._network, self._calls = world, network, calls
+        self._broker, self._coordinator = broker, coordinator
+
+    async def mine(self) -> None:
+        """A block now and then, for ever."""
+        while True:
+            await asyncio.sleep(BLOCK_EVERY_S)
+            self._network.mine()
+
+    async def strike(self) -> None:
+        """Each fault of the clock at its second."""
+        world = self._world
+        for fault in world.plan.timed():
+            await asyncio.sleep(max(0.0, fault.at - world.monotonic()))
+            if world.calm:
+                return
+            world.say(f"fault: {fault}")
+            if fault.kind is Kind.BLOCKS:
+                self._network.mine(int(fault.amount))
+            elif fault.kind is Kind.REDIS_WIPED:
+                self._coordinator.shelf.wipe()
+            elif fault.kind is Kind.NODE_AWAY:
+                self._calls.set_away(COORDINATOR, True)
+                world.loop.call_later(fault.amount, self._calls.set_away, COORDINATOR, False, context=Context())
+            else:
+                self._delete_streams(fault.amount)
+
+    def _delete_streams(self, back_s: float) -> None:
+        """The streams vanish; as the manual says, the services are started again."""
+        self._broker.delete_streams()
+        for name in SERVICES:
+            process = self._world.processes[name]
+            if process.alive:
+                self._world.kill(process, back_s)
