@@ -3,13 +3,14 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation import planted, runs
 from tests.simulation.runs import Trial
 
 SHOWN = 3
+HEARD_EVERY_S = 60.0
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
             failed |= _report(name, trials, asked)
     else:
         seeds = range(asked.first, asked.first + asked.seeds)
-        failed = _report("random", map(runs.drawn, seeds), asked)
+        failed = _report(f"random, seeds from {asked.first} on", map(runs.drawn, seeds), asked)
     return 1 if failed else 0
 
 
@@ -58,8 +59,8 @@ def _exhaustive() -> Iterator[tuple[str, Iterator[Trial]]]:
 
 
 def _report(name: str, trials: Iterator[Trial], asked: argparse.Namespace) -> bool:
-    """Tell them, and the shortest form of some that went wrong."""
-    count = runs.run(trials, jobs=asked.jobs, seconds_max=asked.seconds_max)
+    """Tell them, name those that go wrong, and tell the shortest form of some."""
+    count = runs.run(trials, jobs=asked.jobs, seconds_max=asked.seconds_max, heard=_progress())
     _say(f"{name}: {count.sentence()}")
     for trial, wrong in itertools.islice(count.wrong, SHOWN):
         _say(f"\n{trial.name}: {wrong}")
@@ -67,9 +68,23 @@ def _report(name: str, trials: Iterator[Trial], asked: argparse.Namespace) -> bo
         _say(runs.story(best, told))
         if trial.name.startswith("seed"):
             _say(f"tell it again, whole: make simulate SEED={trial.seed}")
-    for trial, wrong in count.wrong[SHOWN:]:
-        _say(f"{trial.name}: {wrong}")
     return bool(count.wrong)
+
+
+def _progress() -> Callable[[runs.Count], None]:
+    """A line now and then, and one as soon as a history goes wrong: a long run is read while it lasts."""
+    told, wrong = 0.0, 0
+
+    def heard(count: runs.Count) -> None:
+        nonlocal told, wrong
+        for trial, what in count.wrong[wrong:]:
+            _say(f"  {trial.name}: {what}")
+        wrong = len(count.wrong)
+        if count.seconds - told > HEARD_EVERY_S:
+            told = count.seconds
+            _say(f"  so far {count.sentence()}")
+
+    return heard
 
 
 def _say(text: str) -> None:

@@ -109,8 +109,10 @@ def _brief(trial: Trial) -> tuple[Trial, str, int, int, float]:
     return trial, told.wrong, told.effects, told.steps, told.seconds
 
 
-def run(trials: Iterable[Trial], *, jobs: int = 1, seconds_max: float = 0.0) -> Count:
-    """Tell them all, or as many as fit the time."""
+def run(
+    trials: Iterable[Trial], *, jobs: int = 1, seconds_max: float = 0.0, heard: Callable[[Count], None] = lambda _: None
+) -> Count:
+    """Tell them all, or as many as fit the time. `heard` is told how far it is after each."""
     count, began = Count(wrong=[]), time.monotonic()
     for trial, wrong, effects, steps, seconds in _spread(_brief, trials, jobs):
         count.histories += 1
@@ -121,9 +123,10 @@ def run(trials: Iterable[Trial], *, jobs: int = 1, seconds_max: float = 0.0) -> 
         )
         if wrong:
             count.wrong.append((trial, wrong))
+        count.seconds = time.monotonic() - began
+        heard(count)
         if seconds_max and time.monotonic() - began > seconds_max:
             break
-    count.seconds = time.monotonic() - began
     return count
 
 

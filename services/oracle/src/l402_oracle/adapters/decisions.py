@@ -28,6 +28,28 @@ OPEN, REVEALED, WITHHELD = "", "revealed", "withheld"
 """What becomes of an offer's preimages: not known yet, or one of two, for good."""
 OPEN_STATES = ("announced", "assessed", "decided")
 
+# What every look runs, built once: building a statement costs more than running it.
+_ROUND = sa.select(rounds).where(rounds.c.round == sa.bindparam("number"))
+_ROUNDS_IN = (
+    sa.select(rounds.c.round, rounds.c.state)
+    .where(rounds.c.state.in_(sa.bindparam("states", expanding=True)))
+    .order_by(rounds.c.round)
+)
+_HEARD_ONE = sa.select(heard.c.kind).where(
+    heard.c.commitment == sa.bindparam("commitment"), heard.c.kind == sa.bindparam("kind")
+)
+_HEARD = sa.select(heard).where(heard.c.commitment == sa.bindparam("commitment"))
+_OFFER = sa.select(offers).where(
+    offers.c.commitment == sa.bindparam("commitment"), offers.c.attempt == sa.bindparam("attempt")
+)
+_UNSAID = (
+    sa.select(decisions)
+    .where(
+        decisions.c.said.is_(False), decisions.c.round.in_(sa.select(rounds.c.round).where(rounds.c.state != "frozen"))
+    )
+    .order_by(decisions.c.round, decisions.c.place)
+)
+
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `rounds`, decoded."""
@@ -46,7 +68,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_round(tx: Transaction, number: int) -> Round | None:
     """The round, if there is a row."""
-    row = tx.row(sa.select(rounds).where(rounds.c.round == number))
+    row = tx.row(_ROUND, number=number)
     if row is None:
         return None
     return Round(
@@ -82,8 +104,7 @@ def freeze(tx: Transaction, number: int, trouble: str) -> None:
 
 def rounds_in(tx: Transaction, states: tuple[str, ...]) -> list[tuple[int, str]]:
     """(round, state), in order."""
-    query = sa.select(rounds).where(rounds.c.state.in_(states)).order_by(rounds.c.round)
-    return [(row.round, row.state) for row in tx.rows(query)]
+    return [(row.round, row.state) for row in tx.rows(_ROUNDS_IN, states=states)]
 
 
 def has_rounds(tx: Transaction) -> bool:
@@ -93,7 +114,7 @@ def has_rounds(tx: Transaction) -> bool:
 
 def hear(tx: Transaction, kind: str, event: SubmissionEvent, traceparent: str) -> None:
     """Keep the first event of a kind about a submission, with its trace; later ones change nothing."""
-    if tx.row(_heard(event.commitment, kind)) is None:
+    if tx.row(_HEARD_ONE, commitment=event.commitment, kind=kind) is None:
         values = {"commitment": event.commitment, "kind": kind, "round": event.round, "body": _json(event)}
         tx.execute(sa.insert(heard), {**values, "traceparent": traceparent})
 
@@ -129,10 +150,10 @@ def read_submissions(tx: Transaction, commitments: tuple[str, ...]) -> list[Subm
 
 def read_submission(tx: Transaction, commitment: str, attempt: int = 1) -> Submission | None:
     """All that was heard, with the offer of this attempt and the word on its lock; None without such an offer."""
-    made = tx.row(sa.select(offers).where(offers.c.commitment == commitment, offers.c.attempt == attempt))
+    made = tx.row(_OFFER, commitment=commitment, attempt=attempt)
     if made is None:
         return None
-    rows = {row.kind: row for row in tx.rows(sa.select(heard).where(heard.c.commitment == commitment))}
+    rows = {row.kind: row for row in tx.rows(_HEARD, commitment=commitment)}
     bodies = {kind: row.body for kind, row in rows.items()}
     lock = _decoded(made.locked, Signed)
     return Submission(
@@ -206,9 +227,7 @@ def say_again(tx: Transaction, commitment: str) -> None:
 
 def unsaid(tx: Transaction) -> list[sa.Row[Any]]:
     """Decisions that were not yet told, oldest first."""
-    live = sa.select(rounds.c.round).where(rounds.c.state != "frozen")
-    where = decisions.c.said.is_(False) & decisions.c.round.in_(live)
-    return tx.rows(sa.select(decisions).where(where).order_by(decisions.c.round, decisions.c.place))
+    return tx.rows(_UNSAID)
 
 
 def mark_said(tx: Transaction, commitment: str) -> bool:
@@ -226,10 +245,6 @@ def tell_again(tx: Transaction, *, newest: int) -> None:
 def read_terms(signed: Signed) -> Terms:
     """The document inside terms that were checked when they were kept."""
     return msgspec.json.decode(signed.body, type=Terms)
-
-
-def _heard(commitment: str, kind: str) -> sa.Select[Any]:
-    return sa.select(heard.c.kind).where(heard.c.commitment == commitment, heard.c.kind == kind)
 
 
 def _offer(body: str) -> Offer:

@@ -12,6 +12,7 @@ from l402core.signing import Signed
 from l402_oracle.adapters.sponsor_tables import announcements, tranches
 
 T = TypeVar("T")
+_DUE = sa.select(tranches.c.payment_hash).where(tranches.c.round.is_not(None), tranches.c.said.is_(False)).limit(1)
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +53,7 @@ def read_tranche(tx: Transaction, payment_hash: str) -> Known | None:
 
 def anything_due(tx: Transaction) -> bool:
     """Whether any funds a round and is not told of yet."""
-    where = tranches.c.round.is_not(None) & tranches.c.said.is_(False)
-    return tx.row(sa.select(tranches.c.payment_hash).where(where).limit(1)) is not None
+    return tx.row(_DUE) is not None
 
 
 def unjudged(tx: Transaction) -> list[Known]:
