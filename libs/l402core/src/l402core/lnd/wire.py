@@ -21,7 +21,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one try may take, handshake included
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
