@@ -1,31 +1,23 @@
-"""What survives a death: databases, the fee cursor, the peers' journals, the object store. All of it lies in memory.
+"""The databases of a history, which survive a death: the services' own writer and outbox on SQLite, in memory.
 
 The SQL is SQLite's and the schema the services' own migrations'; only fsync is left out, as a process that is killed
 does not lose what the operating system has. One connection and one compiled engine serve all histories of a run.
 """
 
 import asyncio
+import contextlib
 import copy
-import hashlib
+import re
 import sqlite3
 import tempfile
-import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from l402_invoicer.adapters import tally
-from l402_invoicer.adapters.tally import FileTally
-from l402_invoicer.policy import Sent
-from l402_peer_agent.adapters import journal as peer_journal
-from l402_peer_agent.adapters.journal import Journal
-from l402_peer_agent.journal import Attempt, Payment
-from l402core.documents import ObjectRef
-from l402core.errors import TooLarge, Unavailable
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
 from l402core.writer import Change, Writer
@@ -51,6 +43,15 @@ class Disk:
         """A way of SQLAlchemy's into it. Nobody asks a row for a column by the column itself: no map of them is made."""
         options = {"_result_disable_adapt_to_context": True}
         return sa.create_engine(url, creator=lambda: self.raw, poolclass=sa.StaticPool, execution_options=options)
+
+    @contextlib.contextmanager
+    def without(self, *guards: tuple[str, str]) -> Iterator[None]:
+        """Inside the block each (table, constraint) is missing from the schema of every new history."""
+        whole, self._empty = self._empty, loosened(self._empty, guards)
+        try:
+            yield
+        finally:
+            self._empty = whole
 
     def the_world(self) -> World:
         """Whose disk it is now."""
@@ -80,6 +81,23 @@ def _migrated(package: str, also: tuple[str, ...]) -> bytes:
         image = connection.serialize()
         connection.close()
     return image
+
+
+def loosened(image: bytes, guards: Iterable[tuple[str, str]]) -> bytes:
+    """The same empty database without these constraints: its tables are made again without the words."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.deserialize(image)
+        for table, constraint in guards:
+            made = connection.execute(
+                "select sql from sqlite_master where tbl_name = ? and sql is not null order by type = 'table' desc",
+                (table,),
+            ).fetchall()
+            found = re.search(rf",\s*{re.escape(constraint)}", made[0][0])
+            assert found, f"{table} has no {constraint}"
+            connection.execute(f"drop table {table}")
+            for (sql,) in made:
+                connection.execute(sql.replace(found.group(), ""))
+        return connection.serialize()
 
 
 class SimDatabase(Database):
@@ -172,92 +190,3 @@ def _what(work: Callable[..., Any]) -> str:
     name = getattr(work, "__qualname__", "")
     parts = [part for part in name.split(".") if part not in ("<locals>", "<lambda>", "work", "remember", "run")]
     return ".".join(parts[-2:]).replace("._", ".").replace("_", " ").strip()
-
-
-class Objects:
-    """The object store; `get` finds what was put whole."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._kept: dict[str, bytes] = {}
-
-    async def put(self, data: bytes) -> ObjectRef:
-        """Keep it."""
-        await self._world.pause()
-        name = hashlib.sha256(data).hexdigest()
-        with self._world.effect(f"stores object {name[:8]}"):
-            self._kept[name] = data
-        return ObjectRef(uri=f"file:///{name}", sha256=name, size=len(data))
-
-    async def put_stream(self, chunks: AsyncIterable[bytes], *, max_bytes: int) -> ObjectRef:
-        """Keep a stream. Raises TooLarge."""
-        data = b"".join([chunk async for chunk in chunks])
-        if len(data) > max_bytes:
-            raise TooLarge("payload_too_large", f"more than {max_bytes} bytes")
-        return await self.put(data)
-
-    async def get(self, ref: ObjectRef) -> bytes:
-        """Raises Unavailable when it is not there."""
-        await self._world.pause()
-        try:
-            return self._kept[ref.sha256]
-        except KeyError:
-            raise Unavailable("object_missing", ref.sha256) from None
-
-
-class Cursor:
-    """The invoicer's file."""
-
-    def __init__(self, world: World) -> None:
-        self._world, self._index = world, 0
-
-    def read(self) -> int:
-        """The last index that was published."""
-        return self._index
-
-    def advance(self, settle_index: int) -> None:
-        """Never back."""
-        if settle_index > self._index:
-            with self._world.effect(f"moves its cursor to {settle_index}"):
-                self._index = settle_index
-
-
-class Tally(FileTally):
-    """What the invoicer may have sent: the real one, in memory; each reservation is an effect."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(tally._SCHEMA)
-
-    def reserve(
-        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
-    ) -> None:
-        with self._world.effect(f"counts {len(amounts)} rungs as sent"):
-            super().reserve(round_, amounts, now_ms, allow)
-
-
-class PeerDisk(Journal):
-    """A peer's journal: the real one, in memory; each line it writes is an effect."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(peer_journal._SCHEMA)
-
-    def save(self, attempt: Attempt) -> None:
-        with self._world.effect(f"notes its attempt at round {attempt.round}"):
-            super().save(attempt)
-
-    def save_payment(self, payment: Payment) -> None:
-        with self._world.effect(f"notes a fee payment as {payment.status}"):
-            super().save_payment(payment)
-
-    def owe_credit(self, payment_hash: str) -> None:
-        with self._world.effect("notes a credit that may be due"):
-            super().owe_credit(payment_hash)
-
-    def credit_spent(self, payment_hash: str) -> None:
-        with self._world.effect("notes that a credit is spent"):
-            super().credit_spent(payment_hash)

@@ -15,12 +15,15 @@ from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 
 from tests.simulation.bench import ScriptedWork
-from tests.simulation.cast import Cast, Part
+from tests.simulation.broker import Broker
+from tests.simulation.bus import SimBus
+from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.chance import key_of
-from tests.simulation.disk import PeerDisk
+from tests.simulation.files import PeerDisk
 from tests.simulation.manners import MannerNode
 from tests.simulation.node import Calls
 from tests.simulation.services import ATTESTOR_KEY, SETTLER_KEY
+from tests.simulation.twice import Twice
 from tests.simulation.web import GATEWAY, Web
 from tests.simulation.world import Process, World
 
@@ -34,10 +37,12 @@ CONFIG = Config(
 class Peer:
     """One peer, through all of its deaths."""
 
-    def __init__(self, world: World, calls: Calls, web: Web, part: Part, cast: Cast, folder: Path) -> None:
+    def __init__(
+        self, world: World, broker: Broker, calls: Calls, web: Web, part: Part, cast: Cast, folder: Path
+    ) -> None:
         self.part, self.journal = part, PeerDisk(world)
         self.keys = Keys(SigningKey(key_of(f"peer {part.name}")), UnsealingKey(key_of(f"seal {part.name}")))
-        self._world, self._calls, self._web = world, calls, web
+        self._world, self._broker, self._calls, self._web = world, broker, calls, web
         self.work = ScriptedWork(world, part.name, part.units)
         own = {"name": part.name, "rounds": cast.rounds, "data_dir": folder / part.name}
         self._config = CONFIG.model_copy(update=own)
@@ -47,7 +52,7 @@ class Peer:
         """What its node had in the beginning."""
         world.add(part.name, self.live)
 
-    async def live(self, _process: Process) -> None:
+    async def live(self, process: Process) -> None:
         """See `l402_peer_agent.__main__`."""
         world, config = self._world, self._config
         node = MannerNode(
@@ -55,6 +60,9 @@ class Peer:
             lambda online: self._calls.network.set_online(self.part.name, online),
         )  # fmt: skip
         gateway = Gateway(self._web, GATEWAY, self.keys.identity, now_ms=world.now_ms)  # type: ignore[arg-type]
+        if self.part.manner is Manner.REUSES_TOKEN:
+            bus = SimBus(self._broker, process, self.part.name)
+            gateway = Twice(self._web, GATEWAY, self.keys.identity, bus, now_ms=world.now_ms)
         fees = Fees(
             cast(GrpcNode, node), gateway, self.journal,
             caps=SpendingCaps(round_msat=config.fee_cap_msat, total_msat=config.total_cap_msat),

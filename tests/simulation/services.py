@@ -41,7 +41,8 @@ from tests.simulation.bench import PHI_PPM, ScriptedBench
 from tests.simulation.broker import Broker
 from tests.simulation.bus import SimBus
 from tests.simulation.chance import key_of
-from tests.simulation.disk import Cursor, Objects, SimDatabase, Tally
+from tests.simulation.disk import SimDatabase
+from tests.simulation.files import Cursor, Objects, Tally
 from tests.simulation.node import Calls
 from tests.simulation.shelf import SimShelf
 from tests.simulation.web import ATTESTOR, GATEWAY, Web, attestor_server, gateway_server

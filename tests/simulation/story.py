@@ -71,7 +71,7 @@ class History:
         self.calls, self.web = Calls(world, self.network), Web(world)
         self.broker = Broker(world, CONSUMERS)
         books, decisions = _databases()
-        for disk in _disks():
+        for disk in disks():
             disk.wipe(world)
         expected = tuple(SigningKey(key_of(f"peer {part.name}")).public for part in cast.parts)
         config = settler_config(expected, cast.rounds, (sponsor.KEY.public,) if cast.margin else ())
@@ -81,11 +81,11 @@ class History:
         world.leaves = {
             part.name: part.when for part in cast.parts if part.manner in (Manner.VANISHES, Manner.LEAVES_THE_NETWORK)
         }
-        self.peers = [Peer(world, self.calls, self.web, part, cast, folder) for part in cast.parts]
+        self.peers = [Peer(world, self.broker, self.calls, self.web, part, cast, folder) for part in cast.parts]
         if cast.margin:
             Sponsor(world, self.broker, self.calls, cast.margin)
         keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
-        self.steps = Steps(*_disks(), self.network, self.coordinator, keys)
+        self.steps = Steps(*disks(), self.network, self.coordinator, keys)
         self.quiet = Quiet(world, self.network, self.broker, self.steps, self.peers)
         for peer in self.peers:
             peer.brought_msat = balance_of(self.network, peer.part.name)
@@ -188,13 +188,14 @@ class History:
 
 
 @cache
-def _disks() -> tuple[Disk, Disk]:
+def disks() -> tuple[Disk, Disk]:
+    """The settler's and the attestor's, for all histories of this process."""
     return Disk("l402_settler"), Disk("l402_oracle", FIRST_REFERENCE)
 
 
 @cache
 def _databases() -> tuple[SimDatabase, SimDatabase]:
-    books, decisions = _disks()
+    books, decisions = disks()
     return SimDatabase(books, settler_tables.outbox), SimDatabase(decisions, oracle_tables.outbox)
 
 

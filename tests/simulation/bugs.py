@@ -1,0 +1,206 @@
+"""Bugs to plant: each puts something wrong in the place of one function of the product while its block lasts."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+import msgspec
+import sqlalchemy as sa
+from l402_invoicer.policy import Step, step_for
+from l402_oracle.adapters import tables as oracle_tables
+from l402_oracle.attestor import delivery, judgement
+from l402_oracle.attestor.reveal import Reveal, may_reveal
+from l402_peer_agent import fees as peer_fees
+from l402_settler import admission, escrows, ledger, submissions, tracking
+from l402_settler import app as settler
+from l402_settler.adapters import books
+from l402_settler.ledger import Phase, Transfer
+from l402core import bus as real_bus
+from l402core import outbox
+from l402core.documents import Locked, Offer
+from l402core.escrow import Sight
+from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.outbox import Database, Transaction
+
+from tests.simulation import broker
+from tests.simulation.shelf import SimShelf
+from tests.simulation.story import disks
+
+Patch = AbstractContextManager[Any]
+TOKENS = ("tokens", "PRIMARY KEY (token_id)"), ("submissions", "UNIQUE (token_id)")
+"""What in the database itself lets a token be used once."""
+
+
+def replaced(place: Any, name: str, by: Any) -> Callable[[], Patch]:
+    return lambda: mock.patch.object(place, name, by)
+
+
+def unless(forget: Callable[[Transfer], bool]) -> Callable[[], Patch]:
+    """Some lines are never written."""
+    post = books.post
+
+    def forgetful(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
+        kept = [line for line in lines if not forget(line)]
+        return post(tx, *kept, now_ms=now_ms) if kept else True
+
+    return replaced(books, "post", forgetful)
+
+
+def sends_again(known: PaymentView | None, *, now_ms: int, not_after_ms: int) -> Step:
+    if known is not None and known.status is PaymentStatus.FAILED and now_ms < not_after_ms:
+        return Step.SEND
+    return step_for(known, now_ms=now_ms, not_after_ms=not_after_ms)
+
+
+@contextlib.contextmanager
+def judges_without_lock() -> Iterator[None]:
+    """Neither the judgement nor the reveal waits for the settler's signed word."""
+    early = judgement._early_fault
+
+    def lenient(submission: Any, copies: Any) -> Any:
+        fault = early(submission, copies)
+        return None if fault is not None and fault.code == "not_locked" else fault
+
+    def reveal(offer: Offer, locked: Locked | None, height: int | None, margin: int) -> Any:
+        return Reveal.NOW if locked is None else may_reveal(offer, locked, height, margin)
+
+    ready = property(lambda self: self.uploaded is not None and self.screened is not None)
+    with (
+        mock.patch.object(judgement, "_early_fault", lenient),
+        mock.patch.object(judgement.Submission, "is_ready", ready),
+        mock.patch.object(delivery, "may_reveal", reveal),
+    ):
+        yield
+
+
+def reveals_a_block_late(offer: Offer, locked: Locked | None, height: int | None, margin: int) -> Any:
+    return may_reveal(offer, locked, None if height is None else height - 1, margin)
+
+
+def reveals_at_any_height(offer: Offer, locked: Locked | None, _height: int | None, margin: int) -> Any:
+    return may_reveal(offer, locked, 0, margin)
+
+
+def books_every_delivery() -> Patch:
+    times = iter(range(1_000_000))
+
+    def book(tx: Transaction, payment_hash: str, amount_msat: int, settle_index: int, *, now_ms: int) -> None:
+        books.add_fee(tx, payment_hash, amount_msat, settle_index)
+        line = ledger.fee_received(payment_hash, amount_msat)
+        books.post(tx, msgspec.structs.replace(line, id=f"{line.id}:{next(times)}"), now_ms=now_ms)
+
+    return mock.patch.multiple(settler, book_fee=book, books=_Forgetful())
+
+
+class _Forgetful:
+    """Books without an inbox."""
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_, **__: True) if name == "is_first" else getattr(books, name)
+
+
+def credits_twice() -> Patch:
+    issue = escrows.issue_credit
+
+    def twice(office: Any, tx: Transaction, *, token_id: str, **about: Any) -> None:
+        issue(office, tx, token_id=token_id, **about)
+        issue(office, tx, token_id=token_id[::-1], **about)
+
+    return mock.patch.object(tracking, "issue_credit", twice)
+
+
+def decides_again(tx: Transaction, *, newest: int) -> None:
+    """A worker that measured otherwise is believed, too: the union of two decisions."""
+    del newest
+    table = oracle_tables.decisions
+    tx.execute(sa.update(table).values(said=False, mask=table.c.mask.op("|")(1 << 5)))
+
+
+def settles_when_decided() -> Patch:
+    scored = settler.Settler.on_scored
+
+    async def early(self: Any, event: Any) -> None:
+        await scored(self, event)
+        lines = await self._office.database.read(lambda tx: books.rungs_of(tx, event.commitment))
+        paid = [line for line in lines if event.mask >> line.rung & 1]
+        looks = [tracking.Look(payment_hash=line.payment_hash, sight=Sight.SUCCEEDED) for line in paid]
+        await tracking.record(self._office, looks)
+
+    return mock.patch.object(settler.Settler, "on_scored", early)
+
+
+async def gives_up_at_once(self: Any, line: Any) -> Any:
+    view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
+    return view if view is not None else tracking.never_sent(line.payment_hash)
+
+
+def forgets_before_the_ack() -> Patch:
+    async def careless(self: Database, publisher: Any) -> bool:
+        table = self._outbox
+        rows = await self.read(lambda tx: tx.rows(sa.select(table).order_by(table.c.id).limit(outbox.BATCH)))
+        if rows:
+            await self.transact(lambda tx: tx.execute(sa.delete(table).where(table.c.id.in_([row.id for row in rows]))))
+        for row in rows:
+            await publisher.publish_raw(row.stream, row.subject, row.message_id, row.body)
+        return bool(rows)
+
+    return mock.patch.object(Database, "_publish_batch", careless)
+
+
+def all_rungs(_mask: int, rungs_: int) -> tuple[int, ...]:
+    return tuple(range(rungs_))
+
+
+def wrong_end() -> Patch:
+    ended = ledger.rung_ended
+
+    def end(*about: Any, paid: bool) -> Transfer:
+        return msgspec.structs.replace(ended(*about, paid=paid), phase=Phase.VOID)
+
+    return mock.patch.object(ledger, "rung_ended", end)
+
+
+@contextlib.contextmanager
+def pays_again() -> Iterator[None]:
+    """The gateway, for its part, has forgotten the first challenge."""
+    told = peer_fees._with
+
+    def hasty(payment: Any, known: PaymentView | None) -> Any:
+        return told(payment, known) if known else msgspec.structs.replace(payment, status="failed", again=False)
+
+    async def forgotten(_self: Any, _key: str) -> None:
+        return None
+
+    with mock.patch.object(peer_fees, "_with", hasty), mock.patch.object(SimShelf, "unpaid", forgotten):
+        yield
+
+
+def acks_first() -> Patch:
+    deliver = real_bus.deliver
+
+    async def eager(consumer: Any, decoder: Any, handler: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        await message.ack()
+        await deliver(consumer, decoder, handler, message)
+
+    return mock.patch.object(broker, "deliver", eager)
+
+
+@contextlib.contextmanager
+def token_unasked() -> Iterator[None]:
+    """Nobody looks whether a token was used before, and the database no longer minds."""
+    with disks()[0].without(*TOKENS), mock.patch.object(books, "token", return_value=None):
+        yield
+
+
+@contextlib.contextmanager
+def fee_serves_twice() -> Iterator[None]:
+    """And whoever has a place gets another one for the same fee."""
+    may_open = submissions.may_open
+
+    def generous(*about: Any, **facts: Any) -> Any:
+        return may_open(*about, **{**facts, "open_peers": frozenset()})
+
+    with token_unasked(), mock.patch.object(admission, "may_open", generous):
+        yield
