@@ -211,7 +211,7 @@ def _precomputed(terms: Terms, peer: SigningKey, name: str, node: int) -> Ladder
         commitment=commitment, round=terms.round, peer=peer.public, verdict="accepted", reasons=(), checks=(),
         checkpoint="", payload_hash="", content_key="", terms="", seed="", root="", shards=(), eval_tokens=0,
         drop_mean=0, drop_low=0, drop_high=0, reference=0, floor=0, quality_ppm=0, units=63, mask=MASK,
-        reward_msat=terms.ladder_msat(), model_id="", hardware="", losses=None, previous="",
+        reward_msat=terms.ladder_msat(), model_id="", losses=None, previous="",
     )  # fmt: skip
     return Ladder(
         peer=peer, commitment=commitment, preimages=preimages, node=node,

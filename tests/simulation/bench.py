@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from l402_oracle.similarity import Sketch
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
-from l402core.documents import Terms
+from l402core.documents import Conditions, Terms
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure, RoundAggregate
 
@@ -85,7 +85,7 @@ class ScriptedBench:
         drop = drop_for(payload.units)
         return Measurement(
             drop_mean=drop, drop_low=drop - 500_000, drop_high=drop + 500_000, sequences=64, tokens=65_536,
-            losses=msgspec.json.encode([payload.peer, payload.round]), hardware="scripted",
+            losses=msgspec.json.encode([payload.peer, payload.round]), conditions=Conditions(hardware="scripted"),
         )  # fmt: skip
 
     async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:

@@ -177,7 +177,7 @@ class Coordinator:
             payload_hash=_sha(self.uploads[commitment]), content_key="", terms=terms.digest(), seed=SEED.hex(),
             root="", shards=(), eval_tokens=1, drop_mean=drop, drop_low=drop - 1, drop_high=drop + 1,
             reference=reference, floor=floor, quality_ppm=quality, units=units, mask=units,
-            reward_msat=units * terms.unit_msat, model_id=terms.model_id, hardware="", losses=None, previous="",
+            reward_msat=units * terms.unit_msat, model_id=terms.model_id, losses=None, previous="",
         )  # fmt: skip
         revealed = [preimage(commitment, index) for index in range(6) if units >> index & 1]
         return self._change(

@@ -13,7 +13,7 @@ from l402_oracle.attestor.parts import Parts
 from l402_oracle.keys import AttestorKeys
 from l402_oracle.similarity import Sketch
 from l402core import events
-from l402core.documents import Locked, ObjectRef, Offer, Receipt, Recipe, RoundRoot, Terms, TrancheTerms
+from l402core.documents import Conditions, Locked, ObjectRef, Offer, Receipt, Recipe, RoundRoot, Terms, TrancheTerms
 from l402core.errors import Unavailable
 from l402core.events import (
     CheckpointPublished,
@@ -252,8 +252,8 @@ def measured(name: str, drop: float, round_: int = 1, *, se: float = 0.001, fail
     mean, half = round(drop * NANO), round(3 * se * NANO)
     return GradientMeasured(
         id="w", occurred_at_ms=0, round=round_, commitment=sha(name), drop_mean=mean, drop_low=mean - half,
-        drop_high=mean + half, sequences=512, tokens=65_536, losses=a_ref(f"losses {name}"), hardware="cpu",
-        failure=failure,
+        drop_high=mean + half, sequences=512, tokens=65_536, losses=a_ref(f"losses {name}"),
+        conditions=Conditions(hardware="cpu"), failure=failure,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from l402core import events
-from l402core.documents import ObjectRef, Receipt, Recipe, Terms
+from l402core.documents import Conditions, ObjectRef, Receipt, Recipe, Terms
 from l402core.signing import SigningKey
 from l402train.report import (
     AccountReport,
@@ -92,7 +92,7 @@ def receipt(commitment: str, *, reward_msat: int, verdict: str = "accepted", dro
         mask=reward_msat // 100_000,
         reward_msat=reward_msat,
         model_id="m",
-        hardware="cpu",
+        conditions=Conditions(hardware="cpu"),
         losses=None,
         previous="",
     )

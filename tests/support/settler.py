@@ -193,7 +193,7 @@ class Stage:
             payload_hash="", content_key="", terms=terms.digest(), seed="", root="", shards=(), eval_tokens=0,
             drop_mean=drop, drop_low=drop - 1, drop_high=drop + 1, reference=reference, floor=6 * 10**8,
             quality_ppm=quality, units=mask, mask=mask, reward_msat=reward,
-            model_id="", hardware="", losses=None, previous="",
+            model_id="", losses=None, previous="",
         )  # fmt: skip
         return GradientScored(
             id="s", occurred_at_ms=0, round=1, commitment=sha(name), peer=PEER.public, mask=mask, reward_msat=reward,

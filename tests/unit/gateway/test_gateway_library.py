@@ -48,7 +48,7 @@ class Books:
             commitment=COMMITMENT, round=2, peer=PEER.public, verdict="accepted", reasons=(), checks=(),
             checkpoint="", payload_hash=self.payload.sha256, content_key="", terms="", seed="", root="", shards=(),
             eval_tokens=1, drop_mean=1, drop_low=1, drop_high=1, reference=1, floor=1, quality_ppm=1, units=1, mask=1,
-            reward_msat=1, model_id="", hardware="", losses=self.losses, previous="",
+            reward_msat=1, model_id="", losses=self.losses, previous="",
         )  # fmt: skip
         return msgspec.structs.replace(
             coordinator.view(COMMITMENT),

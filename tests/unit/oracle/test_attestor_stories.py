@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.http import attestor_app
+from l402_oracle.adapters.records import Records
 from l402_oracle.adapters.tables import decisions
 from l402_oracle.attestor.wiring import round_sight
 from l402_oracle.derive import drawn_shards, preimage, seed_commitment
@@ -332,7 +333,10 @@ async def test_a_bad_payload_is_refused_in_the_screeners_words(stage: Stage) -> 
     first, second = stage.ears.all(GradientScored)
     assert (first.verdict, second.verdict) == ("rejected", "unscored")
     assert first.reasons == ("Not a sealed box for this reading key.",)
-    assert receipt_of(first).checks[0].code == "unsealable"
+    assert [(check.code, check.passed) for check in receipt_of(first).checks] == [
+        ("locked", True),
+        ("unsealable", False),
+    ]
 
 
 async def test_a_payload_that_breaks_the_worker_is_not_paid(stage: Stage) -> None:
@@ -466,7 +470,7 @@ async def test_the_url_tells_decisions_receipts_and_rounds(stage: Stage) -> None
     async def ready() -> dict[str, bool]:
         return {"database": True}
 
-    app = attestor_app(stage.attestor.delivery.decision, round_sight(stage.database), ready)
+    app = attestor_app(stage.attestor.delivery.decision, round_sight(stage.database), Records(stage.database), ready)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://oracle") as client:
         told = msgspec.json.decode((await client.get(f"/v1/decisions/{sha('ann')}")).content, type=GradientScored)
         receipt = await client.get(f"/v1/receipts/{sha('ann')}")

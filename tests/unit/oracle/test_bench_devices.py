@@ -85,7 +85,7 @@ def test_devices_agree_within_half_a_thousandth_of_a_nat(bench: TorchBench) -> N
         there = asyncio.run(host.measure(work, CHECKPOINT, request(work.peer)))
         assert here.drop_mean == pytest.approx(there.drop_mean, abs=500_000)
         assert here.sequences == there.sequences
-        assert here.hardware.split()[0] in ("cpu", "cuda")
+        assert here.conditions.hardware.split()[0] in ("cpu", "cuda")
     host.close()
 
 

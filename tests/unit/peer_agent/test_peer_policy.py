@@ -86,7 +86,7 @@ def a_receipt(drop: int = 1_200_000, reference: int = 1_000_000, **changes: Any)
         checkpoint="c0" * 32, payload_hash=PAYLOAD_HASH, content_key="", terms=TERMS.digest(), seed=SEED.hex(),
         root="", shards=(1,), eval_tokens=1, drop_mean=drop, drop_low=drop - 10, drop_high=drop + 10,
         reference=reference, floor=floor, quality_ppm=quality, units=units, mask=units, reward_msat=units * 100_000,
-        model_id="m", hardware="cpu", losses=None, previous="",
+        model_id="m", losses=None, previous="",
     )  # fmt: skip
     return msgspec.structs.replace(receipt, **changes)
 

@@ -207,6 +207,32 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a measurement was made: what must be equal for it to be repeated to the bit. Empty where nothing was measured."""
+
+    hardware: str = ""
+    """The hardware class: device, torch, threads."""
+    dtype: str = ""
+    batch: tuple[int, ...] = ()
+    """Sequences and tokens of one forward pass."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Of the model's tensors, in their flat order."""
+    corpus: str = ""
+    """sha256 of the text that shards are drawn from."""
+    code: str = ""
+    """Version of the measuring code, and a hash of its source."""
+
+
+class PayInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What the terms give to the formula of pay, so that a receipt can be read alone."""
+
+    phi_ppm: int
+    quality_cap_ppm: int
+    unit_msat: Msat
+    rungs: tuple[int, ...]
+    reference_previous: int
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Why this amount: everything needed to judge the same payload again. Scores in nano-nats per token."""
 
@@ -226,18 +252,27 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     seed: str
     root: str
     shards: tuple[int, ...]
+    median_norms: tuple[float, ...] = ()
+    """Per tensor: the update was clipped to these before it was measured."""
+    outer_rate_ppm: int = 0
+    """The step at which it was measured."""
     eval_tokens: int
     drop_mean: int
     drop_low: int
     drop_high: int
     reference: int
     floor: int
+    pay: PayInputs | None = None
     quality_ppm: int
     units: int
     mask: int
     reward_msat: Msat
+    rungs_msat: tuple[Msat, ...] = ()
+    """The amounts of the rungs that are revealed, lowest first: they add up to the reward."""
     model_id: str
-    hardware: str
+    conditions: Conditions = Conditions()
+    judge: str = ""
+    """Version of the deciding code."""
     losses: ObjectRef | None
     """Per-sequence losses before and after, in the object store."""
     previous: str

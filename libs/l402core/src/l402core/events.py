@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from l402core.documents import ObjectRef
+from l402core.documents import Conditions, ObjectRef
 from l402core.money import Msat
 from l402core.signing import Signed
 
@@ -570,7 +570,7 @@ class GradientMeasured(SubmissionEvent, frozen=True, kw_only=True):
     sequences: int
     tokens: int
     losses: ObjectRef | None
-    hardware: str
+    conditions: Conditions
     failure: str
     """Not empty when the payload could not be measured; then it is paid nothing and the operator is told."""
 

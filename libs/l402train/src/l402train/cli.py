@@ -303,6 +303,42 @@ def explain(
     return run(story(), as_json=as_json)
 
 
+@app.command(name="verify-receipt")
+def verify_receipt(
+    source: Annotated[
+        str,
+        Parameter(
+            help="A file that `demo` or a peer kept, or an attestor's URL: …/v1/receipts/COMMITMENT or …/v1/rounds/NUMBER."
+        ),
+    ],
+    /,
+    *,
+    whole_round: Annotated[bool, Parameter(name="--round", help="Audit every receipt of the round.")] = False,
+    rerun: Annotated[bool, Parameter(help="Measure the payloads again, which needs torch.")] = False,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where to measure again.")] = "cpu",
+    objects: Annotated[
+        str, Parameter(help="Folder or gateway URL with payloads, losses and checkpoints; by default beside the file.")
+    ] = "",
+    attestor: Annotated[
+        str, Parameter(help="The oracle's public key, if you know it; else the one of the terms.")
+    ] = "",
+    settler: Annotated[str, Parameter(help="The settler's public key, if you know it.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Judge the judge: signature, chain, shards, statistics and pay of a receipt, offline; with --rerun the measurement."""
+    from l402train import auditing, screen
+
+    wanted = auditing.Wanted(
+        source=source, settler=settler, attestor=attestor, objects=objects, whole_round=whole_round, rerun=rerun,
+        device=device,
+    )  # fmt: skip
+
+    async def story() -> Exit:
+        return await asyncio.to_thread(auditing.verify_receipt, screen.console(), wanted, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
 @app.command
 def reconcile(
     *,

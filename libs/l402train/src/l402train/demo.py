@@ -7,7 +7,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from l402train import books, channel_tables, channels, comparing, lives, page, picture, screen, spans, sponsored, stack
+from l402train import (
+    auditing,
+    books,
+    channel_tables,
+    channels,
+    comparing,
+    lives,
+    page,
+    picture,
+    screen,
+    spans,
+    sponsored,
+    stack,
+)
 from l402train import report as reports
 from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
@@ -38,6 +51,7 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
             await _follow(network, facts, out)
             after = await channels.at_rest(network.nats_url)
             compared = await comparing.ask(network.nats_url)
+            await asyncio.to_thread(auditing.keep_rounds, folder, network.attestor_url, plan.rounds)
     report = gather(folder, facts, plan, channels.compare(before, after, channels.names(folder)))
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
     found += [comparing.sentence(compared)] if comparing.contradicts(compared) else []
@@ -147,6 +161,7 @@ def _places(folder: Folder) -> dict[str, Path]:
         "page": folder.root / "report.html",
         "picture": folder.root / "run.png",
         "report": folder.root / "report.json",
+        "receipts": folder.receipts,
         "books": folder.settler / "books.sqlite3",
         "traces": folder.traces,
         "logs": folder.logs,

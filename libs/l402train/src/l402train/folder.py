@@ -42,6 +42,7 @@ class Folder:
         self.settler = self.root / "settler"
         self.attestor = self.root / "attestor"
         self.peers = self.root / "peers"
+        self.receipts = self.root / "receipts"
         self.sponsor = self.root / "sponsor"
         self.nats = self.root / "nats"
         self.redis = self.root / "redis"

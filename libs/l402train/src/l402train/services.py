@@ -183,9 +183,9 @@ def sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def get(url: str, *, timeout_s: float = 5.0) -> tuple[int, bytes]:
+def get(url: str, *, timeout_s: float = 5.0, max_bytes: int = MAX_ANSWER_BYTES) -> tuple[int, bytes]:
     """(status, body) of a plain GET. Raises OSError, HTTPException."""
-    return _ask("GET", url, None, {}, timeout_s)
+    return _ask("GET", url, None, {}, timeout_s, max_bytes)
 
 
 def post(url: str, body: bytes, headers: dict[str, str], *, timeout_s: float = 10.0) -> tuple[int, bytes]:
@@ -193,13 +193,16 @@ def post(url: str, body: bytes, headers: dict[str, str], *, timeout_s: float = 1
     return _ask("POST", url, body, {**headers, "Content-Type": "application/json"}, timeout_s)
 
 
-def _ask(method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
+def _ask(
+    method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> tuple[int, bytes]:  # fmt: skip
     parts = urllib.parse.urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request(method, parts.path or "/", body, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read(MAX_ANSWER_BYTES)
+        return answer.status, answer.read(max_bytes)
     finally:
         connection.close()

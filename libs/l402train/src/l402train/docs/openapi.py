@@ -6,11 +6,14 @@ import l402_gateway.openapi
 import msgspec
 from l402_oracle.adapters.http import RoundSight, attestor_app
 from l402core.events import GradientScored
+from l402core.evidence import Evidence
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = {
     "/v1/decisions/{commitment}": GradientScored,
     "/v1/receipts/{commitment}": None,
+    "/v1/receipts/{commitment}/evidence": Evidence,
+    "/v1/rounds/{number}/evidence": Evidence,
     "/v1/rounds/{number}": RoundSight,
 }
 """What each read of the attestor answers; a receipt is a `Signed`, which `GradientScored` brings with it."""
@@ -23,9 +26,9 @@ def gateway() -> dict[str, Any]:
 
 def attestor() -> dict[str, Any]:
     """What peers may ask the oracle itself."""
-    described: dict[str, Any] = attestor_app(_never, _never, _never).openapi()
+    described: dict[str, Any] = attestor_app(_never, _never, _Nothing(), _never).openapi()
     described["servers"] = [{"url": "{attestor_url}", "description": "As a round's terms name it."}]
-    _, schemas = msgspec.json.schema_components([GradientScored, RoundSight], ref_template=_REF)
+    _, schemas = msgspec.json.schema_components([GradientScored, RoundSight, Evidence], ref_template=_REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
     for path, answer in _ANSWERS.items():
         name = answer.__name__ if answer else "Signed"
@@ -36,3 +39,10 @@ def attestor() -> dict[str, Any]:
 
 async def _never(*_: object) -> NoReturn:
     raise NotImplementedError("only described here")
+
+
+class _Nothing:
+    """Records that are only described."""
+
+    of_round = staticmethod(_never)
+    of_submission = staticmethod(_never)

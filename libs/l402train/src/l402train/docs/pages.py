@@ -12,7 +12,12 @@ from l402train.lightning import command as lightning
 
 MADE = "<!-- Made by `python -m l402train.docs`; edit the code instead. -->"
 COMMANDS = {
-    **{name: getattr(cli, name) for name in ("demo", "up", "peer", "status", "trace", "ledger", "config", "migrate")},
+    **{
+        name: getattr(cli, name) for name in ("demo", "up", "peer", "status", "trace", "ledger", "explain", "reconcile")
+    },
+    "verify-receipt": cli.verify_receipt,
+    "config": cli.config,
+    "migrate": cli.migrate,
     "lightning up": lightning.up,
     "bake": lightning.bake,
     "macaroon": lightning.macaroon,

@@ -63,6 +63,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     closed_at_ms: int
     assessed: RoundAssessed | None
     aggregate: RoundAggregate | None
+    judged: Signed | None
     reference: int
 
 
@@ -81,6 +82,7 @@ def read_round(tx: Transaction, number: int) -> Round | None:
         closed_at_ms=row.closed_at_ms or 0,
         assessed=_decoded(row.assessed, RoundAssessed),
         aggregate=_decoded(row.aggregate, RoundAggregate),
+        judged=_decoded(row.judged, Signed),
         reference=row.reference,
     )
 
@@ -196,6 +198,12 @@ def add_decision(tx: Transaction, scored: GradientScored, *, place: int, tracepa
 def read_decision(tx: Transaction, commitment: str) -> GradientScored | None:
     """The decision, without its preimages."""
     return _decoded(tx.scalar(sa.select(decisions.c.body).where(decisions.c.commitment == commitment)), GradientScored)
+
+
+def receipts_of(tx: Transaction, number: int) -> tuple[Signed, ...]:
+    """A round's receipts, in the order of their chain."""
+    query = sa.select(decisions.c.body).where(decisions.c.round == number).order_by(decisions.c.place)
+    return tuple(msgspec.json.decode(row.body, type=GradientScored).receipt for row in tx.rows(query))
 
 
 def read_fate(tx: Transaction, commitment: str) -> tuple[int, str]:

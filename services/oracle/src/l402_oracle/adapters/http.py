@@ -4,14 +4,17 @@ It refuses to accept anything: there is nothing to write here.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 from fastapi import FastAPI, Path, Request, Response
 from l402core.control import Ready, control_app
 from l402core.errors import L402Error, NotFound, Unavailable
 from l402core.events import GradientScored, RoundAssessed
+from l402core.evidence import Evidence
+from l402core.signing import Signed
 
+RoundNumber = Annotated[int, Path(ge=0, lt=1 << 31)]
 Commitment = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The submission's commitment.")]
 
 
@@ -24,14 +27,25 @@ class RoundSight(msgspec.Struct, frozen=True, kw_only=True):
     seed_commitment: str
     assessed: RoundAssessed | None
     """Order, seed, shards and medians, once the round is closed."""
+    judged: Signed | None = None
+    """`JudgedRound`: every receipt by its digest, and the root over them, once the round is decided."""
+
+
+class Evidences(Protocol):
+    """The public record. Both raise NotFound while nothing is decided."""
+
+    async def of_round(self, number: int) -> Evidence: ...
+
+    async def of_submission(self, commitment: str) -> Evidence: ...
 
 
 def attestor_app(
     decision: Callable[[str], Awaitable[GradientScored]],
     sight: Callable[[int], Awaitable[RoundSight | None]],
+    records: Evidences,
     ready: Ready,
 ) -> FastAPI:
-    """Three reads and two probes."""
+    """Five reads and two probes."""
     app = control_app("l402-train attestor", ready)
 
     @app.get("/v1/decisions/{commitment}", summary="The one decision, with its sealed preimages while it is safe.")
@@ -42,8 +56,16 @@ def attestor_app(
     async def read_receipt(commitment: Commitment) -> Response:
         return _json((await decision(commitment)).receipt)
 
+    @app.get("/v1/receipts/{commitment}/evidence", summary="The receipt with its terms and its round's signed page.")
+    async def read_evidence(commitment: Commitment) -> Response:
+        return _json(await records.of_submission(commitment))
+
+    @app.get("/v1/rounds/{number}/evidence", summary="Every receipt of a round: what `verify-receipt --round` reads.")
+    async def read_round_evidence(number: RoundNumber) -> Response:
+        return _json(await records.of_round(number))
+
     @app.get("/v1/rounds/{number}", summary="A round as the attestor sees it.")
-    async def read_round(number: Annotated[int, Path(ge=0, lt=1 << 31)]) -> Response:
+    async def read_round(number: RoundNumber) -> Response:
         found = await sight(number)
         if found is None:
             raise NotFound("round", f"round {number} is not known")

@@ -3,12 +3,16 @@
 Pure: the time is an argument. It asks no database, holds no key and says nothing.
 """
 
+from collections.abc import Sequence
+
 import msgspec
-from l402core.documents import Receipt, RoundRoot, Terms
+from l402core.documents import Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
 from l402core.events import RoundAssessed
+from l402core.evidence import JudgedEntry, JudgedRound, pay_inputs, receipts_root
 
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
+from l402_oracle.code import JUDGE
 
 HEARING_MS = 15_000
 """An attestor that was away hears of a closed round in any order: so long it waits for the rest, also past judge_by."""
@@ -79,5 +83,31 @@ def receipt_of(
         drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
         quality_ppm=verdict.quality_ppm, units=verdict.units, mask=verdict.mask,
         reward_msat=verdict.units * case.terms.unit_msat, model_id=case.row.announced.model_id,
-        hardware=counted.hardware if counted else "", losses=counted.losses if counted else None, previous=previous,
+        losses=_public(counted.losses) if counted else None, previous=previous, median_norms=assessed.median_norms,
+        outer_rate_ppm=case.terms.recipe.outer_rate_ppm, pay=pay_inputs(case.terms), judge=JUDGE,
+        rungs_msat=tuple(case.terms.rung_msat()[index] for index in mask_indices(verdict.mask, len(case.terms.rungs))),
+        conditions=counted.conditions if counted else Conditions(),
+    )  # fmt: skip
+
+
+def _public(ref: ObjectRef | None) -> ObjectRef | None:
+    """Found by its hash: where it lies on our disk is nobody's business."""
+    return None if ref is None else msgspec.structs.replace(ref, uri="")
+
+
+def judged_round(
+    case: Case, assessed: RoundAssessed, receipts: Sequence[tuple[Receipt, str]], reference: int
+) -> JudgedRound:
+    """The round on one page, for all receipts with their digests in the root's order."""
+    return JudgedRound(
+        round=case.row.number, terms=case.terms.digest(), root=assessed.root, seed=assessed.seed,
+        shards=assessed.shards, median_norms=assessed.median_norms, reference=reference,
+        entries=tuple(
+            JudgedEntry(
+                commitment=receipt.commitment, peer=receipt.peer, verdict=receipt.verdict, drop_mean=receipt.drop_mean,
+                drop_low=receipt.drop_low, units=receipt.units, receipt=digest,
+            )
+            for receipt, digest in receipts
+        ),
+        receipts_root=receipts_root(tuple(digest for _, digest in receipts)),
     )  # fmt: skip

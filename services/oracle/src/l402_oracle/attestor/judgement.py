@@ -120,7 +120,7 @@ def judge(terms: Terms, assessed: RoundAssessed, submission: Submission, referen
     """What one submission earns, and why."""
     early = next((r for r in assessed.rejected if r.commitment == submission.commitment), None)
     if early is not None:
-        return _refused(Reason(early.code, early.detail))
+        return _refused(Reason(early.code, early.detail), passed=_passed_before(submission, early.code))
     if submission.commitment not in assessed.measured:
         return _unscored(Reason("not_screened", _why_not_screened(submission)))
     measured = submission.measured
@@ -164,7 +164,7 @@ def _failed(failure: str) -> Verdict:
         return _unscored(
             Reason("not_measured", f"It could not be measured on our side ({detail}); its fee is credited.")
         )
-    return _refused(Reason(code, detail))
+    return _refused(Reason(code, detail), passed=_PASSED)
 
 
 def _why_not_screened(submission: Submission) -> str:
@@ -177,8 +177,14 @@ def _why_not_screened(submission: Submission) -> str:
     return "It was not opened before the judging had to begin; its fee is credited."
 
 
-def _refused(reason: Reason) -> Verdict:
-    return Verdict(verdict="rejected", reasons=(reason.sentence,), checks=(_check(reason, passed=False),))
+def _passed_before(submission: Submission, code: str) -> tuple[Check, ...]:
+    """What an early fault leaves true: a lock, where there is one, and a payload that opened, where that is not the fault."""
+    lock, opened, _ = _PASSED
+    return (*((lock,) if submission.locked else ()), *((opened,) if code == "duplicate" else ()))
+
+
+def _refused(reason: Reason, *, passed: tuple[Check, ...] = ()) -> Verdict:
+    return Verdict(verdict="rejected", reasons=(reason.sentence,), checks=(*passed, _check(reason, passed=False)))
 
 
 def _unscored(reason: Reason) -> Verdict:

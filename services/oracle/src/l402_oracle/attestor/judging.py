@@ -18,12 +18,13 @@ from l402core.events import (
     RoundAggregate,
     RoundAssessed,
 )
+from l402core.evidence import JudgedRound
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.decisions import Round
-from l402_oracle.attestor.case import Case, judged_by_ms, may_assess, receipt_of, trouble_of
+from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of
 from l402_oracle.attestor.parts import Parts
@@ -182,10 +183,10 @@ class Judging:
         reference = reference_of(case.terms, assessed, case.uploaded)
         verdicts = [(s, judge(case.terms, assessed, s, reference)) for s in case.uploaded]
         aggregate = self._aggregate(case, assessed, verdicts)
-        scored = self._scored(case, assessed, verdicts, reference)
+        scored, judged = self._scored(case, assessed, verdicts, reference)
 
         def remember(tx: Transaction) -> bool:
-            columns = {"state": "decided", "aggregate": aggregate, "reference": reference}
+            columns = {"state": "decided", "aggregate": aggregate, "reference": reference, "judged": judged}
             if not books.change_round(tx, case.row.number, expected="assessed", **columns):
                 return False
             for place, (event, (submission, _)) in enumerate(zip(scored, verdicts, strict=True)):
@@ -237,14 +238,16 @@ class Judging:
 
     def _scored(
         self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]], reference: int
-    ) -> list[GradientScored]:
-        """One signed receipt each, chained in the root's order."""
+    ) -> tuple[list[GradientScored], Signed]:
+        """One signed receipt each, chained in the root's order, and the signed page that names them all."""
         events: list[GradientScored] = []
+        receipts: list[tuple[Receipt, str]] = []
         previous = ""
         for submission, verdict in verdicts:
             receipt = receipt_of(case, assessed, submission, verdict, reference, previous)
             signed: Signed = self._parts.keys.signing.sign(Receipt.tag, receipt)
             previous = signed.digest()
+            receipts.append((receipt, previous))
             events.append(
                 GradientScored(
                     id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
@@ -253,7 +256,8 @@ class Judging:
                     sealed_preimages=(),
                 )
             )  # fmt: skip
-        return events
+        judged = judged_round(case, assessed, receipts, reference)
+        return events, self._parts.keys.signing.sign(JudgedRound.tag, judged)
 
 
 def _load(tx: Transaction, number: int) -> Case | None:

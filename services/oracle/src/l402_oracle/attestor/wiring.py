@@ -25,6 +25,7 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import tables
 from l402_oracle.adapters.heights import NodeHeights
 from l402_oracle.adapters.http import RoundSight, attestor_app
+from l402_oracle.adapters.records import Records
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.config import AttestorConfig
@@ -77,7 +78,9 @@ async def _serve(config: AttestorConfig) -> None:
         await bus.start()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         address = config.data_dir / "attestor.url"
-        app = attestor_app(attestor.delivery.decision, round_sight(database), _ready(bus, database, heights))
+        app = attestor_app(
+            attestor.delivery.decision, round_sight(database), Records(database), _ready(bus, database, heights)
+        )
         async with serving(app, config.http_host, config.http_port, address_file=address):
             try:
                 await run_until_asked(
@@ -122,6 +125,7 @@ def round_sight(database: Database) -> Callable[[int], Awaitable[RoundSight | No
             checkpoint=announced.checkpoint.sha256 if announced else "",
             seed_commitment=announced.seed_commitment if announced else "",
             assessed=row.assessed,
+            judged=row.judged,
         )
 
     return sight

@@ -10,10 +10,11 @@ from typing import TypeVar
 import msgspec
 import structlog
 import torch
+from l402core.documents import Conditions
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure, RoundAggregate
 from sparseloco.data import Corpus, held_out_windows
-from sparseloco.defaults import SCORE_MIN_SHARDS
+from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SHARD_WINDOWS
 from sparseloco.device import DeviceUpdate, unpack_on
 from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, load_checkpoint, sha256_of
 from sparseloco.outer import aggregate, outer_step
@@ -21,6 +22,7 @@ from sparseloco.sparse import Sparse, Update, expand
 from sparseloco.wire import Binding, PayloadError, unpack
 from torch import Tensor
 
+from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.similarity import sketch
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
@@ -53,6 +55,11 @@ class TorchBench:
         self._measurers: dict[bytes, Measurer] = {}
         self._held_out: dict[bytes, int] = {}
         self._hardware = hardware(device, threads)
+        self._conditions = Conditions(
+            hardware=self._hardware, dtype="float32" if device == "cpu" else "bfloat16",
+            batch=(SHARD_WINDOWS, CONTEXT), shapes=tuple(dims for _, dims in self._spec.tensors),
+            corpus=corpus.sha256.hex(), code=measuring_code(),
+        )  # fmt: skip
         self.model_id: str = self._spec.model_id.hex()
 
     async def screen(self, opened: Opened) -> Screening:
@@ -112,7 +119,7 @@ class TorchBench:
             sequences=span.n,
             tokens=seen.tokens,
             losses=_losses(seen),
-            hardware=self._hardware,
+            conditions=self._conditions,
         )
 
     def _compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:

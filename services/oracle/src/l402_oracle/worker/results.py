@@ -1,6 +1,7 @@
 """What passes between the worker's story and its bench: bytes and integers, no tensor."""
 
 import msgspec
+from l402core.documents import Conditions
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
     losses: bytes = b""
     """JSON: shards, and per-sequence losses before and after."""
-    hardware: str = ""
+    conditions: Conditions = Conditions()
     failure: str = ""
 
 

@@ -1,0 +1,65 @@
+"""What anybody needs to hold an oracle to its word: a judged round on one signed page, and its receipts. It judges nothing.
+
+A receipt says why one amount was paid. The page is signed once per round and names every receipt by its digest, so that
+no receipt can be exchanged or left out later without a second signature that contradicts the first.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from l402core.documents import PayInputs, Terms
+from l402core.signing import Signed, tagged_hash
+
+
+class JudgedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One submission's place in its round. Scores in nano-nats per token."""
+
+    commitment: str
+    peer: str
+    verdict: str
+    drop_mean: int
+    drop_low: int
+    units: int
+    receipt: str
+    """The digest of its signed receipt."""
+
+
+class JudgedRound(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about a round, in the order of commitment."""
+
+    tag: ClassVar[str] = "l402-train/judged/1"
+
+    round: int
+    terms: str
+    root: str
+    seed: str
+    shards: tuple[int, ...]
+    median_norms: tuple[float, ...]
+    reference: int
+    entries: tuple[JudgedEntry, ...]
+    receipts_root: str
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The public record of a round, or of one submission of it: what `l402-train verify-receipt` reads."""
+
+    terms: Signed
+    """`Terms`, by the settler."""
+    judged: Signed
+    """`JudgedRound`, by the attestor."""
+    receipts: tuple[Signed, ...]
+    """`Receipt`, by the attestor: all of the round in the order of their chain, or one."""
+
+
+def receipts_root(digests: tuple[str, ...]) -> str:
+    """One hash over the ordered receipts of a round."""
+    return tagged_hash("l402-train/receipts/1", b"".join(bytes.fromhex(digest) for digest in digests)).hex()
+
+
+def pay_inputs(terms: Terms) -> PayInputs:
+    """What the terms give to the formula of pay."""
+    return PayInputs(
+        phi_ppm=terms.phi_ppm, quality_cap_ppm=terms.quality_cap_ppm, unit_msat=terms.unit_msat, rungs=terms.rungs,
+        reference_previous=terms.reference_previous,
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""The public record of what was judged, from the attestor's own tables. It refuses what is not decided, and signs nothing."""
+
+from l402core.errors import NotFound
+from l402core.evidence import Evidence
+from l402core.outbox import Database, Transaction
+from l402core.signing import Signed
+
+from l402_oracle.adapters import decisions as books
+
+
+class Records:
+    """Evidence about a round or a submission."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def of_round(self, number: int) -> Evidence:
+        """All receipts of a round. Raises NotFound while it is not judged."""
+
+        def read(tx: Transaction) -> Evidence:
+            return _evidence(tx, number, books.receipts_of(tx, number))
+
+        return await self._db.read(read)
+
+    async def of_submission(self, commitment: str) -> Evidence:
+        """One receipt, with its round's page. Raises NotFound while nothing is decided."""
+
+        def read(tx: Transaction) -> Evidence:
+            scored = books.read_decision(tx, commitment)
+            if scored is None:
+                raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
+            return _evidence(tx, scored.round, (scored.receipt,))
+
+        return await self._db.read(read)
+
+
+def _evidence(tx: Transaction, number: int, receipts: tuple[Signed, ...]) -> Evidence:
+    row = books.read_round(tx, number)
+    if row is None or row.judged is None or row.terms is None:
+        raise NotFound("round", f"round {number} is not judged")
+    return Evidence(terms=row.terms, judged=row.judged, receipts=receipts)
