@@ -1,13 +1,12 @@
 """Histories from the command line: `python -m tests.simulation`. Exit code 1 where one went wrong."""
 
 import argparse
-import itertools
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation import planted, runs
-from tests.simulation.runs import Trial
+from tests.simulation import exhaustive, planted, runs
+from tests.simulation.runs import Count
 
 SHOWN = 3
 HEARD_EVERY_S = 60.0
@@ -33,11 +32,12 @@ def main() -> int:
         return 1 if told.wrong else 0
     failed = False
     if asked.exhaustive:
-        for name, trials in _exhaustive():
-            failed |= _report(name, trials, asked)
+        for name, count in _exhaustive(asked.jobs):
+            failed |= _report(name, count)
     else:
         seeds = range(asked.first, asked.first + asked.seeds)
-        failed = _report(f"random, seeds from {asked.first} on", map(runs.drawn, seeds), asked)
+        count = runs.run(map(runs.drawn, seeds), jobs=asked.jobs, seconds_max=asked.seconds_max, heard=_progress())
+        failed = _report(f"random, seeds from {asked.first} on", count)
     return 1 if failed else 0
 
 
@@ -52,17 +52,18 @@ def _planted(jobs: int) -> int:
     return 1 if missed else 0
 
 
-def _exhaustive() -> Iterator[tuple[str, Iterator[Trial]]]:
-    for name, cast in runs.STORIES.items():
-        yield f"{name}, killed before and after each effect", runs.kills(name, cast)
-    yield "64 masks, killed at each reveal", runs.ladder(range(64), each=True)
+def _exhaustive(jobs: int) -> Iterator[tuple[str, Count]]:
+    for name, cast in exhaustive.STORIES.items():
+        yield f"{name}, killed before and after each effect", exhaustive.deaths(name, cast, jobs=jobs)
+    yield "64 masks, killed at each reveal", exhaustive.ladder(range(exhaustive.MASKS), jobs=jobs)
 
 
-def _report(name: str, trials: Iterator[Trial], asked: argparse.Namespace) -> bool:
-    """Tell them, name those that go wrong, and tell the shortest form of some."""
-    count = runs.run(trials, jobs=asked.jobs, seconds_max=asked.seconds_max, heard=_progress())
+def _report(name: str, count: Count) -> bool:
+    """How many they were, and the shortest form of some that went wrong."""
     _say(f"{name}: {count.sentence()}")
-    for trial, wrong in itertools.islice(count.wrong, SHOWN):
+    for trial, wrong in count.wrong[SHOWN:]:
+        _say(f"  {trial.name}: {wrong}")
+    for trial, wrong in count.wrong[:SHOWN]:
         _say(f"\n{trial.name}: {wrong}")
         best, told = runs.shortened(trial)
         _say(runs.story(best, told))
@@ -71,11 +72,11 @@ def _report(name: str, trials: Iterator[Trial], asked: argparse.Namespace) -> bo
     return bool(count.wrong)
 
 
-def _progress() -> Callable[[runs.Count], None]:
+def _progress() -> Callable[[Count], None]:
     """A line now and then, and one as soon as a history goes wrong: a long run is read while it lasts."""
     told, wrong = 0.0, 0
 
-    def heard(count: runs.Count) -> None:
+    def heard(count: Count) -> None:
         nonlocal told, wrong
         for trial, what in count.wrong[wrong:]:
             _say(f"  {trial.name}: {what}")

@@ -37,14 +37,12 @@ CONFIG = Config(
 class Peer:
     """One peer, through all of its deaths."""
 
-    def __init__(
-        self, world: World, broker: Broker, calls: Calls, web: Web, part: Part, cast: Cast, folder: Path
-    ) -> None:
+    def __init__(self, world: World, broker: Broker, calls: Calls, web: Web, part: Part, cast: Cast) -> None:
         self.part, self.journal = part, PeerDisk(world)
         self.keys = Keys(SigningKey(key_of(f"peer {part.name}")), UnsealingKey(key_of(f"seal {part.name}")))
         self._world, self._broker, self._calls, self._web = world, broker, calls, web
         self.work = ScriptedWork(world, part.name, part.units)
-        own = {"name": part.name, "rounds": cast.rounds, "data_dir": folder / part.name}
+        own = {"name": part.name, "rounds": cast.rounds, "data_dir": Path(part.name)}
         self._config = CONFIG.model_copy(update=own)
         self._config.data_dir.mkdir()
         self.lines = self._config.data_dir / "rounds.jsonl"

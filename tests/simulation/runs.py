@@ -5,36 +5,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from tests.simulation import cast as casts
 from tests.simulation import faults as misfortunes
-from tests.simulation.cast import Cast, Manner, Part
+from tests.simulation.cast import Cast
 from tests.simulation.chance import Chance
-from tests.simulation.faults import Fault, Kind
+from tests.simulation.faults import Fault
 from tests.simulation.silence import simulated
-from tests.simulation.sponsor import EARNED, UNEARNED
 from tests.simulation.story import Told, tell
 
 T = TypeVar("T")
 R = TypeVar("R")
-SEED = 1
-"""The order of events of the stories that are killed at every effect."""
-STORIES: dict[str, Cast] = {
-    "main": Cast(parts=(Part("ada", 31),)),
-    "rejected": Cast(parts=(Part("ada", 0),)),
-    "lock failure": Cast(parts=(Part("ada", 31, Manner.OUT_OF_REACH),), rounds=2),
-    "sponsored and earned": Cast(parts=(Part("ada", 31),), margin=EARNED),
-    "sponsored in vain": Cast(parts=(Part("ada", 31),), margin=UNEARNED),
-    "refused rungs": Cast(parts=(Part("ada", 31, Manner.REFUSES_RUNGS),)),
-}
-BACK_S = 1.5
-"""How long after its death a process of these stories starts again."""
 DULL = ("acks ", "commits Database.publish batch", "notes its attempt")
-REVEALS = ("Delivery.say all", "publishes gradient.scored", "Settler.on scored", "SettleInvoice")
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -46,6 +31,22 @@ class Trial(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class Brief(Protocol):
+    """What of a telling is counted."""
+
+    @property
+    def wrong(self) -> str: ...
+
+    @property
+    def effects(self) -> int: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
 class Count(msgspec.Struct):
     """What a run came to."""
 
@@ -55,6 +56,24 @@ class Count(msgspec.Struct):
     virtual_s: float = 0.0
     seconds: float = 0.0
     wrong: list[tuple[Trial, str]] = []
+
+    def add(self, trial: Trial, told: Brief) -> None:
+        """One more."""
+        self.histories += 1
+        self.effects += told.effects
+        self.steps += told.steps
+        self.virtual_s += told.seconds
+        if told.wrong:
+            self.wrong.append((trial, told.wrong))
+
+    def join(self, other: "Count") -> None:
+        """Both together, told one after the other."""
+        self.histories += other.histories
+        self.effects += other.effects
+        self.steps += other.steps
+        self.virtual_s += other.virtual_s
+        self.seconds += other.seconds
+        self.wrong += other.wrong
 
     def sentence(self) -> str:
         """For people."""
@@ -72,41 +91,14 @@ def drawn(seed: int) -> Trial:
     )
 
 
-def kills(name: str, cast: Cast, *, every: int = 1, seed: int = SEED) -> Iterator[Trial]:
-    """One death before and one after each effect of a story, or each so many-th of them."""
-    told = tell_trial(Trial(seed, cast))
-    for at in range(1, told.effects + 1):
-        for offset, kind in enumerate((Kind.KILL_BEFORE, Kind.KILL_AFTER)):
-            if (2 * at + offset) % every == 0:
-                yield Trial(seed, cast, (Fault(kind, at, BACK_S),), f"{name}: {kind} {at}: {told.labels[at - 1]}")
-
-
-def ladder(masks: Iterable[int], *, each: bool) -> Iterator[Trial]:
-    """Every mask with a death at each of its reveals, or at one of them."""
-    for mask in masks:
-        cast = Cast(parts=(Part("ada", mask),))
-        labels = _labels(mask if each else 63)
-        reveals = [at for at, label in enumerate(labels, 1) if any(word in label for word in REVEALS)]
-        for at in reveals if each else reveals[mask % len(reveals) :][:1]:
-            for kind in (Kind.KILL_BEFORE, Kind.KILL_AFTER):
-                yield Trial(SEED, cast, (Fault(kind, at, BACK_S),), f"mask {mask:06b}: {kind} {at}: {labels[at - 1]}")
-
-
-@cache
-def _labels(mask: int) -> tuple[str, ...]:
-    """The effects of a round that earns these units."""
-    return tuple(tell_trial(Trial(SEED, Cast(parts=(Part("ada", mask),)))).labels)
-
-
 def tell_trial(trial: Trial) -> Told:
     """The history, told. It can run in any process."""
     with simulated():
         return tell(trial.seed, trial.cast, trial.faults)
 
 
-def _brief(trial: Trial) -> tuple[Trial, str, int, int, float]:
-    told = tell_trial(trial)
-    return trial, told.wrong, told.effects, told.steps, told.seconds
+def _brief(trial: Trial) -> tuple[Trial, Told]:
+    return trial, msgspec.structs.replace(tell_trial(trial), lines=[], labels=[])
 
 
 def run(
@@ -114,15 +106,8 @@ def run(
 ) -> Count:
     """Tell them all, or as many as fit the time. `heard` is told how far it is after each."""
     count, began = Count(wrong=[]), time.monotonic()
-    for trial, wrong, effects, steps, seconds in _spread(_brief, trials, jobs):
-        count.histories += 1
-        count.effects, count.steps, count.virtual_s = (
-            count.effects + effects,
-            count.steps + steps,
-            count.virtual_s + seconds,
-        )
-        if wrong:
-            count.wrong.append((trial, wrong))
+    for trial, told in _spread(_brief, trials, jobs):
+        count.add(trial, told)
         count.seconds = time.monotonic() - began
         heard(count)
         if seconds_max and time.monotonic() - began > seconds_max:

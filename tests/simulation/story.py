@@ -6,10 +6,10 @@ The same seed, cast and faults tell the same history to the byte.
 import asyncio
 import contextlib
 import gc
-import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from l402_oracle.adapters import tables as oracle_tables
@@ -63,7 +63,7 @@ class Told(msgspec.Struct, kw_only=True):
 class History:
     """One world with everybody in it."""
 
-    def __init__(self, seed: int, cast: Cast, faults: tuple[Fault, ...], folder: Path) -> None:
+    def __init__(self, seed: int, cast: Cast, faults: tuple[Fault, ...]) -> None:
         self.cast, self.faults = cast, faults
         self.world = world = World(seed, Plan(faults))
         self.network = Network(seed=key_of("network"), clock=world.now_ns)
@@ -81,7 +81,7 @@ class History:
         world.leaves = {
             part.name: part.when for part in cast.parts if part.manner in (Manner.VANISHES, Manner.LEAVES_THE_NETWORK)
         }
-        self.peers = [Peer(world, self.broker, self.calls, self.web, part, cast, folder) for part in cast.parts]
+        self.peers = [Peer(world, self.broker, self.calls, self.web, part, cast) for part in cast.parts]
         if cast.margin:
             Sponsor(world, self.broker, self.calls, cast.margin)
         keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
@@ -199,17 +199,34 @@ def _databases() -> tuple[SimDatabase, SimDatabase]:
     return SimDatabase(books, settler_tables.outbox), SimDatabase(decisions, oracle_tables.outbox)
 
 
-def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = ()) -> Told:
-    """One history. Call inside `simulated`."""
+class Splits(Protocol):
+    """Who makes copies of a history while it is told: see `forks`."""
+
+    def at(self, world: World) -> None: ...
+
+    def over(self, told: Told) -> None: ...
+
+    def contained(self) -> contextlib.AbstractContextManager[None]: ...
+
+
+def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = (), *, splits: Splits | None = None) -> Told:
+    """One history, which writes below a folder of its own. Call inside `simulated`."""
     shm = Path("/dev/shm")  # noqa: S108 - memory, where there is such a place
-    folder = Path(tempfile.mkdtemp(prefix="history-", dir=shm if shm.is_dir() else None))
     gc.disable()
     try:
-        history = History(seed, cast, faults, folder)
-        telling.append(history.world)
-        with seeded(history.world.entropy):
-            return history.tell()
+        with (
+            tempfile.TemporaryDirectory(prefix="history-", dir=shm if shm.is_dir() else None) as folder,
+            contextlib.chdir(folder),
+            splits.contained() if splits else contextlib.nullcontext(),
+        ):
+            history = History(seed, cast, faults)
+            telling.append(history.world)
+            history.world.at_effect = splits.at if splits else history.world.at_effect
+            with seeded(history.world.entropy):
+                told = history.tell()
+            if splits:
+                splits.over(told)
+            return told
     finally:
         telling.clear()
         gc.enable()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -7,24 +7,27 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation import planted, runs
+from tests.simulation import exhaustive, planted, runs
 from tests.simulation.cast import Cast, Manner, Part
-from tests.simulation.runs import Trial
+from tests.simulation.faults import Fault, Kind
+from tests.simulation.forks import Forks
+from tests.simulation.runs import Count, Trial
+from tests.simulation.silence import simulated
+from tests.simulation.story import tell
 
 QUICK = 3
 """Planted bugs that so few histories find."""
 DIGESTS = "from tests.simulation import runs; print(*[runs.tell_trial(runs.drawn(n)).digest for n in (3, 4)])"
 
 
-Hold = Callable[[list[Trial]], None]
+Hold = Callable[[Count], None]
 
 
 @pytest.fixture
 def hold(record_property: Callable[[str, object], None]) -> Hold:
     """Every one of them holds, or the shortest story of the first that does not is told. They are counted."""
 
-    def all_hold(trials: list[Trial]) -> None:
-        count = runs.run(trials)
+    def all_hold(count: Count) -> None:
         record_property("simulated_histories", count.histories)
         record_property("simulated_effects", count.effects)
         if count.wrong:
@@ -55,28 +58,43 @@ def test_the_same_seed_tells_the_same_history_to_the_byte() -> None:
         assert told.stdout.split() == here
 
 
-@pytest.mark.parametrize("name", runs.STORIES)
+def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
+    """A death at an effect, told from a fork at it and from the beginning: the same to the byte."""
+    cast, at = exhaustive.STORIES["rejected"], {30: Kind.KILL_BEFORE, 90: Kind.KILL_AFTER}
+
+    def wanted(effect: int, _: str) -> list[Fault]:
+        return [Fault(at[effect], effect, exhaustive.BACK_S)] if effect in at else []
+
+    forks = Forks(wanted, jobs=2)
+    with simulated():
+        tell(1, cast, splits=forks)
+    assert [end.fault.at for end in forks.endings] == list(at)
+    for end in forks.endings:
+        assert end.digest == runs.tell_trial(Trial(1, cast, (end.fault,))).digest
+
+
+@pytest.mark.parametrize("name", exhaustive.STORIES)
 def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
     """A sample of the deaths before and after each effect; `make simulate-exhaustive` has all of them."""
-    hold(list(runs.kills(name, runs.STORIES[name], every=41)))
+    hold(exhaustive.deaths(name, exhaustive.STORIES[name], every=31))
 
 
 @pytest.mark.parametrize("masks", [range(32), range(32, 64)], ids=["low", "high"])
 def test_every_mask_is_paid_whoever_dies_while_it_is_revealed(masks: range, hold: Hold) -> None:
-    """Each of the 64 decisions, with a death at one of its reveals."""
-    hold([one for place, one in enumerate(runs.ladder(masks, each=False)) if place % 2 == place // 2 % 2])
+    """Each of the 64 decisions, and a death at one of its reveals; `make simulate-exhaustive` has each of them."""
+    hold(exhaustive.ladder(masks, every=23))
 
 
 @pytest.mark.parametrize("first", range(1, 61, 15))
 def test_random_histories_hold(first: int, hold: Hold) -> None:
     """Casts, orders and faults from seeds."""
-    hold([runs.drawn(seed) for seed in range(first, first + 15)])
+    hold(runs.run(map(runs.drawn, range(first, first + 15))))
 
 
 @pytest.mark.parametrize("manner", Manner)
 def test_no_manner_of_a_peer_breaks_the_books(manner: Manner, hold: Hold) -> None:
     """Each kind of peer beside an honest one."""
-    hold([Trial(seed, Cast(parts=(Part("ada", 20, manner, 12), Part("bob", 31)))) for seed in (1,)])
+    hold(runs.run([Trial(1, Cast(parts=(Part("ada", 20, manner, 12), Part("bob", 31))))]))
 
 
 @pytest.mark.parametrize("bug", [one for one in planted.PLANTED if one.within <= QUICK], ids=lambda bug: bug.name)

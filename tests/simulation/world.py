@@ -52,6 +52,8 @@ class World:
         """From here on nothing strikes any more."""
         self.violation = ""
         self.check: Callable[[], str] = str
+        self.at_effect: Callable[[World], None] = lambda _: None
+        """Told of each effect that is about to happen."""
         self.on_death: list[Callable[[Process], None]] = []
         self.processes: dict[str, Process] = {}
         self.ended: set[str] = set()
@@ -161,6 +163,7 @@ class World:
             return
         self.effects += 1
         self.labels.append(f"{process.name} {label}")
+        self.at_effect(self)
         if process.name in self.leaves:
             self._count_down(process)
         strike = None if self.calm else self.plan.take(self.effects, Kind.KILL_BEFORE)
