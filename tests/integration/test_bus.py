@@ -62,6 +62,50 @@ async def test_a_handler_that_cannot_now_is_asked_again(url: str) -> None:
     assert len(attempts) == 3
 
 
+async def test_whoever_must_know_of_a_dead_letter_hears_first(url: str) -> None:
+    """It is told what, and why; while it cannot take that in, the message comes again and is not given up."""
+    told: list[tuple[str, str]] = []
+    bus = Bus(url, "tester")
+
+    async def hear(_event: FeeSettled) -> None:
+        raise Contradiction("impossible", "two facts")
+
+    async def dead(subject: str, body: bytes, error: Exception) -> None:
+        told.append((subject, type(error).__name__))
+        assert FEE.payment_hash.encode() in body
+        if len(told) == 1:
+            raise Unavailable("database", "away")
+
+    bus.consume(CONSUMER, hear, dead)
+    await bus.start()
+    await bus.publish(FEE)
+    await _until(lambda: len(told) == 2)
+    await bus.stop()
+    assert told == [(FEE.subject, "Contradiction")] * 2
+
+
+async def test_the_last_delivery_is_a_dead_letter_too(tmp_path: Path) -> None:
+    """The world failed it as often as its consumer's patience goes: it is not dropped in silence."""
+    told: list[str] = []
+    impatient = Consumer("tester", FeeSettled, ack_wait_s=2, patience=2)
+    with running_nats(tmp_path / "nats") as address:
+        await migrate(address, (impatient,))
+        bus = Bus(address, "tester")
+
+        async def hear(_event: FeeSettled) -> None:
+            raise Unavailable("node", "asleep")
+
+        async def dead(subject: str, _body: bytes, _error: Exception) -> None:
+            told.append(subject)
+
+        bus.consume(impatient, hear, dead)
+        await bus.start()
+        await bus.publish(FEE)
+        await _until(lambda: bool(told))
+        await bus.stop()
+    assert told == [FEE.subject]
+
+
 async def test_a_contradiction_becomes_a_dead_letter(url: str) -> None:
     """It is not tried again, and it is not lost: the advisory lies in a stream."""
     attempts: list[int] = []

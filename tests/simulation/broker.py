@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any
 
 import msgspec
-from l402core.bus import MAX_DELIVER, Consumer, deliver
+from l402core.bus import Consumer, Dead, deliver
 
 from tests.simulation.faults import Kind
 from tests.simulation.message import Message, short
@@ -34,6 +34,8 @@ class Broker:
         self._queues: dict[str, deque[Message]] = {durable: deque() for durable in self.consumers}
         self._busy: dict[str, int] = {}
         self._handlers: dict[str, tuple[Process, Handler]] = {}
+        self.undertakers: dict[str, Dead | None] = {}
+        """Who is told of a consumer's dead letters."""
         self.questions = Questions(world)
         self._published = self._delivered = 0
 
@@ -95,7 +97,7 @@ class Broker:
     def _hand_over(self, message: Message, process: Process, handler: Handler) -> None:
         consumer = self.consumers[message.durable]
         message.num_delivered += 1
-        if message.num_delivered > MAX_DELIVER:
+        if message.num_delivered > consumer.patience:
             message.done = True
             self.bury(message, "delivered too often")
             return
@@ -104,7 +106,8 @@ class Broker:
 
         async def hand_over() -> None:
             try:
-                await deliver(consumer, msgspec.json.Decoder(consumer.event), handler, message)  # type: ignore[arg-type]
+                decoder, dead = msgspec.json.Decoder(consumer.event), self.undertakers.get(message.durable)
+                await deliver(consumer, decoder, handler, message, dead)  # type: ignore[arg-type]
             finally:
                 if process.alive:
                     self._free(message)

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import msgspec
-from l402core.bus import REQUEST_TIMEOUT_S, Consumer
+from l402core.bus import REQUEST_TIMEOUT_S, Consumer, Dead
 from l402core.errors import Unavailable
 from l402core.events import Event, Question
 
@@ -23,8 +23,9 @@ class SimBus:
         self._handlers: dict[str, Handler] = {}
         self._answers: dict[str, Handler] = {}
 
-    def consume(self, consumer: Consumer, handler: Handler) -> None:
+    def consume(self, consumer: Consumer, handler: Handler, dead: Dead | None = None) -> None:
         self._handlers[consumer.durable] = handler
+        self._broker.undertakers[consumer.durable] = dead
 
     def answer(self, question: type[Question], handler: Handler) -> None:
         self._answers[question.name] = handler

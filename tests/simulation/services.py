@@ -29,6 +29,7 @@ from l402_settler.app import Settler
 from l402_settler.config import Config as SettlerConfig
 from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
+from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
 from l402core.events import FeeMint, GradientScored, Reconcile
 from l402core.l402 import keys as root_keys
@@ -103,8 +104,9 @@ class Coordinator:
         bus, node = SimBus(self.broker, process, "settler"), self.calls.connect(COORDINATOR)
         settler, watch = Settler(office, bus, node), Watch(office, node)
         sponsors = Sponsors(office, node, SETTLER_SEALING)
-        settler.register()
-        sponsors.register(bus)
+        thawing = Thawing(office, settler, sponsors)
+        settler.register(thawing.on_dead, thawing.on_work_dead)
+        sponsors.register(bus, thawing.on_dead)
         bus.answer(Reconcile, watch.reconcile)
         await bus.start()
         await settler.recover()
@@ -122,8 +124,9 @@ class Coordinator:
             INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic
         )
         lock, mint = INVOICER_CONSUMERS
-        bus.consume(lock, invoicer.lock_ladder)
-        bus.consume(mint, SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms).mint_tranche)
+        bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
+        minting = SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms)
+        bus.consume(mint, minting.mint_tranche, invoicer.give_up)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
         await self._work(process, invoicer.watch_fees())

@@ -1,5 +1,6 @@
 """A settler with real SQLite books, a clock that a test turns, and a node that a test speaks for."""
 
+import asyncio
 import hashlib
 import itertools
 from pathlib import Path
@@ -9,11 +10,14 @@ import msgspec
 import sqlalchemy as sa
 from coincurve import PrivateKey
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import SUBMISSION, is_frozen
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
 from l402_settler.config import Config
 from l402_settler.ledger import LIGHTNING, trial_balance
 from l402_settler.office import NodeSight, Office
+from l402_settler.sponsorships import Sponsors
+from l402_settler.thawing import Thawing
 from l402_settler.tracking import record_sight
 from l402core import bolt11
 from l402core.documents import Accepted, ObjectRef, Offer, Receipt, Statement, Terms
@@ -21,6 +25,8 @@ from l402core.events import (
     CheckpointPublished,
     Event,
     FeeSettled,
+    Freeze,
+    FreezeView,
     GradientScored,
     OfferMade,
     RegisterAccepted,
@@ -28,6 +34,7 @@ from l402core.events import (
     RegisterUpload,
     SubmissionOpen,
     SubmissionView,
+    Thaw,
 )
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database
@@ -63,6 +70,8 @@ class Stage:
             **{"places": 2, "answer_wait_ms": 10, **overrides},
         )
         self.now_ms = 1_000_000_000
+        self.heard = asyncio.Event()
+        """For a test to set."""
         self.database = Database(url, outbox)
         if self.database.engine.dialect.name == "sqlite":
             listen(self.database.engine, "connect", _without_fsync)
@@ -77,6 +86,7 @@ class Stage:
         self.office.sight = NodeSight(height=100, liquidity_msat=10**10, slots=483, trouble="")
         self.settler = Settler(self.office, None, None)  # type: ignore[arg-type]  # neither is touched by these stories
         self.desk = self.settler.desk
+        self.thawing = Thawing(self.office, self.settler, Sponsors(self.office, None, None))  # type: ignore[arg-type]  # as above
 
     @staticmethod
     def key(number: int) -> SigningKey:
@@ -222,6 +232,18 @@ class Stage:
             self.now_ms = terms.commit_until_ms
         self.now_ms = clock.get("now_ms", self.now_ms)
         await self.database.transact(self.settler._turn)
+
+    async def freeze(self, wanted: str) -> FreezeView:
+        """An operator stops it."""
+        return await self.thawing.freeze(Freeze(wanted=wanted, by="ann", reason="it looks odd"))
+
+    async def is_frozen(self, commitment: str) -> bool:
+        """Whether it waits for a person."""
+        return await self.database.read(lambda tx: is_frozen(tx, SUBMISSION, commitment))
+
+    async def thaw(self, wanted: str, *, drop: bool = False) -> FreezeView:
+        """An operator has looked."""
+        return await self.thawing.thaw(Thaw(wanted=wanted, by="ann", reason="it was my mistake", drop_held=drop))
 
     def said(self, kind: type[Event]) -> list[Any]:
         """Events of a kind that wait in the outbox."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.http import attestor_app
 from l402_oracle.adapters.records import Records
-from l402_oracle.adapters.tables import decisions
+from l402_oracle.adapters.tables import decisions, outbox
 from l402_oracle.attestor.wiring import round_sight
 from l402_oracle.derive import drawn_shards, preimage, seed_commitment
 from l402core import telemetry
@@ -27,6 +27,7 @@ from l402core.events import (
     OfferMade,
     RoundAggregate,
     RoundAssessed,
+    SayAgain,
 )
 from l402core.outbox import Transaction
 from l402core.secret import Secret
@@ -399,6 +400,18 @@ async def test_a_decision_is_never_made_twice(stage: Stage) -> None:
         await stage.database.transact(lambda tx: books.add_decision(tx, bare, place=7, traceparent=""))
     count = await stage.database.transact(lambda tx: tx.scalar(sa.select(sa.func.count()).select_from(decisions)))
     assert count == 1
+
+
+async def test_an_aggregation_that_became_a_dead_letter_is_asked_again_by_order(stage: Stage) -> None:
+    """Under another id, for the bus takes the first for the same message a while longer; a decided round waits no more."""
+    await stage.attestor.begin()
+    await stage.publish()
+    assert (await stage.attestor.say_again(SayAgain())).said == ("round.aggregate.v1.0",)
+    with stage.database.engine.connect() as connection:
+        (message,) = connection.execute(sa.select(outbox.c.message_id)).scalars()
+    assert message == f"round.aggregate.v1.0:0:again{stage.now_ms}"
+    await stage.attestor.round_aggregated(aggregated(0))
+    assert "round.aggregate.v1.0" not in (await stage.attestor.say_again(SayAgain())).said
 
 
 async def test_a_restart_says_again_what_was_left_open(tmp_path: Path) -> None:

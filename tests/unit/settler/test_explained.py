@@ -129,3 +129,20 @@ async def test_books_whose_sums_are_not_their_journals_are_untrue(paid: Stage) -
     with pytest.raises(Stop, match="not those of its journal") as raised:
         books.ledger(where(paid))
     assert raised.value.code is Exit.UNTRUE
+
+
+async def test_who_froze_it_and_why_is_told(stage: Stage) -> None:
+    """The person's name and reason, what waits meanwhile, and the thaw."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.freeze(sha("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    story = explaining.explain(where(stage), sha("a"))
+    assert (story.frozen, story.held, [one.by for one in story.freezes]) == (True, ("offer.made.v1",), ["ann"])
+    out = Console(record=True, width=160)
+    story_screen.tell_story(out, story)
+    told = out.export_text()
+    assert "FROZEN" in told
+    assert "by ann: it looks odd (operator)" in told
+    await stage.thaw(sha("a"))
+    story = explaining.explain(where(stage), sha("a"))
+    assert (story.frozen, story.held, [one.action for one in story.freezes]) == (False, (), ["freeze", "thaw"])

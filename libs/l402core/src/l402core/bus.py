@@ -37,6 +37,8 @@ START_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 NOBODY_YET_S = 1.0
 MAX_DELIVER = 20
+MONEY_PATIENCE = 10_000
+"""Of messages about money: more than a day, at ten seconds between two."""
 RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 10.0)
 DEAD = "DEAD"
 _DEAD_SUBJECTS = [
@@ -52,11 +54,17 @@ class Consumer(msgspec.Struct, frozen=True):
     event: type[Event]
     workers: int = 1
     ack_wait_s: int = 30
+    patience: int = MAX_DELIVER
+    """Deliveries until a message that the world fails is a dead letter. About money it outlasts a day's outage."""
 
     @property
     def durable(self) -> str:
         """Durable name; dots are not allowed in one."""
         return f"{self.service}-{self.event.name.replace('.', '-')}"
+
+
+Dead = Callable[[str, bytes, Exception], Awaitable[None]]
+"""Told (subject, body, why) of a message that will not come again, before it is given up. Raises Unavailable: not yet."""
 
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
@@ -96,13 +104,13 @@ class Bus:
         """Whether the server answers now."""
         return await self.broker.ping(timeout=1.0)
 
-    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None:
-        """Call `handler` with each event of this consumer. Register before `start`."""
+    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None) -> None:
+        """Call `handler` with each event of this consumer, `dead` with those it is given up for. Register before `start`."""
         kind = consumer.event
         decoder = msgspec.json.Decoder(kind)
 
         async def on_message(message: NatsMessage) -> None:
-            await deliver(consumer, decoder, handler, message)
+            await deliver(consumer, decoder, handler, message, dead)
 
         self.broker.subscriber(
             f"{kind.name}.>",
@@ -208,7 +216,9 @@ async def deliver(
     decoder: msgspec.json.Decoder[Any],
     handler: Callable[[Any], Awaitable[None]],
     message: NatsMessage,
+    dead: Dead | None = None,
 ) -> None:
+    """One message to its handler, and what became of it to the server."""
     attempt = message.raw_message.metadata.num_delivered
     attributes: dict[str, AttributeValue] = {
         "messaging.destination": message.raw_message.subject,
@@ -225,19 +235,39 @@ async def deliver(
             log.info(
                 "event.retry", event_name=consumer.event.name, attempt=attempt, code=error.code, detail=error.detail
             )
-            await message.nack(delay=_delay(attempt))
+            await _again(consumer, message, attempt, dead, error)
         except (errors.L402Error, msgspec.MsgspecError) as error:
             log.exception("event.dead", event_name=consumer.event.name, error=type(error).__name__, detail=str(error))
-            await message.reject()
+            await _bury(message, attempt, dead, error)
         except asyncio.CancelledError:
             with contextlib.suppress(NatsError):
                 await message.nack()
             raise
-        except Exception:  # the edge of the process: the message comes again, and the queue moves on
+        except Exception as error:  # the edge of the process: the message comes again, and the queue moves on
             log.exception("event.failed", event_name=consumer.event.name, attempt=attempt)
-            await message.nack(delay=_delay(attempt))
+            await _again(consumer, message, attempt, dead, error)
         finally:
             beat.cancel()
+
+
+async def _again(consumer: Consumer, message: NatsMessage, attempt: int, dead: Dead | None, error: Exception) -> None:
+    """Later, unless this was the last delivery."""
+    if attempt >= consumer.patience and dead is not None:
+        await _bury(message, attempt, dead, error)
+    else:
+        await message.nack(delay=_delay(attempt))
+
+
+async def _bury(message: NatsMessage, attempt: int, dead: Dead | None, error: Exception) -> None:
+    """A dead letter, once whoever must know of it does."""
+    try:
+        if dead is not None:
+            await dead(message.raw_message.subject, message.body, error)
+    except errors.WorldError as silent:
+        log.warning("event.unburied", subject=message.raw_message.subject, code=silent.code, detail=silent.detail)
+        await message.nack(delay=_delay(attempt))
+    else:
+        await message.reject()
 
 
 async def _heartbeat(message: NatsMessage, every_s: float) -> None:
@@ -273,7 +303,7 @@ def _consumer_config(consumer: Consumer) -> ConsumerConfig:
         ack_policy=JetStreamAck.EXPLICIT,
         deliver_policy=DeliverPolicy.ALL,
         ack_wait=consumer.ack_wait_s,
-        max_deliver=MAX_DELIVER,
+        max_deliver=consumer.patience,
         max_ack_pending=10_000,
     )
 
@@ -323,7 +353,7 @@ async def migrate(url: str, consumers: tuple[Consumer, ...], *, replicas: int = 
         for consumer in consumers:
             wanted = _consumer_config(consumer)
             made = await jetstream.add_consumer(consumer.event.stream, wanted)
-            if made.config.filter_subject != wanted.filter_subject or made.config.max_deliver != MAX_DELIVER:
+            if made.config.filter_subject != wanted.filter_subject or made.config.max_deliver != consumer.patience:
                 raise errors.Unavailable("bus", f"the server changed consumer {consumer.durable}; it is too old")
     finally:
         await client.close()

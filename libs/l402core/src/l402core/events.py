@@ -393,6 +393,20 @@ class SponsorshipMinted(TrancheEvent, frozen=True, kw_only=True):
     bolt11: str
 
 
+class WorkDead(Event, frozen=True, kw_only=True):
+    """A request of money's that the invoicer cannot do and will not be sent again: what it is about is frozen."""
+
+    name = "work.dead.v1"
+    writer = "invoicer"
+
+    request: str
+    """Its subject."""
+    reason: str
+
+    def key(self) -> str:
+        return self.request
+
+
 # --- facts and requests of the attestor -------------------------------------------------------------------------------
 
 
@@ -863,6 +877,41 @@ class SponsorshipView(msgspec.Struct, frozen=True, kw_only=True):
     tranches: tuple[TrancheView, ...]
 
 
+class Freeze(Question, frozen=True, kw_only=True):
+    """An operator's order: nothing that moves or promises money happens about this any more."""
+
+    name = "money.freeze.v1"
+    answered_by = "settler"
+
+    wanted: str
+    """A commitment, a payment hash of a fee, rung or tranche, or the beginning of one, 8 hex digits at least."""
+    by: str
+    reason: str
+
+
+class Thaw(Question, frozen=True, kw_only=True):
+    """An operator has looked: what was held is done now, once, or dropped by name of this order."""
+
+    name = "money.thaw.v1"
+    answered_by = "settler"
+
+    wanted: str
+    by: str
+    reason: str
+    drop_held: bool = False
+
+
+class FreezeView(msgspec.Struct, frozen=True, kw_only=True):
+    """What was frozen or thawed, and the messages that wait, or were taken or dropped, by their names."""
+
+    what: str
+    """submission, tranche or fee."""
+    about: str
+    state: str
+    frozen: bool
+    held: tuple[str, ...]
+
+
 class Reconcile(Question, frozen=True, kw_only=True):
     """Compare the books with our node's own lists, now."""
 
@@ -892,6 +941,19 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     fees: int
     tranches: int = 0
     differences: tuple[LedgerDifference, ...]
+
+
+class SayAgain(Question, frozen=True, kw_only=True):
+    """Say again, under fresh ids, what rounds wait for: a request that became a dead letter is lost otherwise."""
+
+    name = "oracle.say_again.v1"
+    answered_by = "attestor"
+
+
+class SaidAgain(msgspec.Struct, frozen=True, kw_only=True):
+    """The subjects."""
+
+    said: tuple[str, ...]
 
 
 class ReadChannels(Question, frozen=True, kw_only=True):
@@ -967,6 +1029,9 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
     (Reconcile, Reconciled),
+    (Freeze, FreezeView),
+    (Thaw, FreezeView),
+    (SayAgain, SaidAgain),
     (ReadChannels, ChannelsView),
     (SponsorshipOpen, SponsorshipView),
     (ReadSponsorship, SponsorshipView),
@@ -976,7 +1041,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
 EVENTS: tuple[type[Event], ...] = (
     RoundOpened, CommitsClosed, RoundClosed, SubmissionOpened, GradientUploaded, SubmissionExpired, EscrowLocked,
     EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, RewardOwed, CancelRequested, CreditIssued, CreditSpent,
-    OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, OfferMade, CheckpointPublished, RoundAssessed,
+    OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, WorkDead, OfferMade, CheckpointPublished, RoundAssessed,
     GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,
     SponsorshipAnnounce, SponsorshipMint, SponsorshipLocked, SponsorshipSettled, SponsorshipReturned, SponsorshipMinted,
     SponsorshipAnnounced, SponsorshipJudged, CheckpointMeasure, CheckpointMeasured,

@@ -181,6 +181,7 @@ class Transaction:
         self._connection = connection
         self._outbox = outbox
         self._parent = parent
+        self._mark = ""
         self._said: list[dict[str, Any]] = []
 
     def execute(self, statement: sa.Executable, values: Any = None) -> int:
@@ -210,17 +211,30 @@ class Transaction:
             del self._said[said:]
             raise
 
+    @contextmanager
+    def anew(self, mark: str) -> Iterator[None]:
+        """What is said inside reaches its consumers though the bus has taken the same a moment ago; they take it once."""
+        self._mark = f":{mark}"
+        try:
+            yield
+        finally:
+            self._mark = ""
+
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace."""
         self._said.append(
             {
                 "stream": event.stream,
                 "subject": event.subject,
-                "message_id": event.message_id,
+                "message_id": event.message_id + self._mark,
                 "body": msgspec.json.encode(event),
                 "traceparent": parent or self._parent,
             }
         )
+
+    def subjects(self) -> tuple[str, ...]:
+        """What was said so far."""
+        return tuple(one["subject"] for one in self._said)
 
     def speak(self) -> bool:
         """Write what was said into the outbox, last thing in the transaction; whether anything was."""

@@ -28,6 +28,8 @@ async def ask(nats_url: str, question: Question, answer: type[A]) -> A:
     finally:
         await client.close()
     body = msgspec.json.decode(told.data)
-    if body.get("error"):
-        raise Stop(Exit.NOT_FOUND, f"the {who} cannot tell now: {body['error']['detail']}")
+    if refusal := body.get("error"):
+        code = {"Contradiction": Exit.UNTRUE, "Malformed": Exit.USAGE}.get(refusal["kind"], Exit.NOT_FOUND)
+        verb = "cannot tell now" if refusal["kind"] in ("Unavailable", "Exhausted") else "refuses"
+        raise Stop(code, f"the {who} {verb}: {refusal['detail']}")
     return msgspec.convert(body["ok"], answer)

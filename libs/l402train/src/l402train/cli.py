@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
+from l402train import orders_command
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
 from l402train.lightning.command import LndDir, bake, macaroon
@@ -43,6 +44,7 @@ app = App(
 app.command(lightning_app)
 app.command(bake)
 app.command(macaroon)
+orders_command.register(app)
 
 
 @app.command

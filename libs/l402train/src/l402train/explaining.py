@@ -40,6 +40,16 @@ class RungStory(msgspec.Struct, frozen=True, kw_only=True):
     expiry_height: int
 
 
+class FreezeStory(msgspec.Struct, frozen=True, kw_only=True):
+    """One freeze or thaw, by whom and why."""
+
+    at_ms: int
+    action: str
+    by: str
+    code: str
+    reason: str
+
+
 class Story(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one submission."""
 
@@ -64,6 +74,11 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     collected_msat: int
     returned_msat: int
     forfeited_msat: int
+    frozen: bool
+    """It waits for a person: nothing that moves or promises money happens about it."""
+    freezes: tuple[FreezeStory, ...]
+    held: tuple[str, ...]
+    """Messages that wait for the thaw."""
     lines: tuple[Line, ...]
 
 
@@ -80,7 +95,18 @@ def explain(where: Path | str, wanted: str) -> Story:
         ).first()
         terms = books.execute(sa.text("select terms from rounds where round = :r"), {"r": row.round}).scalar_one()
         lines = tuple(journal(books, commitment=commitment))
-    return _story(row, rungs, credit, _signed(terms, Terms), lines)
+        freezes, held = freezes_of(books, commitment)
+    story = _story(row, rungs, credit, _signed(terms, Terms), lines)
+    return msgspec.structs.replace(story, frozen=bool(row.frozen), freezes=freezes, held=held)
+
+
+def freezes_of(books: sa.Connection, about: str) -> tuple[tuple[FreezeStory, ...], tuple[str, ...]]:
+    """What was frozen and thawed of a submission or tranche, and the messages that wait."""
+    columns = 'select at_ms, action, "by", code, reason from freezes where about = :a order by id'
+    rows = books.execute(sa.text(columns), {"a": about})
+    freezes = tuple(FreezeStory(**row._mapping) for row in rows)
+    held = books.execute(sa.text("select event from held where about = :a order by id"), {"a": about}).scalars()
+    return freezes, tuple(held)
 
 
 def _find(books: sa.Connection, wanted: str) -> str:
@@ -127,7 +153,7 @@ def _story(row: Any, rungs: Any, credit: Any, terms: Terms | None, lines: tuple[
         accepted=_signed(row.accepted, Accepted), locked=_signed(row.locked, Locked), receipt=receipt,
         decided_msat=scored.reward_msat if scored else 0, collected_msat=moved("end:"),
         returned_msat=sum(line.amount_msat for line in lines if line.phase == "void"), forfeited_msat=moved("forfeit:"),
-        lines=lines,
+        frozen=False, freezes=(), held=(), lines=lines,
     )  # fmt: skip
     return msgspec.structs.replace(story, why=_why(story, row.failure, terms))
 

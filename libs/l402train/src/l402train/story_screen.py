@@ -33,7 +33,9 @@ def tell_statement(out: Console, statement: Statement) -> None:
 def tell_story(out: Console, story: Story) -> None:
     """One screen: the sentence first, then what it rests on."""
     out.print(
-        f"\nSubmission {story.commitment[:16]}…, round {story.round}, number {story.seq}: {story.state}", style="bold"
+        f"\nSubmission {story.commitment[:16]}…, round {story.round}, number {story.seq}: {story.state}"
+        f"{', FROZEN' if story.frozen else ''}",
+        style="bold",
     )
     out.print(story.why, soft_wrap=False)
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -66,6 +68,9 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         told.append(("decision", f"{receipt.verdict}, {receipt.units} units, rungs {receipt.mask:06b} (highest first)"))
     ends = f"{sat(story.collected_msat)} collected, {sat(story.returned_msat)} returned, {sat(story.forfeited_msat)} forfeited"
     told.append(("settled", f"{ends}, of {sat(story.decided_msat)} sat decided"))
+    told += [(one.action, f"{_clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
+    if story.held:
+        told.append(("held", ", ".join(story.held)))
     return [*told, ("trace", story.trace_id)]
 
 

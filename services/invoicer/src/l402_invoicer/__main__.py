@@ -35,8 +35,8 @@ async def serve(config: Config) -> None:
     invoicer = Invoicer(config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000)
     minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000)
     lock, mint = CONSUMERS
-    bus.consume(lock, invoicer.lock_ladder)
-    bus.consume(mint, minting.mint_tranche)
+    bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
+    bus.consume(mint, minting.mint_tranche, invoicer.give_up)
     bus.answer(FeeMint, invoicer.mint_fee)
 
     async def ready() -> dict[str, bool]:

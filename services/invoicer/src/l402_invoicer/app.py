@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 from l402core import bolt11, telemetry
-from l402core.bus import Consumer
+from l402core.bus import MONEY_PATIENCE, Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import (
     EscrowDispatched,
@@ -19,6 +19,7 @@ from l402core.events import (
     FeeMinted,
     FeeSettled,
     SponsorshipMint,
+    WorkDead,
 )
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
@@ -42,8 +43,8 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 CONSUMERS: tuple[Consumer, ...] = (
-    Consumer("invoicer", EscrowLock, workers=32),
-    Consumer("invoicer", SponsorshipMint),
+    Consumer("invoicer", EscrowLock, workers=32, patience=MONEY_PATIENCE),
+    Consumer("invoicer", SponsorshipMint, patience=MONEY_PATIENCE),
 )
 
 REVISION = {status: number for number, status in enumerate(PaymentStatus)}
@@ -262,6 +263,16 @@ class Invoicer:
         )
         await self._bus.publish(fact)
         log.info("escrow.dispatched", commitment=work.commitment, index=rung.index, status=payment.status)
+
+    async def give_up(self, subject: str, _body: bytes, error: Exception) -> None:
+        """A request that will not come again: the settler freezes what it is about. Raises Unavailable."""
+        await self._bus.publish(
+            WorkDead(
+                id=f"dead-{subject}", occurred_at_ms=self._now_ms(), revision=self._now_ms(), request=subject,
+                reason=str(error)[:500],
+            )
+        )  # fmt: skip
+        log.critical("work.dead", request=subject, error=type(error).__name__, detail=str(error))
 
     async def _refuse(self, work: EscrowLock, refused: L402Error) -> None:
         reason = f"{refused.code}: {refused.detail}"

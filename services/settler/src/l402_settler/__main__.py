@@ -11,7 +11,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import ReadChannels, Reconcile
+from l402core.events import Freeze, ReadChannels, Reconcile, Thaw
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
@@ -27,6 +27,7 @@ from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
+from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
 
 
@@ -47,8 +48,11 @@ async def serve(config: Config) -> None:
     settler = Settler(office, bus, node)
     watch = Watch(office, node)
     sponsors = Sponsors(office, node, UnsealingKey(bytes.fromhex(keys["sealing_key"])))
-    settler.register()
-    sponsors.register(bus)
+    thawing = Thawing(office, settler, sponsors)
+    settler.register(thawing.on_dead, thawing.on_work_dead)
+    sponsors.register(bus, thawing.on_dead)
+    bus.answer(Freeze, thawing.freeze)
+    bus.answer(Thaw, thawing.thaw)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
     await (

@@ -19,6 +19,7 @@ from l402core.signing import open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.escrows import issue_credit, say_offer_make
 from l402_settler.exposure import over_cap
 from l402_settler.office import Office
@@ -127,6 +128,8 @@ def _use_credit(office: Office, tx: Transaction, question: SubmissionOpen) -> in
     known = books.credit(tx, question.payment_hash)
     if known is None or known.peer != question.peer:
         return Unauthorized("credit_foreign", "this credit was issued to another peer, or never")
+    if fee_is_held(tx, question.payment_hash):
+        return Unavailable("held", "this credit's escrow waits for a person to look at it: ask again later")
     if not books.spend_credit(tx, question.payment_hash, question.token_id, question.commitment):
         return Conflict("token_spent", "this credit was already used")
     line = ledger.credit_spent(question.token_id, question.peer, question.commitment, known.amount_msat)

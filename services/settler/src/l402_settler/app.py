@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.bus import Consumer
+from l402core.bus import MONEY_PATIENCE, Consumer, Dead
 from l402core.documents import Offer, Receipt, Terms
 from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
 from l402core.escrow import Escrow, Trigger
@@ -34,6 +34,7 @@ from l402core.events import (
     RegisterUpload,
     RewardRevealed,
     SubmissionOpen,
+    WorkDead,
 )
 from l402core.lnd.port import PaymentView
 from l402core.outbox import Transaction
@@ -44,6 +45,7 @@ from l402_settler.adapters import books
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
+from l402_settler.freezing import hold
 from l402_settler.office import Office
 from l402_settler.owed import offered_rungs
 from l402_settler.recovery import (
@@ -75,11 +77,12 @@ acts on them. The others are taken as often as they come: a checkpoint opens the
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", CheckpointPublished),
-    Consumer("settler", OfferMade, workers=8),
-    Consumer("settler", FeeSettled, workers=8),
+    Consumer("settler", OfferMade, workers=8, patience=MONEY_PATIENCE),
+    Consumer("settler", FeeSettled, workers=8, patience=MONEY_PATIENCE),
     Consumer("settler", EscrowDispatched, workers=8),
     Consumer("settler", EscrowRefused),
-    Consumer("settler", GradientScored, workers=8),
+    Consumer("settler", GradientScored, workers=8, patience=MONEY_PATIENCE),
+    Consumer("settler", WorkDead, patience=MONEY_PATIENCE),
     *sponsorships.CONSUMERS,
 )
 
@@ -87,7 +90,9 @@ CONSUMERS: tuple[Consumer, ...] = (
 class Wire(Protocol):
     """What is needed of the bus: facts are heard, questions answered."""
 
-    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None: ...
+    def consume(
+        self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None
+    ) -> None: ...
 
     def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None: ...
 
@@ -107,8 +112,8 @@ class Settler:
         self._node = node
         self.desk = Desk(office)
 
-    def register(self) -> None:
-        """Connect handlers to the bus. Call before it starts."""
+    def register(self, dead: Dead, on_work_dead: Callable[[WorkDead], Awaitable[None]]) -> None:
+        """Connect handlers to the bus; what `dead` hears of is about money. Call before it starts."""
         handlers: dict[type[Event], Callable[[Any], Awaitable[None]]] = {
             CheckpointPublished: self.on_checkpoint,
             OfferMade: self.on_offer,
@@ -116,10 +121,12 @@ class Settler:
             EscrowDispatched: self.on_dispatched,
             EscrowRefused: self.on_refused,
             GradientScored: self.on_scored,
+            WorkDead: on_work_dead,
         }
         for consumer in CONSUMERS:
             if consumer.event in handlers:
-                self._bus.consume(consumer, handlers[consumer.event])
+                about_money = consumer.event in (OfferMade, FeeSettled, GradientScored)
+                self._bus.consume(consumer, handlers[consumer.event], dead if about_money else None)
         self._bus.answer(SubmissionOpen, self.desk.open)
         self._bus.answer(RegisterLocks, self.desk.register_locks)
         self._bus.answer(RegisterAccepted, self.desk.register_accepted)
@@ -181,43 +188,43 @@ class Settler:
 
     async def on_offer(self, event: OfferMade) -> None:
         """The oracle's signed offer: the peer may make its invoices."""
+        await self._office.database.transact(lambda tx: self.take_offer(tx, event))
+        self._office.changed(event.commitment)
+
+    def take_offer(self, tx: Transaction, event: OfferMade) -> None:
+        """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
         office = self._office
         offer = open_signed(event.offer, Offer.tag, Offer, signer=office.config.attestor_public)
-
-        def work(tx: Transaction) -> None:
-            if not books.is_first(tx, OFFERS, event, now_ms=office.now_ms()):
-                return
-            row = books.submission(tx, event.commitment)
-            if row is None:
-                raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
-            if offer.attempt < row.attempt:
-                return  # told again: another offer has followed
-            terms = terms_of(_known(books.round_row(tx, row.round)))
-            if (offer.commitment, offer.peer, offer.terms, offer.attempt, offer.amounts_msat) != (
-                row.commitment, row.peer, terms.digest(), row.attempt, tuple(offered_rungs(row, terms).values()),
-            ):  # fmt: skip
-                raise Contradiction("offer_wrong", "the oracle's offer is not what the terms and its decision say")
-            if row.state == Escrow.OPENED and office.now_ms() >= locks_until_ms(terms):
-                log.warning("offer.late", commitment=row.commitment)  # it fails as unoffered, which is our fault
-                return
-            if move_escrow(
-                tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer),
-                due_by_ms=offer.lock_by_ms,
-            ):  # fmt: skip
-                log.info("escrow.offered", commitment=row.commitment)
-
-        await office.database.transact(work)
-        office.changed(event.commitment)
+        row = books.submission(tx, event.commitment)
+        if row is None:
+            raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
+        if row.frozen:
+            return hold(office, tx, row.commitment, event)
+        if not books.is_first(tx, OFFERS, event, now_ms=office.now_ms()) or offer.attempt < row.attempt:
+            return None  # told again: it was taken, or another offer has followed
+        terms = terms_of(_known(books.round_row(tx, row.round)))
+        if (offer.commitment, offer.peer, offer.terms, offer.attempt, offer.amounts_msat) != (
+            row.commitment, row.peer, terms.digest(), row.attempt, tuple(offered_rungs(row, terms).values()),
+        ):  # fmt: skip
+            raise Contradiction("offer_wrong", "the oracle's offer is not what the terms and its decision say")
+        if row.state == Escrow.OPENED and office.now_ms() >= locks_until_ms(terms):
+            log.warning("offer.late", commitment=row.commitment)  # it fails as unoffered, which is our fault
+        elif move_escrow(
+            tx, row.commitment, Escrow(row.state), Trigger.OFFER_MADE, offer=books.to_json(event.offer),
+            due_by_ms=offer.lock_by_ms,
+        ):  # fmt: skip
+            log.info("escrow.offered", commitment=row.commitment)
+        return None
 
     async def on_fee(self, event: FeeSettled) -> None:
         """A fee arrived at our node, whether or not it is ever presented."""
-        office = self._office
+        await self._office.database.transact(lambda tx: self.take_fee(tx, event))
 
-        def work(tx: Transaction) -> None:
-            if books.is_first(tx, FEES, event, now_ms=office.now_ms()):
-                book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=office.now_ms())
-
-        await office.database.transact(work)
+    def take_fee(self, tx: Transaction, event: FeeSettled) -> None:
+        """Book it, whatever is frozen: it is evidence, and moves nothing of ours."""
+        now_ms = self._office.now_ms()
+        if books.is_first(tx, FEES, event, now_ms=now_ms):
+            book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=now_ms)
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
         """A hint that a rung is on its way: look for ourselves, unless our node's stream has told already."""
@@ -233,31 +240,33 @@ class Settler:
 
     async def on_scored(self, event: GradientScored) -> None:
         """The one decision: book what is owed, let the peer have its sealed preimages, ask for the rest back."""
+        await self._office.database.transact(lambda tx: self.take_decision(tx, event))
+        self._office.changed(event.commitment)
+
+    def take_decision(self, tx: Transaction, event: GradientScored) -> None:
+        """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
         office = self._office
         receipt = open_signed(event.receipt, Receipt.tag, Receipt, signer=office.config.attestor_public)
         if _said(event) != _said(receipt):
             raise Contradiction("decision_unsigned", f"the decision on {event.commitment[:16]}… is not its receipt's")
-
-        def work(tx: Transaction) -> None:
-            first = books.is_first(tx, DECISIONS, event, now_ms=office.now_ms())
-            if not first or not record_decision(office, tx, event):
-                return
-            if not event.withheld:
-                id_, at = office.stamp()
-                tx.say(
-                    RewardRevealed(
-                        id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, mask=event.mask,
-                        amount_msat=event.reward_msat,
-                    )
-                )  # fmt: skip
-            ask_cancel(office, tx, event.commitment)
-            end_escrow_if_over(office, tx, event.commitment)
-            log.info(
-                "gradient.decided", commitment=event.commitment, verdict=event.verdict, reward_msat=event.reward_msat
-            )
-
-        await office.database.transact(work)
-        office.changed(event.commitment)
+        row = books.submission(tx, event.commitment)
+        if row is not None and row.frozen:
+            return hold(office, tx, event.commitment, event)
+        first = books.is_first(tx, DECISIONS, event, now_ms=office.now_ms())
+        if not first or not record_decision(office, tx, event):
+            return None
+        if not event.withheld:
+            id_, at = office.stamp()
+            tx.say(
+                RewardRevealed(
+                    id=id_, occurred_at_ms=at, round=event.round, commitment=event.commitment, mask=event.mask,
+                    amount_msat=event.reward_msat,
+                )
+            )  # fmt: skip
+        ask_cancel(office, tx, event.commitment)
+        end_escrow_if_over(office, tx, event.commitment)
+        log.info("gradient.decided", commitment=event.commitment, verdict=event.verdict, reward_msat=event.reward_msat)
+        return None
 
     # --- restart ------------------------------------------------------------------------------------------------------
 
@@ -268,7 +277,7 @@ class Settler:
         def work(tx: Transaction) -> int:
             for round_ in books.live_rounds(tx):
                 say_round_again(office, tx, round_)
-            rows = books.unended(tx)
+            rows = [row for row in books.unended(tx) if not row.frozen]
             for row in rows:
                 round_ = _known(books.round_row(tx, row.round))
                 with telemetry.span("recover", parent=row.traceparent):

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core.documents import Accepted, Offer, Terms, UploadReceipt
-from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooEarly, TooLate, Unauthorized
+from l402core.errors import Conflict, L402Error, Malformed, NotFound, TooEarly, TooLate, Unauthorized, Unavailable
 from l402core.escrow import Escrow, Rung, Trigger
 from l402core.events import (
     ClaimCredit,
@@ -30,6 +30,7 @@ from l402core.signing import Signed, open_signed
 
 from l402_settler import ledger
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.admission import admit, room_of, standing
 from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, statement_of, try_lock
 from l402_settler.office import Office
@@ -82,6 +83,7 @@ class Desk:
             round_ = books.round_row(tx, row.round)
             assert round_ is not None
             terms, now_ms = terms_of(round_), office.now_ms()
+            _not_frozen(row)
             if row.state in (Escrow.OPENED, Escrow.OWED, Escrow.DUE):
                 raise TooEarly("offer_pending", "the oracle's offer is not there yet")
             if row.offer is None:
@@ -124,6 +126,7 @@ class Desk:
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
         view = await office.database.transact(work)
+        office.changed(question.commitment)
         if view.state in (Escrow.LOCKING, Escrow.RELOCKING):
             await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
             view = await office.view(question.commitment)
@@ -142,6 +145,7 @@ class Desk:
             round_ = books.round_row(tx, row.round)
             assert round_ is not None
             terms, now_ms = terms_of(round_), office.now_ms()
+            _not_frozen(row)
             if round_.phase == COMMIT:
                 raise TooEarly("commits_open", "uploads begin once the round's commits are closed")
             if row.state in (Escrow.OPENED, Escrow.OFFERED, Escrow.LOCKING):
@@ -191,6 +195,8 @@ class Desk:
             row = books.credit(tx, question.payment_hash)
             if row is None or row.peer != question.peer or row.spent_on is not None:
                 raise NotFound("no_credit", "no open credit of yours stands for this payment hash")
+            if fee_is_held(tx, question.payment_hash):
+                raise HELD
             token_id = row.token_id or question.token_id
             books.name_credit(tx, row.payment_hash, token_id)
             if question.replaces and question.replaces == row.token_id:
@@ -210,6 +216,15 @@ def _own(row: sa.Row[Any] | None, peer: str) -> sa.Row[Any]:
     if row.peer != peer:
         raise Unauthorized("peer_foreign", "this submission belongs to another peer")
     return row
+
+
+HELD = Unavailable("held", "something about this cannot be true, and a person looks at it first: ask again later")
+
+
+def _not_frozen(row: sa.Row[Any]) -> None:
+    """Nothing is promised about what waits for a person. Raises Unavailable."""
+    if row.frozen:
+        raise HELD
 
 
 def _may_lock(office: Office, state: str, offer: Offer, terms: Terms) -> int:

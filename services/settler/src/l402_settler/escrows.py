@@ -95,6 +95,8 @@ def ask_cancel(office: Office, tx: Transaction, commitment: str) -> None:
     """Ask the peer to cancel every rung that will earn nothing; its node's auto-cancel is the backstop."""
     row = books.submission(tx, commitment)
     assert row is not None
+    if row.frozen:
+        return
     back = to_cancel(row.state, books.from_json(row.scored, GradientScored), books.ladder_of(tx, row))
     if not back:
         return
@@ -113,11 +115,11 @@ def ask_cancel(office: Office, tx: Transaction, commitment: str) -> None:
 
 
 def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
-    """Sign `Locked` once the peer says accepted and every rung is in flight at our node."""
+    """Sign `Locked` once the peer says accepted and every rung is in flight at our node. Who waits is woken by the caller."""
     row = books.submission(tx, commitment)
     assert row is not None
     lines, state = books.ladder_of(tx, row), Escrow(row.state)
-    if state not in (Escrow.LOCKING, Escrow.RELOCKING) or row.accepted is None:
+    if state not in (Escrow.LOCKING, Escrow.RELOCKING) or row.accepted is None or row.frozen:
         return
     if any(line.state != Rung.IN_FLIGHT for line in lines):
         return
@@ -134,7 +136,6 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
     move_escrow(tx, commitment, state, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
     say_locked(office, tx, row, locked)
     log.info("escrow.locked", commitment=commitment)
-    office.changed(commitment)
 
 
 def issue_credit(

@@ -82,7 +82,8 @@ def say_round_again(office: Office, tx: Transaction, round_: Row) -> None:
         if round_.phase == JUDGE:
             say_round_closed(office, tx, round_, rows)
     for row in rows:
-        if row.offer is None and row.attempt == 1 and Again.ASK_OFFER not in RECOVER[Escrow(row.state)]:
+        asked_below = not row.frozen and Again.ASK_OFFER in RECOVER[Escrow(row.state)]
+        if row.offer is None and row.attempt == 1 and not asked_below:
             with telemetry.span("recover", parent=row.traceparent):
                 say_offer_make(office, tx, row, round_.terms)
 

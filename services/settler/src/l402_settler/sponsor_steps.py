@@ -30,6 +30,8 @@ from l402_settler.tranches import outlives_a_round
 
 log = structlog.get_logger()
 Row = sa.Row[Any]
+EVIDENCE = (Trigger.ACCEPTED, Trigger.SEEN_SETTLED, Trigger.SEEN_CANCELED)
+"""What LND did is written down, whatever is frozen."""
 CHANGED = "sponsors"
 """The name under which whoever waits for a tranche is woken."""
 
@@ -75,6 +77,8 @@ def mint_next(office: Office, tx: Transaction, sponsorship: str) -> None:
     row = sponsor_books.sponsorship(tx, sponsorship)
     assert row is not None
     lines = sponsor_books.tranches_of(tx, sponsorship)
+    if any(line.frozen for line in lines):
+        return  # nothing more is asked of this sponsor until a person has looked
     waiting = [line for line in lines if line.state in (Tranche.MINTING, Tranche.MINTED, Tranche.LOCKED)]
     left = [line for line in lines if line.state == Tranche.ANNOUNCED]
     if row.state == "announced" and left and not waiting:
@@ -109,7 +113,7 @@ def opened(office: Office, tx: Transaction, tranche: TrancheTerms | None) -> Non
     """A round has opened: its sponsor's next tranche is asked for; after the last round whatever waits goes back."""
     if _last_round_is_open(office, tx):
         for line in sponsor_books.live_tranches(tx):
-            if line.state in (Tranche.MINTING, Tranche.MINTED, Tranche.LOCKED):
+            if line.state in (Tranche.MINTING, Tranche.MINTED, Tranche.LOCKED) and not line.frozen:
                 give_back(office, tx, line.payment_hash, "no further round will open")
     if tranche is not None:
         mint_next(office, tx, tranche.sponsorship)
@@ -151,8 +155,21 @@ def see_never_made(office: Office, tx: Transaction, payment_hash: str) -> None:
     _ended(office, tx, _line(tx, payment_hash), settled=False)
 
 
+def thawed(office: Office, tx: Transaction, payment_hash: str) -> None:
+    """What was left undone while it was frozen."""
+    line = _line(tx, payment_hash)
+    if line.state == Tranche.RETURNED and line.locked is None:
+        left = [one for one in sponsor_books.tranches_of(tx, line.sponsorship) if one.state == Tranche.ANNOUNCED]
+        _drop(office, tx, left, "an earlier tranche was not paid")
+    if line.state in (Tranche.MINTING, Tranche.MINTED, Tranche.LOCKED) and _last_round_is_open(office, tx):
+        give_back(office, tx, payment_hash, "no further round will open")
+    mint_next(office, tx, line.sponsorship)
+
+
 def step(tx: Transaction, line: Row, trigger: Trigger, **values: Any) -> bool:
-    """Move by the table; False when the trigger is to be ignored. Raises Contradiction."""
+    """Move by the table; False when the trigger is to be ignored. Raises Contradiction, also for what is frozen."""
+    if line.frozen and trigger not in EVIDENCE:
+        raise Contradiction("tranche_frozen", f"'{trigger}' of {line.payment_hash[:16]}… waits for a person")
     before = Tranche(line.state)
     after = move(before, trigger)
     if after is None:
@@ -167,6 +184,8 @@ def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> 
         return
     expiry_height = min(view.htlc_expiry_heights, default=0)
     wrong = _wrong(office, line, view, expiry_height)
+    if wrong and line.frozen:
+        return  # to be given back, once a person has looked: the invoice tells it again
     locked = office.key.sign(
         TrancheLocked.tag,
         TrancheLocked(
@@ -182,7 +201,8 @@ def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> 
         tx, ledger.tranche_locked(line.payment_hash, _sponsor(tx, line), line.sponsorship, line.amount_msat),
         now_ms=office.now_ms(),
     )  # fmt: skip
-    say_locked(office, tx, line, locked)
+    if not line.frozen:
+        say_locked(office, tx, line, locked)
     log.info("tranche.locked", sponsorship=line.sponsorship, tranche=line.tranche, expiry_height=expiry_height)
 
 
@@ -209,6 +229,8 @@ def _ended(office: Office, tx: Transaction, line: Row, *, settled: bool) -> None
     if before in PENDING and not settled:
         log.critical("tranche.evaporated", sponsorship=line.sponsorship, tranche=line.tranche, state=str(before))
     _say_end(office, tx, line, settled=settled, reason=reason)
+    if line.frozen:
+        return
     if before is Tranche.MINTED:  # it ran out unpaid before our own deadline
         left = [one for one in sponsor_books.tranches_of(tx, line.sponsorship) if one.state == Tranche.ANNOUNCED]
         _drop(office, tx, left, "an earlier tranche was not paid")

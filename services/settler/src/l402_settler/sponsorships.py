@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.bus import Consumer
+from l402core.bus import MONEY_PATIENCE, Consumer, Dead
 from l402core.errors import Contradiction, L402Error, NotFound, Unauthorized
 from l402core.events import (
     Question,
@@ -29,6 +29,7 @@ from l402core.sponsorship import RECOVER, Again, Tranche, Trigger
 
 from l402_settler import sponsor_steps as steps
 from l402_settler.adapters import books, sponsor_books
+from l402_settler.freezing import hold
 from l402_settler.office import Office
 from l402_settler.sponsor_views import sponsorship_view
 from l402_settler.tending import Node, Tending
@@ -42,15 +43,17 @@ LOOK_AGAIN_S = 1.0
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", SponsorshipAnnounced),
-    Consumer("settler", SponsorshipMinted),
-    Consumer("settler", SponsorshipJudged),
+    Consumer("settler", SponsorshipMinted, patience=MONEY_PATIENCE),
+    Consumer("settler", SponsorshipJudged, patience=MONEY_PATIENCE),
 )
 
 
 class Wire(Protocol):
     """What is needed of the bus."""
 
-    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]]) -> None: ...
+    def consume(
+        self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None
+    ) -> None: ...
 
     def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None: ...
 
@@ -76,6 +79,8 @@ def _is_awaited(tx: Transaction, expected: tuple[str, ...], round_: int) -> bool
                 return True
             continue
         lines = sponsor_books.tranches_of(tx, open_[sponsor].sponsorship)
+        if any(one.frozen for one in lines):
+            continue  # a person is waited for, and a round does not wait for that
         if not lines or any(one.state in (Tranche.ANNOUNCED, Tranche.MINTING, Tranche.MINTED) for one in lines):
             return True
     return False
@@ -89,12 +94,12 @@ class Sponsors:
         self._key = key
         self.tending = Tending(office, node, key)
 
-    def register(self, bus: Wire) -> None:
-        """Connect handlers to the bus. Call before it starts."""
+    def register(self, bus: Wire, dead: Dead) -> None:
+        """Connect handlers to the bus; what `dead` hears of is about money. Call before it starts."""
         announced, minted, judged = CONSUMERS
         bus.consume(announced, self.on_announced)
-        bus.consume(minted, self.on_minted)
-        bus.consume(judged, self.on_judged)
+        bus.consume(minted, self.on_minted, dead)
+        bus.consume(judged, self.on_judged, dead)
         bus.answer(SponsorshipOpen, self.open)
         bus.answer(ReadSponsorship, self.read)
 
@@ -183,23 +188,27 @@ class Sponsors:
 
     async def on_minted(self, event: SponsorshipMinted) -> None:
         """The hold invoice is there: the sponsor may pay. Raises Contradiction."""
-
-        def work(tx: Transaction) -> None:
-            line = sponsor_books.tranche(tx, event.payment_hash)
-            if line is None or (line.sponsorship, line.tranche) != (event.sponsorship, event.tranche):
-                raise Contradiction(
-                    "minted_unknown", f"an invoice on {event.payment_hash[:16]}…, which was never asked"
-                )
-            if steps.step(tx, line, Trigger.MINTED, bolt11=event.bolt11):
-                log.info("tranche.minted", sponsorship=line.sponsorship, tranche=line.tranche)
-
-        await self._office.database.transact(work)
+        await self._office.database.transact(lambda tx: self.take_minted(tx, event))
         self.tending.poke()
+
+    def take_minted(self, tx: Transaction, event: SponsorshipMinted) -> None:
+        """Join it, or hold it for what is frozen. Raises Contradiction."""
+        line = sponsor_books.tranche(tx, event.payment_hash)
+        if line is None or (line.sponsorship, line.tranche) != (event.sponsorship, event.tranche):
+            raise Contradiction("minted_unknown", f"an invoice on {event.payment_hash[:16]}…, which was never asked")
+        if line.frozen:
+            hold(self._office, tx, line.payment_hash, event)
+        elif steps.step(tx, line, Trigger.MINTED, bolt11=event.bolt11):
+            log.info("tranche.minted", sponsorship=line.sponsorship, tranche=line.tranche)
 
     async def on_judged(self, event: SponsorshipJudged) -> None:
         """The oracle's one decision: settle what was earned, give back the rest. Raises Unauthorized, Contradiction."""
-        office = self._office
-        signer = office.config.attestor_public
+        await self._office.database.transact(lambda tx: self.take_judged(tx, event))
+        self.tending.poke()
+
+    def take_judged(self, tx: Transaction, event: SponsorshipJudged) -> None:
+        """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
+        signer = self._office.config.attestor_public
         receipt = open_signed(event.receipt, TrancheReceipt.tag, TrancheReceipt, signer=signer)
         if (receipt.sponsorship, receipt.tranche, receipt.round, receipt.payment_hash, receipt.earned) != (
             event.sponsorship, event.tranche, event.round, event.payment_hash, event.earned,
@@ -207,11 +216,6 @@ class Sponsors:
             raise Contradiction("judged_unsigned", f"the decision on {event.payment_hash[:16]}… is not its receipt's")
         if event.sealed_preimage:
             self.tending.unseal(event.sealed_preimage, event.payment_hash)
-
-        await office.database.transact(lambda tx: self._judged(tx, event, receipt))
-        self.tending.poke()
-
-    def _judged(self, tx: Transaction, event: SponsorshipJudged, receipt: TrancheReceipt) -> None:
         line = sponsor_books.tranche(tx, event.payment_hash)
         if line is None or (line.sponsorship, line.tranche, line.round) != (
             event.sponsorship, event.tranche, event.round,
@@ -219,9 +223,11 @@ class Sponsors:
             raise Contradiction(
                 "judged_unknown", f"a decision on {event.payment_hash[:16]}…, which funds no such round"
             )
+        if line.frozen:
+            return hold(self._office, tx, line.payment_hash, event)
         if line.receipt is not None:
             if msgspec.json.decode(line.receipt, type=Signed).body == event.receipt.body:
-                return
+                return None
             # The first decision stands, and is acted on already or will be.
             raise Contradiction("judged_twice", f"the oracle judged {event.payment_hash[:16]}… twice, differently")
         sponsor_books.note_tranche(tx, line.payment_hash, receipt=books.to_json(event.receipt))
@@ -232,6 +238,7 @@ class Sponsors:
             log.info("tranche.earned", sponsorship=line.sponsorship, tranche=line.tranche, round=event.round)
         else:
             log.critical("tranche.judged_late", payment_hash=line.payment_hash, state=line.state)
+        return None
 
     # --- acting and restart -------------------------------------------------------------------------------------------
 
@@ -252,12 +259,18 @@ class Sponsors:
                 if row.state == "asked":
                     steps.say_announce(office, tx, row)
                 for line in sponsor_books.tranches_of(tx, row.sponsorship):
-                    for again in RECOVER[Tranche(line.state)]:
-                        if again in AGAIN:
-                            AGAIN[again](office, tx, row, line)
+                    if not line.frozen:
+                        say_tranche_again(office, tx, row, line)
             return len(rows)
 
         log.info("sponsors.recovered", open_sponsorships=await office.database.transact(work))
+
+
+def say_tranche_again(office: Office, tx: Transaction, row: Row, line: Row) -> None:
+    """What the table's RECOVER column lists to be said."""
+    for again in RECOVER[Tranche(line.state)]:
+        if again in AGAIN:
+            AGAIN[again](office, tx, row, line)
 
 
 def _ask_mint(office: Office, tx: Transaction, row: Row, line: Row) -> None:

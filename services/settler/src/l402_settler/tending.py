@@ -22,6 +22,8 @@ from l402core.sponsorship import Tranche
 
 from l402_settler import sponsor_steps as steps
 from l402_settler.adapters import books, sponsor_books
+from l402_settler.adapters.freeze_books import TRANCHE
+from l402_settler.freezing import freeze
 from l402_settler.office import Office
 from l402_settler.tranches import Due, Facts, due
 from l402_settler.views import terms_of
@@ -84,13 +86,14 @@ class Tending:
             try:
                 await self._tend(line, judge_by_ms, look=look)
             except Contradiction as error:
-                log.critical("tranche.frozen", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
-                await self.freeze(line.payment_hash)
+                await self.freeze(line.payment_hash, error)
             except L402Error as error:
                 log.warning("tranche.waits", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
 
     async def _tend(self, line: Row, judge_by_ms: int, *, look: bool) -> None:
         office = self._office
+        if line.frozen:
+            return await self._look(line) if look else None
         facts = Facts(
             state=Tranche(line.state), pay_by_ms=line.pay_by_ms, expiry_height=line.expiry_height,
             judge_by_ms=judge_by_ms,
@@ -105,10 +108,16 @@ class Tending:
             await self._settle(line)
         elif what is Due.CANCEL:
             await self._cancel(line)
-        elif look and line.state != Tranche.MINTING:
-            view = await self._node.lookup_invoice(bytes.fromhex(line.payment_hash))
-            if view is not None:
-                await self.see(view)
+        elif look:
+            await self._look(line)
+        return None
+
+    async def _look(self, line: Row) -> None:
+        if line.state == Tranche.MINTING:
+            return
+        view = await self._node.lookup_invoice(bytes.fromhex(line.payment_hash))
+        if view is not None:
+            await self.see(view)
 
     async def _settle(self, line: Row) -> None:
         """Take what was earned. Nothing that may fail stands between LND's yes and its record."""
@@ -143,9 +152,12 @@ class Tending:
         if view.state is not InvoiceState.OPEN:
             self.poke()
 
-    async def freeze(self, payment_hash: str) -> None:
+    async def freeze(self, payment_hash: str, error: Contradiction) -> None:
         """Nobody acts on it any more until a person has looked."""
-        await self._office.database.transact(lambda tx: sponsor_books.freeze_tranche(tx, payment_hash))
+        office = self._office
+        await office.database.transact(
+            lambda tx: freeze(office, tx, TRANCHE, payment_hash, code=error.code, reason=error.detail)
+        )
 
     async def _listen(self) -> None:
         """One subscription per invoice that somebody else may move; a cut one is taken up again at the next look."""
@@ -160,8 +172,7 @@ class Tending:
             async for view in self._node.watch_invoice(bytes.fromhex(payment_hash)):
                 await self.see(view)
         except Contradiction as error:
-            log.critical("tranche.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
-            await self.freeze(payment_hash)
+            await self.freeze(payment_hash, error)
         except L402Error as error:
             log.warning("tranche.unheard", payment_hash=payment_hash, code=error.code, detail=error.detail)
 
@@ -177,11 +188,9 @@ class Tending:
 
 
 def _live(tx: Transaction) -> list[tuple[Row, int]]:
-    """Every live tranche, with the judge_by of the round that it funds. A frozen one waits for a person."""
+    """Every live tranche, with the judge_by of the round that it funds."""
     found: list[tuple[Row, int]] = []
     for line in sponsor_books.live_tranches(tx):
-        if line.frozen:
-            continue
         round_ = books.round_row(tx, line.round) if line.round else None
         terms: Terms | None = terms_of(round_) if round_ is not None else None
         found.append((line, terms.judge_by_ms if terms else 0))

@@ -147,21 +147,42 @@ def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step])
     """Steps of one ladder that are of one kind."""
     row = books.submission(tx, row.commitment) or row  # steps of another kind may just have moved it
     for step in steps:
-        books.move_rung(tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height)
+        books.move_rung(
+            tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height,
+            failure=step.look.failure,
+        )  # fmt: skip
         log.info("rung.seen", commitment=row.commitment, index=step.line.rung, state=str(step.after))
     if steps[0].after is Rung.IN_FLIGHT:
         try_lock(office, tx, row.commitment)
         return
     paid = steps[0].after is Rung.SETTLED
     _end_rungs(office, tx, row, steps, paid=paid)
-    if not paid and row.state == Escrow.RELOCKING and steps[0].line.attempt == row.attempt:
+    if row.frozen:
+        return  # what happened is written down, and what follows from it waits for a person
+    back = (
+        []
+        if paid
+        else [Back(one.line.rung, one.line.attempt, one.look.failure or str(one.look.sight)) for one in steps]
+    )
+    go_on(office, tx, row, back)
+
+
+class Back(msgspec.Struct, frozen=True):
+    """A rung that came back, and LND's word of why."""
+
+    rung: int
+    attempt: int
+    why: str
+
+
+def go_on(office: Office, tx: Transaction, row: sa.Row[Any], back: Sequence[Back]) -> None:
+    """What follows for the escrow from rungs that ended; `back` are those of them that were not paid."""
+    if back and row.state == Escrow.RELOCKING and back[0].attempt == row.attempt:
         give_up_lap(office, tx, row, Trigger.LOCK_FAILED)
-    if not paid and row.state == Escrow.LOCKING:
-        first = steps[0]
-        why = first.look.failure or str(first.look.sight)
-        reason = f"rung {first.line.rung} could not be locked: {why}"
-        fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=why)
-    if row.state == Escrow.FAILED and any(step.look.failure == STRANDED for step in steps):
+    if back and row.state == Escrow.LOCKING:
+        reason = f"rung {back[0].rung} could not be locked: {back[0].why}"
+        fail_escrow(office, tx, row, Trigger.LOCK_FAILED, reason, lnd_failure=back[0].why)
+    if row.state == Escrow.FAILED and any(one.why == STRANDED for one in back):
         # Its deadline had passed with all rungs in flight, as it seemed, and the peer not saying so: it could not.
         books.note(tx, row.commitment, credit_due=True, failure="a rung was never sent: our node had noted it only")
     end_escrow_if_over(office, tx, row.commitment)
@@ -209,6 +230,8 @@ def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None
     """Once every rung is terminal: close the books of this escrow, credit its fee or offer again what is owed."""
     row = books.submission(tx, commitment)
     assert row is not None
+    if row.frozen:
+        return
     lines = books.ladder_of(tx, row)
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in lines):
         return

@@ -14,6 +14,8 @@ from l402core.events import SubmissionExpired
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import SUBMISSION
+from l402_settler.freezing import freeze
 from l402_settler.office import Office
 from l402_settler.owed import owed_is_due, turn_owed
 from l402_settler.recovery import say_commits_closed, say_round_closed
@@ -84,8 +86,7 @@ def _fail_the_late(office: Office, tx: Transaction, terms: Terms, round_: int) -
             with tx.apart():
                 _fail(office, tx, standing.commitment, reason)
         except Contradiction as error:  # one escrow that cannot be true must not hold up the others' rounds
-            log.critical("escrow.frozen", commitment=standing.commitment, code=error.code, detail=error.detail)
-            books.note(tx, standing.commitment, frozen=True)
+            freeze(office, tx, SUBMISSION, standing.commitment, code=error.code, reason=error.detail)
 
 
 def _missed(terms: Terms, standing: Row, *, phase: str, now_ms: int) -> str:

@@ -81,7 +81,7 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
             )
             for line in lines
         ),
-        cancel=to_cancel(row.state, scored, present),
+        cancel=() if row.frozen else to_cancel(row.state, scored, present),
         fee_msat=row.fee_msat,
         credit_available=credit is not None and credit.spent_on is None,
         trace_id=row.traceparent.split("-")[1] if row.traceparent else "",

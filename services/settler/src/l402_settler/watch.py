@@ -22,6 +22,7 @@ from l402core.outbox import Transaction
 from l402_settler import ledger, metrics
 from l402_settler.adapters import books, sponsor_books
 from l402_settler.fees import book_fee
+from l402_settler.freezing import freeze_payment
 from l402_settler.office import Office
 from l402_settler.reconcile import CONTRADICTION, LAG, BookedRung, compare_fees, compare_rungs
 from l402_settler.sponsor_reconcile import compare_tranches, not_sponsors
@@ -116,16 +117,15 @@ class Watch:
         return never_sent(line.payment_hash) if late else None
 
     async def _record(self, seen: Sequence[PaymentView | Look]) -> None:
-        for payment_hash, error in await record(self._office, seen):
-            log.critical("escrow.frozen", payment_hash=payment_hash, code=error.code, detail=error.detail)
-            await self._freeze(payment_hash)
+        impossible = await record(self._office, seen)
+        for payment_hash, error in impossible:
+            await self._freeze(payment_hash, error.code, error.detail)
+        if impossible:  # now that nothing follows from it any more, what can be true of it is written down
+            await record(self._office, seen)
 
-    async def _freeze(self, payment_hash: str) -> None:
-        def work(tx: Transaction) -> None:
-            books.freeze(tx, payment_hash)
-            sponsor_books.freeze_tranche(tx, payment_hash)
-
-        await self._office.database.transact(work)
+    async def _freeze(self, payment_hash: str, code: str, reason: str) -> None:
+        office = self._office
+        await office.database.transact(lambda tx: freeze_payment(office, tx, payment_hash, code=code, reason=reason))
 
     async def books(self) -> None:
         """Compare the books with our node's lists, at the start and then on a schedule."""
@@ -166,7 +166,8 @@ class Watch:
         for one in differences:
             if one.weight == CONTRADICTION:
                 log.critical("ledger.contradiction", **msgspec.structs.asdict(one))
-                await self._freeze(one.payment_hash)
+                reason = f"the books have this {one.what} {one.books}, our node {one.lnd}: {one.amount_msat} msat"
+                await self._freeze(one.payment_hash, "ledger_contradiction", reason)
             elif one.what == "rung":
                 await self._record([payments[one.payment_hash]])
         await self._join_fees(differences, invoices)

@@ -22,6 +22,8 @@ from l402core.events import (
     RoundAggregated,
     RoundClosed,
     RoundOpened,
+    SaidAgain,
+    SayAgain,
     SponsorshipAnnounce,
     SponsorshipLocked,
 )
@@ -198,6 +200,12 @@ class Attestor:
 
         if await self._db.transact(remember):
             log.info("checkpoint.published", round=number, checkpoint=event.checkpoint.sha256)
+
+    async def say_again(self, _question: SayAgain) -> SaidAgain:
+        """An operator's order, after a dead letter."""
+        said = await self.judging.ask_again(f"again{self._parts.now_ms()}")
+        log.warning("requests.said_again", subjects=said)
+        return SaidAgain(said=said)
 
     # --- sponsors ---------------------------------------------------------------------------------------------------
 

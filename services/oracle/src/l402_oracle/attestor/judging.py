@@ -71,21 +71,30 @@ class Judging:
 
     async def resume(self) -> None:
         """Say again what the bus may have lost. Whoever hears it twice does nothing twice."""
-
-        def say_again(tx: Transaction) -> None:
-            books.tell_again(tx, newest=TOLD_AGAIN)
-            for number, state in books.rounds_in(tx, books.OPEN_STATES):
-                row = books.read_round(tx, number)
-                if row and state == "announced" and row.announced and row.terms is None:
-                    tx.say(row.announced)
-                if row and state == "decided" and row.aggregate:
-                    tx.say(row.aggregate)
-                if row and state == "assessed" and row.assessed and row.terms:
-                    missing = [s for s in books.read_submissions(tx, row.assessed.measured) if s.measured is None]
-                    self._ask_for(tx, missing, row, books.read_terms(row.terms), row.assessed)
-
-        await self._db.transact(say_again)
+        await self._db.transact(self._say_again)
         await self._sponsoring.resume()
+
+    async def ask_again(self, mark: str) -> tuple[str, ...]:
+        """Say what rounds wait for under fresh ids, for what became a dead letter; returns the subjects."""
+
+        def work(tx: Transaction) -> tuple[str, ...]:
+            with tx.anew(mark):
+                self._say_again(tx)
+            return tx.subjects()
+
+        return await self._db.transact(work)
+
+    def _say_again(self, tx: Transaction) -> None:
+        books.tell_again(tx, newest=TOLD_AGAIN)
+        for number, state in books.rounds_in(tx, books.OPEN_STATES):
+            row = books.read_round(tx, number)
+            if row and state == "announced" and row.announced and row.terms is None:
+                tx.say(row.announced)
+            if row and state == "decided" and row.aggregate:
+                tx.say(row.aggregate)
+            if row and state == "assessed" and row.assessed and row.terms:
+                missing = [s for s in books.read_submissions(tx, row.assessed.measured) if s.measured is None]
+                self._ask_for(tx, missing, row, books.read_terms(row.terms), row.assessed)
 
     async def freeze(self, number: int, trouble: str) -> None:
         """Stop the round and wake someone. Always raises Contradiction."""

@@ -11,6 +11,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
+from l402core.events import SayAgain
 from l402core.lifecycle import run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import ATTESTOR
@@ -98,10 +99,11 @@ async def _serve(config: AttestorConfig) -> None:
 
 
 def register(bus: Bus, attestor: Attestor) -> None:
-    """Each consumer to the handler that has its name."""
+    """Each consumer to the handler that has its name, and the one question."""
     for consumer in CONSUMERS:
         name = consumer.event.name.removesuffix(".v1").replace(".", "_")
         bus.consume(consumer, getattr(attestor, name))
+    bus.answer(SayAgain, attestor.say_again)
 
 
 async def _check_schema(database: Database) -> None:

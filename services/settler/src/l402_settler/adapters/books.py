@@ -107,13 +107,18 @@ def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bo
 
     A message is what it says: one that says another thing under the same id is another message, and the state decides.
     """
-    said = msgspec.json.encode(msgspec.structs.replace(event, id="", occurred_at_ms=0))
-    message = f"{event.message_id}:{hashlib.sha256(said).hexdigest()[:16]}"
+    message = message_key(event)
     if tx.row(q.TAKEN, b_consumer=consumer, b_message=message) is not None:
         return False
     tx.execute(q.TAKE, {"consumer": consumer, "message_id": message, "at_ms": now_ms})
     tx.execute(q.FORGET, {"b_before_ms": now_ms - INBOX_MS})
     return True
+
+
+def message_key(event: Event) -> str:
+    """Which message this is: its id, and what it says."""
+    said = msgspec.json.encode(msgspec.structs.replace(event, id="", occurred_at_ms=0))
+    return f"{event.message_id}:{hashlib.sha256(said).hexdigest()[:16]}"
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -189,9 +194,10 @@ def payees_of(tx: Transaction, peer: str) -> frozenset[str]:
 
 
 def owing(tx: Transaction) -> list[sa.Row[Any]]:
-    """Submissions whose reward is owed and waits for somebody."""
+    """Submissions whose reward is owed and waits for somebody; frozen ones wait for a person."""
     states = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)
-    return tx.rows(sa.select(submissions).where(submissions.c.state != Escrow.ENDED, submissions.c.state.in_(states)))
+    where = (submissions.c.state != Escrow.ENDED) & submissions.c.state.in_(states) & ~submissions.c.frozen
+    return tx.rows(sa.select(submissions).where(where))
 
 
 def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
@@ -236,10 +242,10 @@ def add_submission(tx: Transaction, **values: Any) -> None:
 
 
 def move_submission(tx: Transaction, commitment: str, before: Escrow, after: Escrow, **values: Any) -> None:
-    """Compare-and-set an escrow's state. Raises Contradiction when somebody else moved it inside our transaction."""
+    """Compare-and-set an escrow's state. Raises Contradiction when it was moved inside our transaction, or is frozen."""
     where = {"b_commitment": commitment, "b_state": before}
     if tx.execute(q.MOVE_SUBMISSION, {**where, "state": after, **values}) != 1:
-        raise Contradiction("lost_update", f"escrow {commitment[:16]}… is no longer {before}")
+        raise Contradiction("lost_update", f"escrow {commitment[:16]}… is no longer {before}, or is frozen")
 
 
 def keep_offer(tx: Transaction, row: sa.Row[Any]) -> None:
@@ -303,11 +309,15 @@ def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     return tx.rows(q.OPEN_RUNGS)
 
 
-def move_rung(tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, expiry_height: int) -> None:
-    """Compare-and-set a rung's state. Raises Contradiction."""
+def move_rung(
+    tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, expiry_height: int, failure: str = ""
+) -> None:
+    """Compare-and-set a rung's state; `failure` is LND's word of why it came back. Raises Contradiction."""
     values: dict[str, Any] = {"state": after}
     if expiry_height:
         values["expiry_height"] = expiry_height
+    if failure:
+        values["failure"] = failure[:80]
     if tx.execute(q.MOVE_RUNG, {"b_hash": payment_hash, "b_state": before, **values}) != 1:
         raise Contradiction("lost_update", f"rung {payment_hash[:16]}… is no longer {before}")
 
@@ -316,12 +326,6 @@ def note_height(tx: Transaction, payment_hash: str, expiry_height: int) -> None:
     """The HTLC that is out now expires at another height."""
     where = (rungs.c.payment_hash == payment_hash) & (rungs.c.state == Rung.IN_FLIGHT)
     tx.execute(sa.update(rungs).where(where).values(expiry_height=expiry_height))
-
-
-def freeze(tx: Transaction, payment_hash: str) -> None:
-    """Mark the escrow of this rung for a person to look at."""
-    owner = sa.select(rungs.c.commitment).where(rungs.c.payment_hash == payment_hash).scalar_subquery()
-    tx.execute(sa.update(submissions).where(submissions.c.commitment == owner).values(frozen=True))
 
 
 # --- flow -------------------------------------------------------------------------------------------------------------

@@ -66,9 +66,9 @@ def live_tranches(tx: Transaction) -> list[Row]:
 
 
 def locked_tranches(tx: Transaction) -> list[Row]:
-    """Those that wait for a round, of the oldest sponsorship first."""
+    """Those that wait for a round, of the oldest sponsorship first; a frozen one funds none."""
     joined = sa.select(tranches).join(sponsorships, sponsorships.c.sponsorship == tranches.c.sponsorship)
-    query = joined.where(tranches.c.state == Tranche.LOCKED)
+    query = joined.where(tranches.c.state == Tranche.LOCKED, ~tranches.c.frozen)
     return tx.rows(query.order_by(sponsorships.c.opened_at_ms, tranches.c.sponsorship, tranches.c.tranche))
 
 
@@ -77,11 +77,6 @@ def move_tranche(tx: Transaction, payment_hash: str, before: Tranche, after: Tra
     where = (tranches.c.payment_hash == payment_hash) & (tranches.c.state == before)
     if tx.execute(sa.update(tranches).where(where).values(state=after, **values)) != 1:
         raise Contradiction("lost_update", f"tranche {payment_hash[:16]}… is no longer {before}")
-
-
-def freeze_tranche(tx: Transaction, payment_hash: str) -> None:
-    """Mark it for a person to look at."""
-    tx.execute(sa.update(tranches).where(tranches.c.payment_hash == payment_hash).values(frozen=True))
 
 
 def note_tranche(tx: Transaction, payment_hash: str, **values: Any) -> None:

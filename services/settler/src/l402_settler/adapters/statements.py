@@ -33,7 +33,7 @@ LIVE_ROUNDS = sa.select(rounds).where(
 SUBMISSION = sa.select(submissions).where(submissions.c.commitment == _commitment)
 ADD_SUBMISSION = sa.insert(submissions)
 NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
-MOVE_SUBMISSION = NOTE_SUBMISSION.where(submissions.c.state == _state)
+MOVE_SUBMISSION = NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen)
 LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0)).where(submissions.c.round == _round)
 STANDINGS = (
     sa.select(*(submissions.c[name] for name in ("commitment", "peer", "state", "upload", "frozen")))

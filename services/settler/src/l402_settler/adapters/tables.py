@@ -79,6 +79,7 @@ rungs = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("not_after_ms", sa.BigInteger, nullable=False),
     sa.Column("expiry_height", sa.Integer, nullable=False, default=0),
+    sa.Column("failure", sa.String(80), nullable=False, server_default=""),  # LND's own word of why it came back
     sa.UniqueConstraint("commitment", "attempt", "rung"),
     sa.CheckConstraint("amount_msat > 0"),
     sa.CheckConstraint("state in ('registered', 'in flight', 'settled', 'returned', 'unsent')"),

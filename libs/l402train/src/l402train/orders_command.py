@@ -1,0 +1,89 @@
+"""`l402-train freeze`, `thaw` and `again`: what a person orders about money, and in which words. It decides nothing."""
+
+import getpass
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from l402core.events import Freeze, Thaw
+
+from l402train.exits import Exit
+from l402train.folder import Folder
+from l402train.running import run
+
+# Each command imports its story when it is called, so that `--help` answers at once.
+# ruff: noqa: PLC0415
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
+Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
+Nats = Annotated[str | None, Parameter(name="--nats", help="The network's bus, instead of a folder.")]
+Wanted = Annotated[
+    str,
+    Parameter(help="A commitment, a payment hash of a fee, rung or tranche, or the beginning of one, 8 hex digits."),
+]
+Reason = Annotated[str, Parameter(help="Why; it stands in the books for good.")]
+By = Annotated[str, Parameter(help="Who orders it; by default your login name.")]
+DEMO_FOLDER = Path("demo-report")
+
+
+def ask(question: Callable[[str], Coroutine[Any, Any, Exit]], folder: Path, nats: str | None, *, as_json: bool) -> int:
+    """Put it to the network of this folder, or on this bus."""
+
+    async def story() -> Exit:
+        return await question(nats or Folder(folder).describe().nats_url)
+
+    return run(story(), as_json=as_json)
+
+
+def freeze(
+    wanted: Wanted,
+    /,
+    *,
+    reason: Reason,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """Stop everything that moves or promises money about one submission or tranche, until it is thawed."""
+    from l402train import orders, screen
+
+    order = Freeze(wanted=wanted.lower(), by=by or getpass.getuser(), reason=reason)
+    out = screen.console()
+    return ask(lambda bus: orders.freeze(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
+def thaw(
+    wanted: Wanted,
+    /,
+    *,
+    reason: Reason,
+    drop_held: Annotated[
+        bool, Parameter(negative="", help="Drop the messages that wait, where they cannot be true.")
+    ] = False,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """Let a frozen submission or tranche go on: what was held is done now, once."""
+    from l402train import orders, screen
+
+    order = Thaw(wanted=wanted.lower(), by=by or getpass.getuser(), reason=reason, drop_held=drop_held)
+    out = screen.console()
+    return ask(lambda bus: orders.thaw(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
+def again(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False) -> int:
+    """Have the oracle ask again for what its rounds wait for, such as an aggregation that became a dead letter."""
+    from l402train import orders, screen
+
+    out = screen.console()
+    return ask(lambda bus: orders.again(out, bus, as_json=as_json), folder, nats, as_json=as_json)
+
+
+def register(app: App) -> None:
+    """Beside the commands that look."""
+    for command in (freeze, thaw, again):
+        app.command(command)

@@ -1,0 +1,71 @@
+"""How something freezes: a contradiction, a dead letter or an operator stops all that moves or promises money about it.
+
+What happens at LND is written down all the same. It decides nothing about money, and thaws nothing: a person does.
+"""
+
+import structlog
+from l402core import escrow, sponsorship
+from l402core.errors import Unavailable
+from l402core.events import CancelRequested, EscrowLock, EscrowLocked, Event, SponsorshipLocked, SponsorshipMint
+from l402core.outbox import Transaction
+
+from l402_settler.adapters import books, freeze_books, sponsor_books
+from l402_settler.adapters.freeze_books import FREEZE, SUBMISSION
+from l402_settler.office import Office
+
+log = structlog.get_logger()
+SETTLER = "settler"
+"""Who froze it, where no person did."""
+ESCROW_SAYS: dict[escrow.Again, type[Event]] = {
+    escrow.Again.ASK_LOCK: EscrowLock,
+    escrow.Again.TELL_LOCKED: EscrowLocked,
+    escrow.Again.ASK_CANCEL: CancelRequested,
+}
+TRANCHE_SAYS: dict[sponsorship.Again, type[Event]] = {
+    sponsorship.Again.ASK_MINT: SponsorshipMint,
+    sponsorship.Again.TELL_LOCKED: SponsorshipLocked,
+}
+"""What asks for a lock, a reveal or a cancel is unsaid as long as the bus has not taken it; the thaw says it again."""
+
+
+def freeze(
+    office: Office, tx: Transaction, what: str, about: str, *, code: str, reason: str, by: str = SETTLER
+) -> bool:
+    """Stop everything about it, and alarm. False where it is frozen for the same reason already."""
+    if not freeze_books.mark(tx, what, about, frozen=True) and freeze_books.is_noted(tx, about, code):
+        return False
+    freeze_books.note(
+        tx, about=about, what=what, action=FREEZE, by=by[:80], code=code[:80], reason=reason, at_ms=office.now_ms()
+    )
+    freeze_books.withdraw(tx, _subjects(tx, what, about))
+    log.critical(f"{'escrow' if what == SUBMISSION else what}.frozen", about=about, by=by, code=code, detail=reason)
+    return True
+
+
+def freeze_payment(office: Office, tx: Transaction, payment_hash: str, *, code: str, reason: str) -> None:
+    """Freeze what a payment hash belongs to: an escrow by its rung or by its fee, or a tranche."""
+    owner = freeze_books.owner_of(tx, payment_hash)
+    owners = [owner] if owner else [(SUBMISSION, commitment) for commitment in freeze_books.fed_by(tx, payment_hash)]
+    for what, about in owners:
+        freeze(office, tx, what, about, code=code, reason=reason)
+
+
+def hold(office: Office, tx: Transaction, about: str, event: Event, *, why: str = "") -> None:
+    """Keep what came to something frozen until it is thawed. Raises Unavailable where it sends too much."""
+    if not freeze_books.hold(tx, about, event, why=why, now_ms=office.now_ms()):
+        raise Unavailable("held_many", f"too much is held for {about[:16]}… already")
+    log.warning("event.held", about=about, event_name=event.name, why=why)
+
+
+def _subjects(tx: Transaction, what: str, about: str) -> tuple[str, ...]:
+    """Where what the state's RECOVER column says would be said."""
+    if what == SUBMISSION:
+        row = books.submission(tx, about)
+        assert row is not None
+        agains = escrow.RECOVER[escrow.Escrow(row.state)]
+        return tuple(f"{ESCROW_SAYS[again].name}.{about}" for again in agains if again in ESCROW_SAYS)
+    line = sponsor_books.tranche(tx, about)
+    assert line is not None
+    key = f"{line.sponsorship}.{line.tranche}"
+    states = sponsorship.RECOVER[sponsorship.Tranche(line.state)]
+    return tuple(f"{TRANCHE_SAYS[again].name}.{key}" for again in states if again in TRANCHE_SAYS)

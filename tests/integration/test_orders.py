@@ -1,0 +1,114 @@
+"""An operator's orders over a real bus: the command, the settler's and the oracle's answers, and dead letters on their way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from l402_invoicer.app import CONSUMERS as INVOICER
+from l402_settler.app import CONSUMERS as SETTLER
+from l402core.bus import Bus, migrate
+from l402core.errors import Contradiction
+from l402core.events import EscrowLock, Freeze, SaidAgain, SayAgain, Thaw, WorkDead
+from l402core.signing import Signed
+from l402train.exits import Exit
+
+from tests.support.demos import COMMAND, environment
+from tests.support.nats import running_nats
+from tests.support.settler import Stage, sha
+
+LOCK, *_ = INVOICER
+DEAD = next(one for one in SETTLER if one.event is WorkDead)
+LIMIT_S = 30
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A server with the streams that are needed here."""
+    with running_nats(tmp_path / "nats") as address:
+        asyncio.run(migrate(address, (LOCK, DEAD)))
+        yield address
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, url: str) -> AsyncIterator[Stage]:
+    """A settler that answers orders, and a submission."""
+    made = Stage(tmp_path)
+    await made.open_round()
+    await made.desk.open(made.opening("a"))
+    bus = Bus(url, "settler")
+    bus.answer(Freeze, made.thawing.freeze)
+    bus.answer(Thaw, made.thawing.thaw)
+
+    async def on_dead(event: WorkDead) -> None:
+        await made.thawing.on_work_dead(event)
+        made.heard.set()
+
+    bus.consume(DEAD, on_dead)
+    await bus.start()
+    yield made
+    await bus.stop()
+    made.database.close()
+
+
+async def order(url: str, *words: str) -> tuple[int, str]:
+    """The real command on this bus: its exit code, and what it printed."""
+    command = [*COMMAND, *words, "--nats", url]
+    made = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
+    )
+    told, _ = await asyncio.wait_for(made.communicate(), 2 * LIMIT_S)
+    assert made.returncode is not None
+    return made.returncode, told.decode()
+
+
+async def test_an_operator_freezes_and_thaws(stage: Stage, url: str) -> None:
+    """Each order says what came of it; one that makes no sense is one line and an exit code."""
+    freeze = ("--reason", "it looks odd", "--by", "ann")
+    code, told = await order(url, "freeze", sha("a")[:12], *freeze, "--json")
+    assert (code, json.loads(told)["frozen"]) == (Exit.FINE, True)
+    assert await stage.is_frozen(sha("a"))
+    code, told = await order(url, "freeze", sha("a"), *freeze)
+    assert (code, "refuses" in told, told.count("\n")) == (Exit.NOT_FOUND, True, 1)
+    assert (await order(url, "freeze", "xyz", *freeze))[0] == Exit.USAGE
+    code, told = await order(url, "thaw", sha("a")[:12], "--reason", "it was nothing")
+    assert (code, "goes on, now opened" in told) == (Exit.FINE, True)
+
+
+async def test_what_the_invoicer_cannot_do_freezes_the_escrow(stage: Stage, url: str) -> None:
+    """From the handler's refusal over the bus into the books."""
+    invoicer = Bus(url, "invoicer")
+
+    async def refuse(_work: EscrowLock) -> None:
+        raise Contradiction("impossible", "two facts")
+
+    async def give_up(subject: str, _body: bytes, error: Exception) -> None:
+        await invoicer.publish(WorkDead(id="w", occurred_at_ms=0, request=subject, reason=str(error)))
+
+    invoicer.consume(LOCK, refuse, give_up)
+    await invoicer.start()
+    offer = Signed(body="", signer="", signature="")
+    await invoicer.publish(
+        EscrowLock(
+            id="l", occurred_at_ms=0, round=1, commitment=sha("a"), offer=offer, bolt11s=(), payee="", not_after_ms=0,
+            fee_limit_msat=0, cltv_limit=0,
+        )
+    )  # fmt: skip
+    async with asyncio.timeout(LIMIT_S):
+        await stage.heard.wait()
+    await invoicer.stop()
+    assert await stage.is_frozen(sha("a"))
+
+
+async def test_the_oracle_is_asked_to_say_it_again(url: str) -> None:
+    """The command prints what was said."""
+    bus = Bus(url, "attestor")
+
+    async def say(_question: SayAgain) -> SaidAgain:
+        return SaidAgain(said=("round.aggregate.v1.7",))
+
+    bus.answer(SayAgain, say)
+    await bus.start()
+    assert await order(url, "again") == (Exit.FINE, "round.aggregate.v1.7\n")
+    await bus.stop()
