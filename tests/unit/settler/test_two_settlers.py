@@ -166,8 +166,8 @@ async def test_what_the_bus_did_not_take_stays_and_the_rest_goes(settlers: tuple
         await one.database._publish_batch(ears)
     assert ears.heard == ["0", "2", "4", "6", "8"]
     ears.fails = False
-    assert await one.database._publish_batch(ears)
-    assert not await one.database._publish_batch(ears)
+    for _ in range(2):
+        assert not await one.database._publish_batch(ears)
     assert ears.heard == ["0", "2", "4", "6", "8", "1", "3", "5", "7", "9"]
 
 
