@@ -5,16 +5,17 @@ from typing import Any, get_type_hints
 
 from cyclopts import App, Parameter
 
-from l402train import cli
+from l402train import cli, orders_command
 from l402train.exits import MEANINGS
 from l402train.knobs import knobs
 from l402train.lightning import command as lightning
 
 MADE = "<!-- Made by `python -m l402train.docs`; edit the code instead. -->"
 COMMANDS = {
-    **{
-        name: getattr(cli, name) for name in ("demo", "up", "peer", "status", "trace", "ledger", "explain", "reconcile")
-    },
+    **{name: getattr(cli, name) for name in ("demo", "up", "peer")},
+    "sponsor": cli.sponsor_,
+    **{name: getattr(cli, name) for name in ("status", "trace", "ledger", "explain", "reconcile")},
+    **{name: getattr(orders_command, name) for name in ("freeze", "thaw", "again")},
     "verify-receipt": cli.verify_receipt,
     "config": cli.config,
     "migrate": cli.migrate,
