@@ -40,8 +40,9 @@ class Arm:
 DENSE = Arm("dense averaging", sparse=False, alpha=1.0)
 DILOCO = Arm("dense DiLoCo (0.7, Nesterov 0.9)", sparse=False, alpha=0.7, momentum=0.9)
 """Outer rate and momentum of the paper: https://arxiv.org/abs/2311.08105."""
-SPARSE = Arm("SparseLoCo")
-CORE = (DENSE, DILOCO, SPARSE)
+PUBLISHED = Arm("SparseLoCo (beta 0.95, alpha 1, as published)", alpha=1.0, beta=0.95)
+SPARSE = Arm(f"SparseLoCo (beta {defaults.FEEDBACK_DECAY}, alpha {defaults.OUTER_LR}, our defaults)")
+CORE = (DENSE, DILOCO, PUBLISHED, SPARSE)
 
 DILOCOS = tuple(
     replace(DILOCO, name=f"dense DiLoCo ({alpha}, Nesterov {momentum})", alpha=alpha, momentum=momentum)
@@ -51,7 +52,7 @@ DILOCOS = tuple(
 
 
 def _sparse(name: str, **changes: object) -> Arm:
-    return replace(SPARSE, name=f"SparseLoCo, {name}", **changes)  # type: ignore[arg-type]  # checked when it is made
+    return replace(PUBLISHED, name=f"SparseLoCo, {name}", **changes)  # type: ignore[arg-type]  # checked when it is made
 
 
 VARIANTS = (

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from _convergence_arms import CORE, DILOCO, DILOCOS, SAME_BYTES, SPARSE, VARIANTS, Arm
+from _convergence_arms import CORE, DILOCO, DILOCOS, PUBLISHED, SAME_BYTES, VARIANTS, Arm
 from _convergence_fleet import PEERS, SPEC, Fleet, peers_batches
 from _convergence_outer import Outer, check
 from sparseloco import defaults
@@ -46,7 +46,7 @@ def main() -> None:
     lab.compare(CORE, arguments.seeds)
     lab.baselines(arguments.seeds)
     if arguments.tune:
-        winners = lab.search([SPARSE, *VARIANTS, DILOCO, *DILOCOS], TUNING_SEEDS)
+        winners = lab.search([PUBLISHED, *VARIANTS, DILOCO, *DILOCOS], TUNING_SEEDS)
         lab.compare(winners, arguments.seeds)
     lab.write()
     print(f"load at the end {os.getloadavg()}")
@@ -110,7 +110,9 @@ class Lab:
         last = {arm.name: mean(curve[-1] for curve in self._tuning[arm.name].values()) for arm in arms}
         for name in sorted(last, key=last.__getitem__):
             print(f"  {last[name]:.4f}  {name}")
-        sparse = min((arm for arm in arms if arm == SPARSE or arm.name in SAME_BYTES), key=lambda arm: last[arm.name])
+        sparse = min(
+            (arm for arm in arms if arm == PUBLISHED or arm.name in SAME_BYTES), key=lambda arm: last[arm.name]
+        )
         dense = min((arm for arm in arms if not arm.sparse), key=lambda arm: last[arm.name])
         return [dense, sparse]
 

@@ -15,7 +15,7 @@ from l402core.documents import Offer
 from l402core.pledges import Announcement
 from l402core.secret import Secret
 from l402core.signing import Signed
-from l402train import looking, screen, spans
+from l402train import auditing, looking, screen, spans
 from l402train.exits import Exit
 from l402train.folder import Folder
 from lndsim.journal import Journal
@@ -47,6 +47,20 @@ def test_the_model_gets_better_in_every_round(demo_run: Run) -> None:
     losses = [(round_["loss_before"], round_["loss_after"]) for round_ in demo_run.report["rounds"]]
     assert all(after < before for before, after in losses)
     assert all(losses[n][1] == losses[n + 1][0] for n in range(len(losses) - 1))
+
+
+def test_every_receipt_that_it_keeps_can_be_verified(demo_run: Run) -> None:
+    """Each round's record, with nothing but the folder of public objects; every payload opens, and its losses add up."""
+    for number in range(1, ROUNDS + 1):
+        file = demo_run.folder / "receipts" / f"round-{number}.json"
+        wanted = auditing.Wanted(
+            source=str(file), settler="", attestor="", objects="", whole_round=True, rerun=False, device="cpu"
+        )  # fmt: skip
+        evidence = auditing.read_evidence(str(file), whole_round=True)
+        found = auditing.audit(evidence, wanted, auditing.objects_of(wanted))
+        findings = [*found.round, *(one for each in found.receipts.values() for one in each)]
+        assert [one for one in findings if one.agrees is not True] == []
+        assert len(found.receipts) == len(demo_run.report["rounds"][number - 1]["submissions"])
 
 
 def test_honest_peers_earn_and_cheats_do_not(demo_run: Run) -> None:

@@ -40,7 +40,7 @@ from l402core.objects import FileStore
 from l402core.schema import upgrade
 from l402core.sealing import UnsealingKey, seal_payload
 from l402core.signing import SigningKey, open_signed
-from l402train import credentials, parts
+from l402train import auditing, credentials, parts, replaying
 from l402train.folder import Folder
 from l402train.keys import Keyring, write_keys
 from l402train.process import Process
@@ -65,6 +65,7 @@ class Network:
     bus: Bus
     heard: list[Event]
     store: FileStore
+    objects: Path
     settler: SigningKey
     reading: str
     attestor: str
@@ -145,7 +146,8 @@ async def _running(root: Path) -> AsyncIterator[Network]:
         await bus.start()
         stack.push_async_callback(bus.stop)
         yield Network(
-            bus=bus, heard=heard, store=FileStore(folder.objects), settler=SigningKey(ring.secret("settler/signing")),
+            bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects,
+            settler=SigningKey(ring.secret("settler/signing")),
             reading=public.reading, attestor=public.attestor, attestor_url=attestor_url, processes=processes,
         )  # fmt: skip
 
@@ -192,6 +194,30 @@ async def _gradient(network: Network, name: str, base: CheckpointPublished) -> b
     sparse, _ = compress(delta, torch.zeros(SPEC.numel), SPEC)
     binding = Binding(base.round, bytes.fromhex(base.checkpoint.sha256), bytes.fromhex(PEERS[name].public), 64)
     return seal_payload(pack(sparse, SPEC, binding), network.reading, hashlib.sha256(name.encode()).digest())
+
+
+def _audited(network: Network, commitment: str) -> None:
+    """From the oracle's own URL and public objects, a stranger finds every loss again; and a lie about one drop."""
+    wanted = auditing.Wanted(
+        source=f"{network.attestor_url}/v1/receipts/{commitment}", settler=network.settler.public,
+        attestor=network.attestor, objects=str(network.objects), whole_round=True, rerun=True, device="cpu",
+    )  # fmt: skip
+    evidence, get = auditing.read_evidence(wanted.source, whole_round=True), auditing.objects_of(wanted)
+    found = auditing.audit(evidence, wanted, get)
+    findings = [*found.round, *(one for each in found.receipts.values() for one in each)]
+    assert [one for one in findings if one.agrees is not True] == []
+    assert len(found.receipts) == len(PEERS)
+    assert {"every loss after the update", "the medians again"} <= {one.check for one in findings}
+    terms = msgspec.json.decode(evidence.terms.body, type=Terms)
+    receipt = msgspec.json.decode(evidence.receipts[0].body, type=Receipt)
+    lie = msgspec.structs.replace(receipt, drop_mean=receipt.drop_mean + 1)
+    again, _ = replaying.replayed(terms, (lie,), get, device="cpu", whole_round=False)
+    assert [one.check for one in again[commitment] if not one.agrees] == ["measured again"]
+    elsewhere = msgspec.structs.replace(receipt.conditions, hardware="cuda of another kind", dtype="bfloat16")
+    for off, agrees in ((400_000, True), (600_000, False)):
+        other = msgspec.structs.replace(receipt, conditions=elsewhere, drop_mean=receipt.drop_mean + off)
+        again, _ = replaying.replayed(terms, (other,), get, device="cpu", whole_round=False)
+        assert [one.agrees for one in again[commitment]] == [agrees]
 
 
 async def test_a_real_gradient_is_judged_paid_and_applied(network: Network) -> None:
@@ -251,6 +277,7 @@ async def test_a_real_gradient_is_judged_paid_and_applied(network: Network) -> N
     assert following.accepted == tuple(names.values())
     assert following.held_out_after < following.held_out_before == base.held_out_after
     assert (await network.get("rounds/1")).json()["state"] == "done"
+    await asyncio.to_thread(_audited, network, next(iter(names.values())))
     missing = await network.get(f"decisions/{'00' * 32}")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
     for name, process in network.processes.items():

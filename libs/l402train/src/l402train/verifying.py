@@ -23,8 +23,6 @@ from sparseloco.defaults import CONTEXT, SHARD_WINDOWS
 T = TypeVar("T", bound=msgspec.Struct)
 NANO = 1_000_000_000
 PPM = 1_000_000
-NOTHING_SHOWN = ("no_improvement", "harmful")
-"""Codes of the checks that an interval which is not above zero fails."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,26 +126,44 @@ def _pay(receipt: Receipt, terms: Terms) -> Iterator[Finding]:
     if receipt.mask >> len(rungs) == 0:
         yield _same("its rungs", receipt.rungs_msat, tuple(rungs[i] for i in mask_indices(receipt.mask, len(rungs))))
         yield _same("the sum of its rungs", sum(receipt.rungs_msat), receipt.reward_msat)
-    if receipt.verdict != "accepted":
-        yield _same("a quality for nothing", receipt.quality_ppm if receipt.units else 0, 0)
+    if receipt.eval_tokens and receipt.verdict != "unscored":
+        yield from _decided(receipt, terms)
+    else:
+        yield _same(
+            "nothing earned", (receipt.units, receipt.mask, receipt.quality_ppm, receipt.drop_mean), (0, 0, 0, 0)
+        )
+
+
+def _decided(receipt: Receipt, terms: Terms) -> Iterator[Finding]:
+    """The decision once more, from the interval: verdict, quality, units, rungs and words."""
+    sequences = receipt.eval_tokens // CONTEXT
+    half = (receipt.drop_high - receipt.drop_mean) / NANO / scoring.SIGMAS
+    seen = scoring.Interval(receipt.drop_mean / NANO, half, sequences)
+    reference = receipt.reference / NANO if receipt.reference else None
+    rules = scoring.PayRules(phi_ppm=terms.phi_ppm, rungs=len(terms.rungs))
+    try:
+        made = scoring.decide(seen, (), reference, rules)
+    except ValueError as error:
+        yield Finding(check="the decision", agrees=False, detail=str(error))
+        return
+    for name in ("verdict", "quality_ppm", "units", "mask"):
+        yield _same(f"its {name.removesuffix('_ppm')}", getattr(receipt, name), getattr(made, name))
+    yield _same("its reasons", receipt.reasons, tuple(reason.sentence for reason in made.reasons))
+    said = [(check.code, check.detail) for check in receipt.checks[-len(made.reasons) :]]
+    yield _same("the check that decided", said, [(reason.code, reason.sentence) for reason in made.reasons])
 
 
 def _statements(receipt: Receipt) -> Iterator[Finding]:
     """The words beside the numbers: they must say the same."""
     earned = receipt.verdict == "accepted"
     yield _same("its checks", all(check.passed for check in receipt.checks), earned)
-    details = tuple(check.detail for check in receipt.checks)
-    yield Finding(
-        check="its reasons", agrees=bool(receipt.reasons) and set(receipt.reasons) <= set(details),
-        detail="every reason is the word of a check",
-    )  # fmt: skip
+    failed = tuple(check.detail for check in receipt.checks if check.passed is earned)
+    yield _same("its reasons, as checks", receipt.reasons, failed[-len(receipt.reasons) :])
     measured = receipt.eval_tokens > 0
     yield _same("the conditions of its measurement", bool(receipt.conditions.hardware), measured)
     if measured:
         ordered = receipt.drop_low <= receipt.drop_mean <= receipt.drop_high
         yield Finding(check="its interval", agrees=ordered, detail="low, mean, high ascend")
-        shown = not any(check.code in NOTHING_SHOWN for check in receipt.checks)
-        yield _same("the sign of its interval", receipt.drop_low > 0, shown)
 
 
 def losses_findings(receipt: Receipt, get: Callable[[str], bytes | None]) -> Iterator[Finding]:

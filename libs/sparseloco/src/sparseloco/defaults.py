@@ -8,11 +8,11 @@ A source is named where a number was published; the others come from `benchmarks
 TOP_K = 64
 """Entries kept of each chunk of 4,096: 1.56 %, 146.3 times smaller than fp32 (Covenant-72B, arXiv 2603.08163)."""
 
-FEEDBACK_DECAY = 0.95
-"""β: how much of what was not sent is remembered for the next round."""
+FEEDBACK_DECAY = 0.8
+"""β: how much of what was not sent is remembered for the next round. As published, 0.95, it grows stale."""
 
-OUTER_LR = 1.0
-"""alpha: the outer step, for the mean over the peers that sent an index."""
+OUTER_LR = 1.3
+"""alpha: the outer step, for the mean over the peers that sent an index; 1 as published. Both: `docs/benchmarks.md`."""
 
 # --- the inner steps ------------------------------------------------------------------------------------------------
 INNER_STEPS = 20

@@ -144,8 +144,8 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     batch: int = Field(default=8, ge=1, le=4_096, description="Sequences per inner step.")
     sequence_length: int = Field(default=128, ge=8, le=65_536, description="Tokens per sequence.")
     learning_rate_ppm: int = Field(default=2_000, ge=1, le=1_000_000, description="Inner AdamW learning rate, ppm.")
-    feedback_decay_ppm: int = Field(default=950_000, ge=0, le=1_000_000, description="Error feedback decay, ppm.")
-    outer_rate_ppm: int = Field(default=1_000_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
+    feedback_decay_ppm: int = Field(default=800_000, ge=0, le=1_000_000, description="Error feedback decay, ppm.")
+    outer_rate_ppm: int = Field(default=1_300_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
     chunk_k: int = Field(default=64, ge=1, le=4_096, description="Entries kept per chunk of 4096.")
 
     def exposure_caps(self, ladder_msat: int) -> ExposureCaps:
