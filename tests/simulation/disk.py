@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
 from l402core.writer import Change, Writer
-from sqlalchemy.event import listen
 
 from tests.simulation.dialect import URL
 from tests.simulation.world import World
@@ -37,7 +36,6 @@ class Disk:
         self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.raw.deserialize(self._empty)
         self.world: World | None = None
-        self.writer: SimWriter | None = None
 
     def engine(self, url: str) -> sa.Engine:
         """A way of SQLAlchemy's into it. Nobody asks a row for a column by the column itself: no map of them is made."""
@@ -107,22 +105,17 @@ class SimDatabase(Database):
         now = _AtOnce(disk)
         super().__init__("sqlite://", outbox, writer=now, readers=now)
         self.engine.dispose()
-        self.engine = disk.engine(URL)
         self._disk = disk
+        self._hand = disk.engine(URL).connect()
         self._sight = disk.engine("sqlite://").connect()
         """Reads need no transaction where nothing happens beside them."""
-        listen(self.engine, "commit", lambda _: self._sim_writer().committing())
 
     def reborn(self) -> "SimDatabase":
         """The same file, opened by a new process."""
         again = copy.copy(self)
         again._waiting = asyncio.Event()
-        again._writer = self._disk.writer = SimWriter(self.engine, self._disk)
+        again._writer = SimWriter(self._hand, self._disk)
         return again
-
-    def _sim_writer(self) -> "SimWriter":
-        assert self._disk.writer is not None
-        return self._disk.writer
 
     async def transact(self, work: Callable[[Transaction], R]) -> R:
         self._disk.the_world().living()
@@ -137,19 +130,32 @@ class SimDatabase(Database):
         return work(Transaction(self._sight, self._outbox, ""))
 
 
+class _Hand:
+    """The one connection for writing, as far as a `Writer` asks an engine for it; each new one would cost a statement."""
+
+    def __init__(self, connection: sa.Connection, committing: Callable[[], None]) -> None:
+        self._connection, self._committing = connection, committing
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """A transaction, whole or not at all."""
+        with self._connection.begin():
+            yield self._connection
+            self._committing()
+
+
 class SimWriter(Writer):
     """The real writer, a moment later, so that several changes share a commit."""
 
-    def __init__(self, engine: sa.Engine, disk: Disk) -> None:
-        super().__init__(engine, _ALittleLater(disk))
+    def __init__(self, connection: sa.Connection, disk: Disk) -> None:
+        super().__init__(cast(sa.Engine, _Hand(connection, self._committing)), _ALittleLater(disk))
         self.names: deque[str] = deque()
         """What waits, in order, for whoever reads the history."""
         self._disk = disk
         self._label = ""
         self._changes_before = 0
 
-    def committing(self) -> None:
-        """The database is about to commit."""
+    def _committing(self) -> None:
         if self._changed():
             self._disk.the_world().begin(self._label)
 
