@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools clean
+.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -60,6 +60,9 @@ simulate-planted: setup ## plant bugs one by one and see the simulator find each
 
 mutants: setup ## change escrow, ledger and reward arithmetic a little, each way: its tests must notice (tools/mutants.txt)
 	@OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(ARGS)
+
+attacks: setup ## every attack through the oracle, 5 rounds, as a table of money: make attacks ARGS="hopeless --rounds 2"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks $(ARGS)
 
 lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whichever fails
 	@failed=0; for check in "ruff check ." "ruff format --check ." lint-imports "mypy $(PYTHON_TREES)" pyright; do \

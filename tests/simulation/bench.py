@@ -59,6 +59,10 @@ class ScriptedWork:
     def opened(self, terms: Terms, packed: bytes) -> None:
         """Nothing to hand on."""
 
+    async def sent(self, terms: Terms, sealed: bytes) -> bytes:
+        """As it is."""
+        return sealed
+
     def conclude(self, round_: int, *, accepted: bool) -> None:
         """Remembered for the checks at the end."""
         self.accepted[round_] = accepted

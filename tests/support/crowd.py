@@ -93,6 +93,10 @@ class SharedWork:
     def opened(self, terms: Terms, packed: bytes) -> None:
         """Nothing to hand over."""
 
+    async def sent(self, terms: Terms, sealed: bytes) -> bytes:
+        """As it is."""
+        return sealed
+
     def conclude(self, round_: int, *, accepted: bool) -> None:
         """Nothing to remember."""
 

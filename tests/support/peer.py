@@ -68,6 +68,9 @@ class StubWork:
     def opened(self, terms: Terms, packed: bytes) -> None:
         pass
 
+    async def sent(self, terms: Terms, sealed: bytes) -> bytes:
+        return sealed
+
     def conclude(self, round_: int, *, accepted: bool) -> None:
         self.concluded.append((round_, accepted))
 

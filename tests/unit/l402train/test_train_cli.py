@@ -9,7 +9,7 @@ import pytest
 from l402train import cli, lives, page, parts, picture, screen
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.knobs import knobs
-from l402train.peers import cast
+from l402train.peers import cast, kinds
 
 from tests.support.runs import a_report, a_span, a_submission
 
@@ -77,12 +77,16 @@ def test_config_prints_every_knob_as_json(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_one_peer_is_honest_and_six_are_three_and_three() -> None:
-    """The cast follows one fixed cycle, and an accomplice has a partner."""
-    assert [peer.kind for peer in cast(("aa",))] == ["honest"]
-    six = cast(tuple(f"{n:02x}" for n in range(6)))
-    assert [peer.kind for peer in six] == ["honest"] * 3 + ["accomplice", "sign-flip", "noise"]
-    assert six[3].partner == "peer-1"
-    assert [peer.kind for peer in cast(tuple(f"{n:02x}" for n in range(8)))][6:] == ["honest", "honest"]
+    """The cast follows one fixed cycle."""
+    assert kinds(1) == ("honest",)
+    assert kinds(8) == (*("honest",) * 3, "accomplice", "sign-flip", "noise", "honest", "honest")
+
+
+def test_named_adversaries_stand_beside_honest_peers() -> None:
+    """A pool is several identities, and each of them knows its leader and its place."""
+    everybody = cast(tuple("abcdef"), kinds(2, ("late", "pool-slices")))
+    assert [peer.kind for peer in everybody] == ["honest", "honest", "late", *["pool-slices"] * 3]
+    assert [(peer.leader, peer.member) for peer in everybody] == [("", 0)] * 3 + [("d", 0), ("d", 1), ("d", 2)]
 
 
 class _Resources(HTMLParser):

@@ -16,7 +16,7 @@ PEER = "dd" * 32
 
 def told(events: Sequence[Event], cast_of: tuple[Peer, ...] = ()) -> Facts:
     """Facts that have taken these events."""
-    facts = Facts(cast_of or cast((PEER,)), clock=lambda: 12.5)
+    facts = Facts(cast_of or cast((PEER,), ("honest",)), clock=lambda: 12.5)
     for event in events:
         facts.take(*wire(event))
     return facts

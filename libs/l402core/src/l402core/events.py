@@ -474,6 +474,12 @@ class GradientMeasure(SubmissionEvent, frozen=True, kw_only=True):
     shards: tuple[int, ...]
     eval_tokens: int
     outer_rate_ppm: int
+    own_key: str = ""
+    """Draws the peer's assigned data."""
+    own_windows: tuple[int, ...] = ()
+    """Those of its assigned windows that it is tried on as well; none: not tried."""
+    own_batch: int = 1
+    """Windows per inner step."""
 
 
 class GradientScored(SubmissionEvent, frozen=True, kw_only=True):
@@ -587,6 +593,11 @@ class GradientMeasured(SubmissionEvent, frozen=True, kw_only=True):
     conditions: Conditions
     failure: str
     """Not empty when the payload could not be measured; then it is paid nothing and the operator is told."""
+    own_mean: int = 0
+    """Mean drop on the windows of its assigned data that it was tried on, and that mean's standard error."""
+    own_error: int = 0
+    own_sequences: int = 0
+    """0: it was not tried on them."""
 
 
 class RoundAggregated(RoundEvent, frozen=True, kw_only=True):

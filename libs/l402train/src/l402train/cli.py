@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
+from l402_peer_agent.adversaries.names import Adversary
 
 from l402train import orders_command
 from l402train.exits import MEANINGS, Exit, Stop
@@ -52,12 +53,16 @@ def demo(
     *,
     rounds: Annotated[int, Parameter(help="Rounds to train.", validator=Number(gte=1, lte=1_000))] = 6,
     peers: Annotated[
-        int,
+        int | None,
         Parameter(
-            help="Peers: honest, honest, honest, accomplice, sign-flip, noise, and again.",
+            help="Peers: honest, honest, honest, accomplice, sign-flip, noise, and again; with --adversary: honest ones.",
             validator=Number(gte=1, lte=64),
         ),
-    ] = 6,
+    ] = None,
+    adversary: Annotated[
+        tuple[Adversary, ...],
+        Parameter(help="An attack that takes part beside three honest peers; again for more.", negative=""),
+    ] = (),
     seed: Annotated[int, Parameter(help="Everybody's keys and the first checkpoint.", validator=Number(gte=0))] = 0,
     json_file: Annotated[
         Path | None, Parameter(name="--json", allow_leading_hyphen=True, help="Write the JSON report there; -: stdout.")
@@ -81,7 +86,8 @@ def demo(
     from l402train.stack import Plan
 
     plan = Plan(
-        peers=peers,
+        peers=peers or (3 if adversary else 6),
+        adversaries=adversary,
         rounds=rounds,
         sponsored=sponsor,
         seed=seed,

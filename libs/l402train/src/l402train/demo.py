@@ -43,7 +43,9 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
     plan.checked()
     out = screen.console(color=color, to_stderr=json_file == TO_STDOUT)
     folder.create(replace=replace)
-    out.print(f"l402-train demo: {plan.peers} peers, {plan.rounds} rounds, everything in {folder.root}", style="bold")
+    out.print(
+        f"l402-train demo: {len(plan.kinds)} peers, {plan.rounds} rounds, everything in {folder.root}", style="bold"
+    )
     async with stack.running(folder, plan, lambda line: out.print(f"  {line}")) as network:
         facts = Facts(network.cast, lambda: network.age_s)
         async with watching(network.nats_url, facts.take):

@@ -3,8 +3,7 @@
 from typing import Any
 
 import msgspec
-
-HONEST = "honest"
+from l402_peer_agent.adversaries.names import HOLD_WORK, HONEST
 
 
 class SubmissionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +14,7 @@ class SubmissionReport(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     """Its name, or its public key where it joined from elsewhere."""
     kind: str
-    """honest, accomplice, sign-flip, noise or guest."""
+    """honest, guest, or the name of an attack."""
     fee_msat: int
     locked_msat: int
     score: float | None
@@ -176,7 +175,7 @@ def faults(report: Report, *, settled_msat: int, services: frozenset[str]) -> li
         missing = services - set(report.traces.get(submission.trace_id, _NO_TRACE).services)
         if submission.reward_msat and missing:
             found.append(f"{submission.submission_id[:16]}…: its trace lacks {', '.join(sorted(missing))}")
-        if submission.kind not in (HONEST, "guest") and submission.reward_msat:
+        if submission.kind not in (HONEST, "guest", *HOLD_WORK) and submission.reward_msat:
             found.append(f"{submission.peer} ({submission.kind}) was paid {submission.reward_msat} msat")
     return found + sponsor_faults(report)
 

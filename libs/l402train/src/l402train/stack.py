@@ -42,7 +42,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to start."""
 
     peers: int = 6
-    """Peers that run here, each with a node of its own."""
+    """Peers that run here, each with a node of its own: the usual mix, or honest ones where adversaries are named."""
+    adversaries: tuple[str, ...] = ()
+    """Attacks that take part beside them."""
     spare_nodes: tuple[str, ...] = ()
     """Nodes with a channel, for peers that join from elsewhere."""
     rounds: int = 6
@@ -64,9 +66,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lnd_dir: Path | None = None
     """Where lnd is, if not where `make tools` puts it."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of everybody who runs here."""
+        return peers.kinds(self.peers, self.adversaries)
+
     def checked(self) -> "Plan":
         """Itself. Raises Stop for what could never work, and where real lnd is asked for and not there."""
-        if self.topology == "line" and self.peers + len(self.spare_nodes) > LINE_PEERS_MAX:
+        if self.topology == "line" and len(self.kinds) + len(self.spare_nodes) > LINE_PEERS_MAX:
             raise Stop(
                 Exit.USAGE,
                 f"a line has at most {LINE_PEERS_MAX} peers: each hop adds 80 blocks to a payment, and the settler "
@@ -97,9 +104,9 @@ class Network:
         """Everything, in order. Raises Stop."""
         folder, plan = self.folder, self.plan
         ring = keys.Keyring.from_seed(plan.seed)
-        everyone = (*peers.names(plan.peers), *plan.spare_nodes, *((parts.SPONSOR,) if plan.sponsored else ()))
+        everyone = (*peers.names(len(plan.kinds)), *plan.spare_nodes, *((parts.SPONSOR,) if plan.sponsored else ()))
         public = keys.write_keys(folder, ring, everyone)
-        self.cast = peers.cast(public.peers[: plan.peers])
+        self.cast = peers.cast(public.peers[: len(plan.kinds)], plan.kinds)
         if plan.gateway_port:
             parts.check_port(plan.gateway_port)
         nodes, redis_port = await self._start_parts(everyone)
@@ -197,7 +204,7 @@ class Network:
     def _start_peers(self, wiring: Wiring) -> None:
         for peer in self.cast:
             (self.folder.peers / peer.name).mkdir(exist_ok=True)
-            environment = peers.environment(peer, self.folder, wiring, self.gateway_url)
+            environment = peers.environment(peer, self.cast, self.folder, wiring, self.gateway_url)
             self._keep(Process(peer.name, services.command("peer"), self.folder.log(peer.name), environment))
         if self.cast:
             self._through("the peers")

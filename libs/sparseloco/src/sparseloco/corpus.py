@@ -55,6 +55,17 @@ def train_shard(corpus: Corpus, key: bytes, blocks: int = TRAIN_SHARD_BLOCKS) ->
     return b"".join(corpus.train[number * BLOCK : (number + 1) * BLOCK] for number in chosen)
 
 
+def shard_key(terms_hash: bytes, peer: bytes) -> bytes:
+    """H(terms hash ‖ public key), 32 bytes: draws a peer's own part of the data, so that no two train on the same."""
+    return hashlib.sha256(terms_hash + peer).digest()
+
+
+def own_windows(seed: bytes, peer: bytes, windows: int, count: int) -> tuple[int, ...]:
+    """Which of the `windows` that its terms assign to a peer are looked at: whole batches of at most `count`."""
+    taken = min(windows, count) // SHARD_WINDOWS * SHARD_WINDOWS
+    return tuple(sorted(draw(b"own\n" + seed + peer, windows)[:taken]))
+
+
 def hidden_shards(corpus: Corpus, seed: bytes, count: int) -> tuple[int, ...]:
     """`count` shard ids drawn without repetition from the hidden pool. Raises ValueError where the pool is smaller."""
     if not 1 <= count <= corpus.hidden_shard_count:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparseloco.corpus import BLOCK, Corpus, draw, hidden_shards, load_corpus, numbers, split_corpus, train_shard
 from sparseloco.defaults import CONTEXT, INNER_BATCH, SHARD_WINDOWS
 
-__all__ = ["BLOCK", "Corpus", "draw", "held_out_windows", "hidden_shards", "hidden_windows", "load_corpus",
+__all__ = ["BLOCK", "Corpus", "assigned_windows", "draw", "held_out_windows", "hidden_shards", "hidden_windows", "load_corpus",
            "split_corpus", "train_batches", "train_shard"]  # fmt: skip
 
 
@@ -25,6 +25,15 @@ def train_batches(
     for step in range(steps):
         stream = numbers(b"batch\n" + key + round_number.to_bytes(4, "big") + step.to_bytes(4, "big"))
         yield _windows(shard, [next(stream) % starts for _ in range(batch)])
+
+
+def assigned_windows(
+    corpus: Corpus, key: bytes, round_number: int, batch: int, numbers_: Sequence[int]
+) -> Tensor:  # (windows, CONTEXT + 1) int64
+    """Some of the windows that `train_batches` deals to a peer, by their numbers: step · batch + place."""
+    steps = max(numbers_, default=-1) // batch + 1
+    dealt = torch.cat(list(train_batches(train_shard(corpus, key), key, round_number, steps, batch)))
+    return dealt[list(numbers_)]
 
 
 def hidden_windows(corpus: Corpus, shard: int) -> Tensor:  # (SHARD_WINDOWS, CONTEXT + 1) int64

@@ -115,6 +115,16 @@ class Measurer:
                 break
         return Measured(tuple(shards[:seen]), tuple(before), tuple(after))
 
+    def try_on(
+        self, update: Update | DeviceUpdate, windows: Tensor, alpha: float = 1.0
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Losses before and after on windows (n · SHARD_WINDOWS, CONTEXT + 1) of one update's own, one per sequence."""
+        batches = [batch.to(self._device) for batch in torch.split(windows, SHARD_WINDOWS)]
+        before = torch.cat([self._resident.losses(batch) for batch in batches])
+        with self._resident.applied(update, alpha):
+            after = torch.cat([self._resident.losses(batch) for batch in batches])
+        return tuple(before.tolist()), tuple(after.tolist())
+
     def _losses(self, shards: Sequence[int]) -> list[float]:
         """One canonical forward pass a shard; a device is waited for once."""
         return torch.cat([self._resident.losses(self._windows_of(shard)) for shard in shards]).tolist()

@@ -25,15 +25,15 @@ from l402core.signing import SigningKey
 
 from l402_peer_agent.adapters.gateway import Gateway
 from l402_peer_agent.adapters.journal import Journal
-from l402_peer_agent.adversaries import ALTER
+from l402_peer_agent.adversaries.registry import KINDS
 from l402_peer_agent.agent import Agent
-from l402_peer_agent.app import Keys, Parts, Work
+from l402_peer_agent.app import Keys, Parts
 from l402_peer_agent.config import Config
 from l402_peer_agent.fees import Fees
 from l402_peer_agent.patience import Patience
 from l402_peer_agent.policy import SpendingCaps
-from l402_peer_agent.training import Trainer
-from l402_peer_agent.work import BorrowedWork, OwnWork
+from l402_peer_agent.training import Pool
+from l402_peer_agent.work import Work
 
 log = structlog.get_logger()
 NODE_TRIES = 60
@@ -55,12 +55,13 @@ def read_keys(path: Path) -> Keys:
 
 def work_of(config: Config, peer: str) -> Work:
     """How this kind of peer comes by its payloads. Raises Malformed for an accomplice without a source."""
-    if config.kind == "accomplice":
-        if config.hand_over_from is None:
-            raise Malformed("hand_over_from", "an accomplice needs hand_over_from")
-        return BorrowedWork(config.hand_over_from, peer=peer)
-    trainer = Trainer(config.data_dir / "training", peer, ALTER[config.kind])
-    return OwnWork(trainer, peer=peer, hand_to=config.hand_over_to)
+    cheat = KINDS[config.kind]
+    if len(config.hand_over_from) < cheat.needs:
+        raise Malformed("hand_over_from", f"{config.kind} needs {cheat.needs} files in hand_over_from")
+    leader = bytes.fromhex(config.pool_leader or peer)
+    pool = Pool(leader=leader, member=config.pool_member, members=config.pool_members)
+    trainer = cheat(config.data_dir / "training", peer, pool)
+    return Work(trainer, peer=peer, hand_to=config.hand_over_to, hand_from=config.hand_over_from)
 
 
 async def play(config: Config) -> None:

@@ -102,6 +102,8 @@ class Work(Protocol):
 
     def opened(self, terms: Terms, packed: bytes) -> None: ...
 
+    async def sent(self, terms: Terms, sealed: bytes) -> bytes: ...
+
     def conclude(self, round_: int, *, accepted: bool) -> None: ...
 
 
@@ -263,10 +265,11 @@ class Submission:
         if not attempt.uploading:
             await self._view(terms.upload_until_ms, lambda view: view.phase != "commit")
             self._keep(uploading=True)
+        sent = await self._parts.work.sent(terms, sealed)
         try:
             view = await self._until(
                 terms.upload_until_ms,
-                lambda: self._gateway.upload(terms.round, attempt.commitment, token, preimage, sealed, attempt.nonce),
+                lambda: self._gateway.upload(terms.round, attempt.commitment, token, preimage, sent, attempt.nonce),
             )
             if view.upload is not None:
                 policy.check_upload(

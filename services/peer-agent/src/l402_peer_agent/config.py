@@ -1,13 +1,12 @@
 """The peer-agent's knobs: whom it trusts, what it may spend, where it keeps its state. It refuses values out of bounds."""
 
 from pathlib import Path
-from typing import Literal
 
 from l402core.config import LndConfig, ServiceConfig
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-Kind = Literal["honest", "sign-flip", "noise", "accomplice"]
+from l402_peer_agent.adversaries.names import Kind
 
 
 class Config(ServiceConfig, LndConfig):
@@ -52,6 +51,13 @@ class Config(ServiceConfig, LndConfig):
     hand_over_to: Path | None = Field(
         default=None, description="Attack: an honest peer leaves its packed payload here once its submission is open."
     )
-    hand_over_from: Path | None = Field(
-        default=None, description="Attack: the accomplice takes another's payload from here."
+    hand_over_from: tuple[Path, ...] = Field(
+        default=(), description="Attack: JSON list of the files that an accomplice takes others' payloads from."
     )
+    pool_leader: str = Field(
+        default="",
+        pattern="^([0-9a-f]{64})?$",
+        description="Attack: public key of the first of one owner's identities.",
+    )
+    pool_member: int = Field(default=0, ge=0, le=1_000, description="Attack: this identity's number in its pool.")
+    pool_members: int = Field(default=1, ge=1, le=1_000, description="Attack: identities in the pool.")

@@ -1,26 +1,26 @@
 """A peer's work on a round: inner steps from a checkpoint, compressed and packed. It knows no money and no network."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import msgspec
 import torch
 from l402core import telemetry
 from l402core.documents import Terms
 from l402core.errors import PeerError
+from sparseloco import corpus
 from sparseloco.codec import compress
 from sparseloco.corpus import load_corpus, train_shard
 from sparseloco.data import train_batches
 from sparseloco.defaults import CONTEXT
 from sparseloco.model import GPTShape, ModelSpec, load_checkpoint
-from sparseloco.train import AdamState, inner_steps
+from sparseloco.sparse import Sparse
+from sparseloco.train import AdamState, InnerResult, inner_steps
 from sparseloco.wire import Binding, pack
 from torch import Tensor
 
 PPM = 1_000_000
-Alter = Callable[[Tensor, bytes], Tensor]
-"""(delta, seed) → the delta that is sent: honest peers return it as it is."""
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -30,29 +30,76 @@ class Trained(msgspec.Struct, frozen=True):
     losses: tuple[float, ...]
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """Another peer's packed payload of this round, which only a cheat has."""
+
+    peer: bytes
+    packed: bytes
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """Identities with one owner; `leader` is the public key of the first. Who is honest is alone."""
+
+    leader: bytes = b""
+    member: int = 0
+    members: int = 1
+
+
+Sends = Literal["sealed", "other", "late", "nothing"]
+"""What is uploaded, and when: what was committed to, other bytes, the right ones too late, nothing."""
+
+
 class Trainer:
-    """Keeps AdamW's memory and the error feedback in one folder; a round's new state counts once it is concluded."""
+    """An honest peer's work; a cheat is a subclass that does one thing otherwise.
 
-    def __init__(self, folder: Path, peer: str, alter: Alter) -> None:
+    Keeps AdamW's memory and the error feedback in one folder; a round's new state counts once it is concluded.
+    """
+
+    needs: ClassVar[int] = 0
+    """How many others' payloads it must be handed before it can begin."""
+    sends: ClassVar[Sends] = "sealed"
+
+    def __init__(self, folder: Path, peer: str, pool: Pool | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._peer, self._alter = folder, bytes.fromhex(peer), alter
+        self._folder, self._peer = folder, bytes.fromhex(peer)
+        self._pool = pool or Pool(leader=self._peer)
 
-    def train(self, terms: Terms, checkpoint: bytes) -> Trained:
+    def train(self, terms: Terms, checkpoint: bytes, taken: Sequence[Taken] = ()) -> Trained:
         """Blocking. Raises PeerError for a model or recipe that this build cannot train, ValueError for a bad base."""
+        del taken  # who works needs nobody else's work
         spec = spec_of(terms)
-        _, theta = load_checkpoint(checkpoint, spec)
+        theta = self.base(terms, checkpoint)
         state, feedback = self._load(spec)
-        recipe, key = terms.recipe, shard_key(terms, self._peer)
-        shard = train_shard(load_corpus(), key)
-        batches = train_batches(shard, key, terms.round, recipe.inner_steps, recipe.batch)
-        result = inner_steps(theta, batches, state, lr=recipe.learning_rate_ppm / PPM)
-        delta = self._alter(result.delta, key + terms.round.to_bytes(8, "big"))
+        result = self.worked(theta, terms, state)
+        delta = self.altered(result.delta, terms)
+        recipe = terms.recipe
         beta = recipe.feedback_decay_ppm / PPM
         with telemetry.span("compress"):
             sparse, left = compress(delta, feedback, spec, k=recipe.chunk_k, beta=beta, into=feedback)
-            packed = pack(sparse, spec, binding(terms, self._peer))
+            packed = self.packed(sparse, terms)
         _write(self._pending(terms.round), {"adam": state.to_bytes(), "feedback": left})
         return Trained(packed, result.losses)
+
+    def base(self, terms: Terms, checkpoint: bytes) -> Tensor:  # (numel,)
+        """The parameters that the inner steps begin from."""
+        return load_checkpoint(checkpoint, spec_of(terms))[1]
+
+    def worked(self, theta: Tensor, terms: Terms, state: AdamState) -> InnerResult:
+        """The inner steps; `state` moves on."""
+        return inner_steps(theta, self.batches(terms), state, lr=terms.recipe.learning_rate_ppm / PPM)
+
+    def batches(self, terms: Terms) -> Iterator[Tensor]:  # of (batch, CONTEXT + 1)
+        """What the inner steps see: the shard that the terms assign to this key."""
+        return assigned_batches(terms, self._peer)
+
+    def altered(self, delta: Tensor, terms: Terms) -> Tensor:  # (numel,) → (numel,)
+        """What of the work is sent."""
+        del terms
+        return delta
+
+    def packed(self, sparse: Sparse, terms: Terms) -> bytes:
+        """The payload's bytes."""
+        return pack(sparse, spec_of(terms), binding(terms, self._peer))
 
     def conclude(self, round_: int, *, accepted: bool) -> None:
         """Keep the round's state; what was not sent is forgotten where the round was not accepted. Again is fine."""
@@ -86,8 +133,15 @@ def spec_of(terms: Terms) -> ModelSpec:
 
 
 def shard_key(terms: Terms, peer: bytes) -> bytes:
-    """H(terms hash ‖ public key): draws a peer's own part of the data, so that no two peers train on the same."""
-    return hashlib.sha256(bytes.fromhex(terms.digest()) + peer).digest()
+    """Draws a peer's own part of the data."""
+    return corpus.shard_key(bytes.fromhex(terms.digest()), peer)
+
+
+def assigned_batches(terms: Terms, peer: bytes, steps: int | None = None) -> Iterator[Tensor]:
+    """The inner steps' windows that a round's terms assign to a key, as many steps as the recipe says or fewer."""
+    key = shard_key(terms, peer)
+    shard = train_shard(load_corpus(), key)
+    return train_batches(shard, key, terms.round, steps or terms.recipe.inner_steps, terms.recipe.batch)
 
 
 def binding(terms: Terms, peer: bytes) -> Binding:

@@ -12,6 +12,7 @@ from l402core.events import GradientMeasured, GradientScreened, GradientUploaded
 from sparseloco.clip import median_norms
 
 from l402_oracle import scoring
+from l402_oracle.attestor.own_data import not_own_data, shown
 from l402_oracle.scoring import PPM, Interval, PayRules, Reason
 from l402_oracle.similarity import Duplicate
 
@@ -108,16 +109,25 @@ def _early_fault(submission: Submission, copies: Mapping[str, Duplicate]) -> Rea
     return None
 
 
+def late_faults(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Reason]:
+    """By commitment: what only the measurements of a whole round show to be wrong."""
+    return not_own_data({s.commitment: m for s in submissions if (m := _improving(assessed, s))})
+
+
 def reference_of(terms: Terms, assessed: RoundAssessed, submissions: Sequence[Submission]) -> int:
-    """The round's reference drop in nano-nats; 0 while no round has had one."""
-    drops = [m.drop_mean / NANO for s in submissions if (m := _counted(assessed, s)) and m.drop_low > 0]
+    """The round's reference drop in nano-nats, over what improves and has no fault; 0 while no round has had one."""
+    faults = late_faults(assessed, submissions)
+    counted = [s for s in submissions if s.commitment not in faults]
+    drops = [m.drop_mean / NANO for s in counted if (m := _improving(assessed, s))]
     previous = terms.reference_previous / NANO if terms.reference_previous else None
     value = scoring.reference(drops, terms.phi_ppm, previous)
     return round(value * NANO) if value else 0
 
 
-def judge(terms: Terms, assessed: RoundAssessed, submission: Submission, reference: int) -> Verdict:
-    """What one submission earns, and why."""
+def judge(
+    terms: Terms, assessed: RoundAssessed, submission: Submission, reference: int, fault: Reason | None = None
+) -> Verdict:
+    """What one submission earns, and why; `fault`: its own of `late_faults`."""
     early = next((r for r in assessed.rejected if r.commitment == submission.commitment), None)
     if early is not None:
         return _refused(Reason(early.code, early.detail), passed=_passed_before(submission, early.code))
@@ -130,11 +140,11 @@ def judge(terms: Terms, assessed: RoundAssessed, submission: Submission, referen
         return _failed(measured.failure)
     seen = Interval(measured.drop_mean / NANO, (measured.drop_high - measured.drop_mean) / NANO / 3, measured.sequences)
     rules = PayRules(phi_ppm=terms.phi_ppm, rungs=len(terms.rungs))
-    decision = scoring.decide(seen, (), reference / NANO if reference else None, rules)
+    decision = scoring.decide(seen, (fault,) if fault else (), reference / NANO if reference else None, rules)
     return Verdict(
         verdict=decision.verdict,
         reasons=tuple(reason.sentence for reason in decision.reasons),
-        checks=(*_PASSED, *(_check(reason, passed=decision.mask > 0) for reason in decision.reasons)),
+        checks=(*_passed(measured, fault), *(_check(reason, passed=decision.mask > 0) for reason in decision.reasons)),
         drop_mean=measured.drop_mean,
         drop_low=measured.drop_low,
         drop_high=measured.drop_high,
@@ -142,6 +152,12 @@ def judge(terms: Terms, assessed: RoundAssessed, submission: Submission, referen
         units=decision.units,
         mask=decision.mask,
     )
+
+
+def _passed(measured: GradientMeasured, fault: Reason | None) -> tuple[Check, ...]:
+    if fault or not (detail := shown(measured)):
+        return _PASSED
+    return (*_PASSED, Check(code="own_data", passed=True, detail=f"On its assigned data {detail}."))
 
 
 _PASSED = (
@@ -156,6 +172,11 @@ def _counted(assessed: RoundAssessed, submission: Submission) -> GradientMeasure
     if measured is None or measured.failure or submission.commitment not in assessed.measured:
         return None
     return measured
+
+
+def _improving(assessed: RoundAssessed, submission: Submission) -> GradientMeasured | None:
+    measured = _counted(assessed, submission)
+    return measured if measured is not None and measured.drop_low > 0 else None
 
 
 def _failed(failure: str) -> Verdict:

@@ -4,6 +4,7 @@ Each step loads, decides in `judgement`, and remembers by compare-and-set; a los
 """
 
 import asyncio
+from typing import Any
 
 import msgspec
 import structlog
@@ -21,12 +22,14 @@ from l402core.events import (
 from l402core.evidence import JudgedRound
 from l402core.outbox import Transaction
 from l402core.signing import Signed
+from sparseloco.corpus import own_windows, shard_key
+from sparseloco.defaults import OWN_WINDOWS
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
-from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, reference_of
+from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, late_faults, reference_of
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.copies import Work, find_copies
@@ -177,7 +180,7 @@ class Judging:
                 commitment=submission.commitment, peer=submission.offer.peer, checkpoint=terms.checkpoint,
                 model_id=row.announced.model_id, payload=submission.uploaded.payload,
                 median_norms=assessed.median_norms, shards=assessed.shards, eval_tokens=terms.eval_tokens,
-                outer_rate_ppm=terms.recipe.outer_rate_ppm,
+                outer_rate_ppm=terms.recipe.outer_rate_ppm, **_own_data(terms, assessed, submission.offer.peer),
             )  # fmt: skip
             tx.say(request, parent=submission.traceparent)
 
@@ -190,7 +193,8 @@ class Judging:
         if missing and self._parts.now_ms() < judged_by_ms(case):
             return False
         reference = reference_of(case.terms, assessed, case.uploaded)
-        verdicts = [(s, judge(case.terms, assessed, s, reference)) for s in case.uploaded]
+        faults = late_faults(assessed, case.uploaded)
+        verdicts = [(s, judge(case.terms, assessed, s, reference, faults.get(s.commitment))) for s in case.uploaded]
         aggregate = self._aggregate(case, assessed, verdicts)
         scored, judged = self._scored(case, assessed, verdicts, reference)
 
@@ -267,6 +271,17 @@ class Judging:
             )  # fmt: skip
         judged = judged_round(case, assessed, receipts, reference)
         return events, self._parts.keys.signing.sign(JudgedRound.tag, judged)
+
+
+def _own_data(terms: Terms, assessed: RoundAssessed, peer: str) -> dict[str, Any]:
+    """Which of the windows assigned to a peer its update is tried on; the seed that draws them was nobody's to know."""
+    recipe, key = terms.recipe, bytes.fromhex(peer)
+    drawn = own_windows(bytes.fromhex(assessed.seed), key, recipe.inner_steps * recipe.batch, OWN_WINDOWS)
+    return {
+        "own_key": shard_key(bytes.fromhex(terms.digest()), key).hex(),
+        "own_windows": drawn,
+        "own_batch": recipe.batch,
+    }
 
 
 def _load(tx: Transaction, number: int) -> Case | None:

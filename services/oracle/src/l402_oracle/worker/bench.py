@@ -1,6 +1,7 @@
 """The worker's bench: one model, one thread for it, one that opens what comes next. It holds no key and knows no bus."""
 
 import asyncio
+import math
 import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import torch
 from l402core.documents import Conditions
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure, RoundAggregate
-from sparseloco.data import Corpus, held_out_windows
+from sparseloco.data import Corpus, assigned_windows, held_out_windows
 from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SHARD_WINDOWS
 from sparseloco.device import DeviceUpdate, unpack_on
 from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, load_checkpoint, sha256_of
@@ -24,11 +25,13 @@ from torch import Tensor
 
 from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
+from l402_oracle.scoring import interval
 from l402_oracle.similarity import sketch
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
 
 log = structlog.get_logger()
 R = TypeVar("R")
+AnyUpdate = Update | DeviceUpdate
 NANO = 1_000_000_000
 PPM = 1_000_000
 KEPT_CHECKPOINTS = {"cpu": 2, "cuda": 1}
@@ -98,21 +101,21 @@ class TorchBench:
             return Screening(code=faults[0].code, detail=faults[0].sentence)
         return Screening(norms=norms, sketch=sketch(sparse, self._spec).to_bytes())
 
-    def _opened(self, opened: Opened, request: GradientMeasure) -> Update | DeviceUpdate:
+    def _opened(self, opened: Opened, request: GradientMeasure) -> AnyUpdate:
         if self._device == "cpu":
             return clipped(self._update(opened), request.median_norms)
         with torch.cuda.stream(self._stream), self._refusing():
             update = unpack_on(self._device, opened.packed, self._spec, self._binding(opened))
             return clipped(update, request.median_norms).handed_over()
 
-    def _measure(self, update: Update | DeviceUpdate, checkpoint: bytes, request: GradientMeasure) -> Measurement:
+    def _measure(self, update: AnyUpdate, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         stopping = Stopping(min_shards=min(SCORE_MIN_SHARDS, len(request.shards)))
         measurer = self._measurer(checkpoint)
         seen = measurer.measure(update, request.shards, stopping, alpha=request.outer_rate_ppm / PPM)
         if not seen.is_finite:
             return Measurement(failure="not_finite: It breaks the model: the loss is no longer a number.")
         span = seen.interval
-        return Measurement(
+        measurement = Measurement(
             drop_mean=_nano(span.mean),
             drop_low=_nano(span.lo),
             drop_high=_nano(span.hi),
@@ -121,6 +124,24 @@ class TorchBench:
             losses=_losses(seen),
             conditions=self._conditions,
         )
+        return self._tried(measurement, measurer, seen, update, request) if span.lo > 0 else measurement
+
+    def _tried(
+        self, measurement: Measurement, measurer: Measurer, seen: Measured, update: AnyUpdate, request: GradientMeasure
+    ) -> Measurement:
+        """With what it does for the data that its peer was assigned; only an improvement is worth the question."""
+        if not request.own_windows:
+            return measurement
+        key = bytes.fromhex(request.own_key)
+        windows = assigned_windows(self._corpus, key, request.round, request.own_batch, request.own_windows)
+        before, after = measurer.try_on(update, windows, alpha=request.outer_rate_ppm / PPM)
+        if not all(math.isfinite(loss) for loss in after):
+            return measurement
+        own = interval([b - a for b, a in zip(before, after, strict=True)])
+        return msgspec.structs.replace(
+            measurement, own_mean=_nano(own.mean), own_error=_nano(own.se), own_sequences=own.n,
+            losses=_losses(seen, own_before=before, own_after=after),
+        )  # fmt: skip
 
     def _compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
         # One after the other: the round's own measurer is the one that is kept for the next round's jobs.
@@ -212,8 +233,9 @@ def _make_room(cache: dict[bytes, R], kept: int) -> None:
         del cache[next(iter(cache))]
 
 
-def _losses(seen: Measured) -> bytes:
-    return msgspec.json.encode({"shards": seen.shards, "before": seen.losses_before, "after": seen.losses_after})
+def _losses(seen: Measured, **own: tuple[float, ...]) -> bytes:
+    told = {"shards": seen.shards, "before": seen.losses_before, "after": seen.losses_after}
+    return msgspec.json.encode({**told, **own})
 
 
 def _nano(nats: float) -> int:

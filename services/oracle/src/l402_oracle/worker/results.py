@@ -45,9 +45,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     sequences: int = 0
     tokens: int = 0
     losses: bytes = b""
-    """JSON: shards, and per-sequence losses before and after."""
+    """JSON: shards, and per-sequence losses before and after; the same on assigned windows as own_before, own_after."""
     conditions: Conditions = Conditions()
     failure: str = ""
+    own_mean: int = 0
+    own_error: int = 0
+    own_sequences: int = 0
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,74 @@
+"""What the attacks came to, as lines for people, and what was promised and did not hold. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from l402_peer_agent.adversaries.names import HOLD_WORK
+
+from tests.attacks.runs import HONEST, Ran, Told
+
+PAY_CHANGE_MAX, LOSS_CHANGE_MAX = 0.05, 0.02
+"""How far attacks may move honest peers' pay and the final loss."""
+
+
+def lines(ran: Sequence[Ran]) -> list[str]:
+    """Two tables in Markdown: the attacks' money, and what the honest peers beside them had of it."""
+    rounds = max((len(one.honest_msat) for one in ran), default=0)
+    made = [
+        f"| attack | identities | fees | pay | net, sat in {rounds} rounds | honest peer beside it | decided by |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    made += [_attack(told, one) for one in ran for told in one.told]
+    made += [
+        "",
+        "| run | honest pay | without the attacks | change | final loss | change |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    alone = next((one.losses[-1] for one in ran if not one.told), None)
+    made += [_run(one, alone) for one in ran]
+    return made
+
+
+def broken(ran: Sequence[Ran]) -> list[str]:
+    """Every promise that did not hold, a sentence each."""
+    alone = next((one.losses[-1] for one in ran if not one.told), None)
+    found = []
+    for one in ran:
+        for told in one.told:
+            found += _broken_by(told, one)
+        if abs(one.honest_change) >= PAY_CHANGE_MAX:
+            found.append(f"{one.name}: honest pay changed by {one.honest_change:+.1%}")
+        if alone and (one.losses[-1] / alone - 1) >= LOSS_CHANGE_MAX:
+            found.append(
+                f"{one.name}: the final loss is {one.losses[-1] / alone - 1:+.1%} of what it is without attacks"
+            )
+    return found
+
+
+def _broken_by(told: Told, beside: Ran) -> list[str]:
+    if told.identities > 1 and told.net_msat > max(beside.honest_net_msat, 0):
+        return [f"{told.kind}: {told.identities} identities earned {told.net_msat} msat, more than one honest peer"]
+    if told.identities == 1 and told.kind not in HOLD_WORK and told.net_msat > 0:
+        return [f"{told.kind} was paid {told.net_msat} msat more than its fees"]
+    return []
+
+
+def _attack(told: Told, beside: Ran) -> str:
+    decided = ", ".join(f"{count} {code}" for code, count in Counter(told.verdicts).most_common())
+    money = [f"{value / 1000:,.0f}" for value in (told.fees_msat, told.paid_msat)]
+    cells = [told.kind, str(told.identities), *money, _signed(told.net_msat), _signed(beside.honest_net_msat), decided]
+    return f"| {' | '.join(cells)} |"
+
+
+def _run(one: Ran, alone: float | None) -> str:
+    against = f"{one.losses[-1] / alone - 1:+.2%}" if alone else ""
+    cells = [
+        f"{one.name} ({len(HONEST)} honest, {sum(told.identities for told in one.told)} others)",
+        f"{sum(one.honest_msat) / 1000:,.0f}", f"{sum(one.alone_msat) / 1000:,.0f}", f"{one.honest_change:+.1%}",
+        f"{one.losses[-1]:.4f}", against,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _signed(msat: int) -> str:
+    return f"{msat / 1000:+,.0f}"
