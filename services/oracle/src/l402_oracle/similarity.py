@@ -108,6 +108,8 @@ class Duplicate:
 
     earlier: str
     likeness: Likeness
+    mixed: float = 0.0
+    """Of a mixture: the share of its entries that earlier works hold together."""
 
 
 def duplicates(in_commitment_order: Sequence[tuple[str, Sketch]]) -> dict[str, Duplicate]:

@@ -102,11 +102,16 @@ def _early_fault(submission: Submission, copies: Mapping[str, Duplicate]) -> Rea
     screened, commitment = submission.screened, submission.commitment
     if screened is not None and not screened.passed and screened.code != OURS:
         return Reason(screened.code, screened.detail)
-    if commitment in copies:
-        copy = copies[commitment]
-        how = f"{copy.likeness.overlap:.0%} of its indices, cosine {copy.likeness.cosine:.2f}"
-        return Reason("duplicate", f"It copies an earlier submission ({_short(copy.earlier)}): it shares {how}.")
-    return None
+    return _copied(copies[commitment]) if commitment in copies else None
+
+
+def _copied(copy: Duplicate) -> Reason:
+    how, earlier = copy.likeness, _short(copy.earlier)
+    if copy.mixed:
+        where = f"they hold {copy.mixed:.0%} of its indices, {earlier} most of them"
+        return Reason("mixture", f"It is patched together of earlier submissions: {where}.")
+    shared = f"{how.overlap:.0%} of its indices, cosine {how.cosine:.2f}"
+    return Reason("duplicate", f"It copies an earlier submission ({earlier}): it shares {shared}.")
 
 
 def late_faults(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Reason]:

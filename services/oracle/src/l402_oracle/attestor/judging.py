@@ -32,7 +32,7 @@ from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, late_faults, reference_of
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
-from l402_oracle.copies import Work, find_copies
+from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, seed_commitment
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
@@ -148,14 +148,15 @@ class Judging:
         return assess(bare, case.uploaded, await self._copies(case))
 
     async def _copies(self, case: Case) -> dict[str, Duplicate]:
-        known = await self._db.transact(lambda tx: books.sketched(tx, case.row.number - 1))
-        last = [await self._work(commitment, peer, s.sketch) for commitment, peer, s in known]
+        rounds = range(max(1, case.row.number - ROUNDS_BACK), case.row.number)
+        known = await self._db.transact(lambda tx: [one for number in rounds for one in books.sketched(tx, number)])
+        earlier = [await self._work(commitment, peer, s.sketch) for commitment, peer, s in known]
         mine = [
             await self._work(s.commitment, s.offer.peer, s.screened.sketch)
             for s in case.uploaded
             if s.screened is not None and s.screened.passed
         ]
-        works, old = [w for w in mine if w], [w for w in last if w]
+        works, old = [w for w in mine if w], [w for w in earlier if w]
         try:
             return await asyncio.to_thread(find_copies, works, old)
         except ValueError as error:
