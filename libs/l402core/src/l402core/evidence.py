@@ -8,8 +8,11 @@ from typing import ClassVar
 
 import msgspec
 
-from l402core.documents import PayInputs, Terms
+from l402core.documents import PayInputs, Receipt, Terms
 from l402core.signing import Signed, tagged_hash
+
+FAULTY = frozenset({"not_own_data"})
+"""Checks that are failed by what was measured, and says nothing about how much a round's work is worth."""
 
 
 class JudgedEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +26,8 @@ class JudgedEntry(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     receipt: str
     """The digest of its signed receipt."""
+    counts: bool = True
+    """Whether its drop, where it is one, counts for the round's reference: what was found faulty later does not."""
 
 
 class JudgedRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +55,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """`JudgedRound`, by the attestor."""
     receipts: tuple[Signed, ...]
     """`Receipt`, by the attestor: all of the round in the order of their chain, or one."""
+
+
+def counts(receipt: Receipt) -> bool:
+    """Whether a receipt's drop counts for its round's reference."""
+    return not any(check.code in FAULTY and not check.passed for check in receipt.checks)
 
 
 def receipts_root(digests: tuple[str, ...]) -> str:

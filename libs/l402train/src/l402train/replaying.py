@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from l402_oracle.copies import Work, find_copies
+from l402_oracle.derive import own_question
 from l402_oracle.similarity import Duplicate, read_sketch
 from l402_oracle.worker.bench import TorchBench, hardware
 from l402_oracle.worker.results import Measurement, Opened, Screening
@@ -29,6 +30,7 @@ MAX_HEADS = 256
 SCREENED = frozenset({"not_finite", "zero_update", "norm_insane", "malformed", "wrong_round", "wrong_model",
                       "stale_checkpoint", "wrong_peer", "unsealable"})  # fmt: skip
 """Codes that a payload's own bytes explain."""
+COPIED = frozenset({"duplicate", "mixture"})
 UNMEASURED = frozenset({"not_measured", "not_screened", "not_finite"})
 """Codes of what may have counted for the medians, and has no measurement."""
 
@@ -122,6 +124,7 @@ class Replay:
             id="", occurred_at_ms=0, round=receipt.round, commitment=receipt.commitment, peer=receipt.peer,
             checkpoint=nowhere, model_id=receipt.model_id, payload=nowhere, median_norms=receipt.median_norms,
             shards=receipt.shards, eval_tokens=receipt.eval_tokens, outer_rate_ppm=receipt.outer_rate_ppm,
+            **own_question(self._terms, receipt.seed, receipt.peer),
         )  # fmt: skip
 
 
@@ -149,9 +152,9 @@ def _opened(receipt: Receipt, packed: bytes) -> Opened:
 
 
 def _copies(receipts: tuple[Receipt, ...], copies: Mapping[str, Duplicate]) -> Iterator[Finding]:
-    """Who repeats whom inside this round; a work of the round before is not looked at."""
+    """Who repeats whom inside this round; works of earlier rounds are not looked at."""
     for receipt in receipts:
-        said, found = "duplicate" in _refused(receipt), receipt.commitment in copies
+        said, found = bool(COPIED & _refused(receipt)), receipt.commitment in copies
         if said == found:
             continue
         about = f"{receipt.commitment[:16]}… " + ("copies nobody of this round" if said else "is a copy, and passed")
@@ -174,7 +177,11 @@ def _to_the_bit(receipt: Receipt, seen: Measurement, get: Get) -> Iterator[Findi
         yield Finding(check="every loss again", agrees=None, detail="the published losses are not at hand")
         return
     mine, said = (msgspec.json.decode(data, type=Losses) for data in (seen.losses, theirs))
-    for name, here, there in (("before", mine.before, said.before), ("after", mine.after, said.after)):
+    for name, here, there in (
+        ("before", mine.before, said.before), ("after", mine.after, said.after),
+        ("on assigned data before", mine.own_before, said.own_before),
+        ("on assigned data after", mine.own_after, said.own_after),
+    ):  # fmt: skip
         differing = sum(a != b for a, b in zip(here, there, strict=False)) + abs(len(here) - len(there))
         detail = f"{differing} of {len(there)} losses {name} the update differ" if differing else f"{len(there)} losses"
         yield Finding(check=f"every loss {name} the update", agrees=not differing, detail=detail)

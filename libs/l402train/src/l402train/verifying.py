@@ -13,7 +13,7 @@ from l402_oracle import scoring
 from l402_oracle.derive import drawn_shards
 from l402core.documents import Receipt, Terms, mask_indices
 from l402core.errors import L402Error, PeerError
-from l402core.evidence import Evidence, JudgedEntry, JudgedRound, pay_inputs, receipts_root
+from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, pay_inputs, receipts_root
 from l402core.schedule import difference
 from l402core.sealing import open_payload
 from l402core.signing import Signed, open_signed
@@ -39,6 +39,9 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[int, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
+    own_before: tuple[float, ...] = ()
+    """On windows of the peer's assigned data, where it was tried on them."""
+    own_after: tuple[float, ...] = ()
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +108,7 @@ def receipt_findings(found: Opened, receipt: Receipt, signed: Signed) -> Iterato
     yield _same("the receipt before it", receipt.previous, before)
     entry = JudgedEntry(
         commitment=receipt.commitment, peer=receipt.peer, verdict=receipt.verdict, drop_mean=receipt.drop_mean,
-        drop_low=receipt.drop_low, units=receipt.units, receipt=signed.digest(),
+        drop_low=receipt.drop_low, units=receipt.units, receipt=signed.digest(), counts=counts(receipt),
     )  # fmt: skip
     yield _same("its line on the round's page", entry, judged.entries[place])
     for name in ("round", "terms", "root", "seed", "shards", "median_norms", "reference"):
@@ -227,7 +230,7 @@ def _shards(found: Opened) -> Iterator[Finding]:
 
 def _reference(terms: Terms, judged: JudgedRound) -> int:
     """From the drops on the round's page, as the terms' formula has it."""
-    drops = [entry.drop_mean / NANO for entry in judged.entries if entry.drop_low > 0]
+    drops = [entry.drop_mean / NANO for entry in judged.entries if entry.counts and entry.drop_low > 0]
     previous = terms.reference_previous / NANO if terms.reference_previous else None
     value = scoring.reference(drops, terms.phi_ppm, previous)
     return round(value * NANO) if value else 0

@@ -12,7 +12,10 @@ _MEASURING = (
     "l402_oracle.measure", "l402_oracle.resident", "l402_oracle.scoring", "l402_oracle.worker.bench",
 )  # fmt: skip
 """The modules between a payload's bytes and its losses."""
-_DECIDING = ("l402_oracle.attestor.judgement", "l402_oracle.copies", "l402_oracle.scoring", "l402_oracle.similarity")
+_DECIDING = (
+    "l402_oracle.attestor.judgement", "l402_oracle.attestor.own_data", "l402_oracle.copies", "l402_oracle.mixtures",
+    "l402_oracle.scoring", "l402_oracle.similarity",
+)  # fmt: skip
 """The modules between losses and units."""
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
+from typing import Any
 
-from l402core.documents import Offer
+from l402core.documents import Offer, Terms
 from l402core.pledges import Announcement
 from l402core.secret import Secret
 from l402core.signing import tagged_hash
-from sparseloco.corpus import Corpus, hidden_shards
-from sparseloco.defaults import CONTEXT, SHARD_WINDOWS
+from sparseloco.corpus import Corpus, hidden_shards, own_windows, shard_key
+from sparseloco.defaults import CONTEXT, OWN_WINDOWS, SHARD_WINDOWS
 
 SHARD_TOKENS = CONTEXT * SHARD_WINDOWS
 
@@ -27,6 +28,16 @@ def drawn_shards(corpus: Corpus, seed: bytes, root: str, eval_tokens: int) -> tu
     """The hidden shards of a round, from H(round seed ‖ root): nobody knows them before the commitments are closed."""
     count = min(max(1, eval_tokens // SHARD_TOKENS), corpus.hidden_shard_count)
     return hidden_shards(corpus, tagged_hash("l402-train/shards/1", seed + bytes.fromhex(root)), count)
+
+
+def own_question(terms: Terms, seed: str, peer: str) -> dict[str, Any]:
+    """Which windows assigned to a peer its update is tried on, as fields of the request; `seed` was nobody's to know."""
+    recipe, key = terms.recipe, bytes.fromhex(peer)
+    return {
+        "own_key": shard_key(bytes.fromhex(terms.digest()), key).hex(),
+        "own_windows": own_windows(bytes.fromhex(seed), key, recipe.inner_steps * recipe.batch, OWN_WINDOWS),
+        "own_batch": recipe.batch,
+    }
 
 
 def sponsor_shards(

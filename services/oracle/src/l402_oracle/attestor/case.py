@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from l402core.documents import Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
 from l402core.events import RoundAssessed
-from l402core.evidence import JudgedEntry, JudgedRound, pay_inputs, receipts_root
+from l402core.evidence import JudgedEntry, JudgedRound, counts, pay_inputs, receipts_root
 
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
@@ -105,7 +105,7 @@ def judged_round(
         entries=tuple(
             JudgedEntry(
                 commitment=receipt.commitment, peer=receipt.peer, verdict=receipt.verdict, drop_mean=receipt.drop_mean,
-                drop_low=receipt.drop_low, units=receipt.units, receipt=digest,
+                drop_low=receipt.drop_low, units=receipt.units, receipt=digest, counts=counts(receipt),
             )
             for receipt, digest in receipts
         ),

@@ -206,7 +206,7 @@ def _why_not_screened(submission: Submission) -> str:
 def _passed_before(submission: Submission, code: str) -> tuple[Check, ...]:
     """What an early fault leaves true: a lock, where there is one, and a payload that opened, where that is not the fault."""
     lock, opened, _ = _PASSED
-    return (*((lock,) if submission.locked else ()), *((opened,) if code == "duplicate" else ()))
+    return (*((lock,) if submission.locked else ()), *((opened,) if code in ("duplicate", "mixture") else ()))
 
 
 def _refused(reason: Reason, *, passed: tuple[Check, ...] = ()) -> Verdict:

@@ -4,7 +4,6 @@ Each step loads, decides in `judgement`, and remembers by compare-and-set; a los
 """
 
 import asyncio
-from typing import Any
 
 import msgspec
 import structlog
@@ -22,8 +21,6 @@ from l402core.events import (
 from l402core.evidence import JudgedRound
 from l402core.outbox import Transaction
 from l402core.signing import Signed
-from sparseloco.corpus import own_windows, shard_key
-from sparseloco.defaults import OWN_WINDOWS
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters.decisions import Round
@@ -33,7 +30,7 @@ from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, l
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
-from l402_oracle.derive import drawn_shards, seed_commitment
+from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
 log = structlog.get_logger()
@@ -181,7 +178,7 @@ class Judging:
                 commitment=submission.commitment, peer=submission.offer.peer, checkpoint=terms.checkpoint,
                 model_id=row.announced.model_id, payload=submission.uploaded.payload,
                 median_norms=assessed.median_norms, shards=assessed.shards, eval_tokens=terms.eval_tokens,
-                outer_rate_ppm=terms.recipe.outer_rate_ppm, **_own_data(terms, assessed, submission.offer.peer),
+                outer_rate_ppm=terms.recipe.outer_rate_ppm, **own_question(terms, assessed.seed, submission.offer.peer),
             )  # fmt: skip
             tx.say(request, parent=submission.traceparent)
 
@@ -272,17 +269,6 @@ class Judging:
             )  # fmt: skip
         judged = judged_round(case, assessed, receipts, reference)
         return events, self._parts.keys.signing.sign(JudgedRound.tag, judged)
-
-
-def _own_data(terms: Terms, assessed: RoundAssessed, peer: str) -> dict[str, Any]:
-    """Which of the windows assigned to a peer its update is tried on; the seed that draws them was nobody's to know."""
-    recipe, key = terms.recipe, bytes.fromhex(peer)
-    drawn = own_windows(bytes.fromhex(assessed.seed), key, recipe.inner_steps * recipe.batch, OWN_WINDOWS)
-    return {
-        "own_key": shard_key(bytes.fromhex(terms.digest()), key).hex(),
-        "own_windows": drawn,
-        "own_batch": recipe.batch,
-    }
 
 
 def _load(tx: Transaction, number: int) -> Case | None:
