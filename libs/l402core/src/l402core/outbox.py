@@ -188,15 +188,15 @@ class Transaction:
         """Run a statement; the number of rows it changed."""
         return self._connection.execute(statement, values).rowcount
 
-    def row(self, query: sa.Select[Any], **parameters: Any) -> sa.Row[Any] | None:
+    def row(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> sa.Row[Any] | None:
         """The first row, if any."""
         return self._connection.execute(query, parameters).first()
 
-    def rows(self, query: sa.Select[Any], **parameters: Any) -> list[sa.Row[Any]]:
+    def rows(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> list[sa.Row[Any]]:
         """All rows."""
         return list(self._connection.execute(query, parameters).all())
 
-    def scalar(self, query: sa.Select[Any], **parameters: Any) -> Any:
+    def scalar(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> Any:
         """The first row's first column; None without a row."""
         return self._connection.execute(query, parameters).scalar()
 
