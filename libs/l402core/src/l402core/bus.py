@@ -53,6 +53,8 @@ class Consumer(msgspec.Struct, frozen=True):
     service: str
     event: type[Event]
     workers: int = 1
+    together: int = 1
+    """How many messages one request may bring; more than one for quick work only, because those that wait grow old."""
     ack_wait_s: int = 30
     patience: int = MAX_DELIVER
     """Deliveries until a message that the world fails is a dead letter. About money it outlasts a day's outage."""
@@ -116,7 +118,7 @@ class Bus:
             f"{kind.name}.>",
             durable=consumer.durable,
             stream=JStream(kind.stream, declare=False),
-            pull_sub=PullSub(batch_size=1),
+            pull_sub=PullSub(batch_size=consumer.together),
             ack_policy=AckPolicy.MANUAL,
             max_workers=consumer.workers,
             config=_consumer_config(consumer),

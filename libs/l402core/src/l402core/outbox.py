@@ -72,6 +72,9 @@ class Database:
     ) -> None:
         self.engine = open_engine(url)
         self._outbox = outbox
+        self._oldest = sa.select(outbox).order_by(outbox.c.id).limit(BATCH)
+        self._forget = sa.delete(outbox).where(outbox.c.id.in_(sa.bindparam("b_ids", expanding=True)))
+        self._add = sa.insert(outbox)
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
         self._writer = Writer(self.engine, self._thread)
@@ -85,7 +88,7 @@ class Database:
         parent = telemetry.traceparent()
 
         def run(connection: sa.Connection) -> tuple[R, bool]:
-            transaction = Transaction(connection, self._outbox, parent)
+            transaction = Transaction(connection, self._add, parent)
             result = work(transaction)
             return result, transaction.speak()
 
@@ -99,7 +102,7 @@ class Database:
 
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
-                return work(Transaction(connection, self._outbox, ""))
+                return work(Transaction(connection, self._add, ""))
 
         try:
             context = contextvars.copy_context()
@@ -135,11 +138,10 @@ class Database:
         Whatever is said meanwhile wakes us again, so that only a full batch has more behind it for sure.
         """
         if not self._shared:
-            query = sa.select(self._outbox).order_by(self._outbox.c.id).limit(BATCH)
-            rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(query))
+            rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(self._oldest))
             done, failures = await _published(publisher, rows)
             if done:
-                await self.transact(lambda tx: tx.execute(sa.delete(self._outbox).where(self._outbox.c.id.in_(done))))
+                await self.transact(lambda tx: tx.execute(self._forget, {"b_ids": done}))
         else:
             claim, done, loop = Claim(self.engine, self._outbox), list[int](), asyncio.get_running_loop()
             try:
@@ -177,9 +179,9 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, connection: sa.Connection, outbox: sa.Table, parent: str) -> None:
+    def __init__(self, connection: sa.Connection, add: sa.Insert, parent: str) -> None:
         self._connection = connection
-        self._outbox = outbox
+        self._add = add
         self._parent = parent
         self._mark = ""
         self._said: list[dict[str, Any]] = []
@@ -239,5 +241,5 @@ class Transaction:
     def speak(self) -> bool:
         """Write what was said into the outbox, last thing in the transaction; whether anything was."""
         if self._said:
-            self._connection.execute(sa.insert(self._outbox), self._said)
+            self._connection.execute(self._add, self._said)
         return bool(self._said)

@@ -52,12 +52,10 @@ class Declared:
             except NotFoundError:
                 await self._jetstream.add_stream(config)
                 gone.append(name)
-        for (stream, name), consumer in self._consumers.items():
-            try:
-                await self._jetstream.consumer_info(stream, name)
-            except NotFoundError:
-                await self._jetstream.add_consumer(stream, consumer)
-                gone.append(f"{stream}/{name}")
+        there = {(stream, one.name) for stream in self._streams for one in await self._jetstream.consumers_info(stream)}
+        for stream, name in self._consumers.keys() - there:
+            await self._jetstream.add_consumer(stream, self._consumers[stream, name])
+            gone.append(f"{stream}/{name}")
         return gone
 
 

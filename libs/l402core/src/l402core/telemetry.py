@@ -4,24 +4,26 @@ Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` where it is set, else to a local file,
 carry secrets: callers put no preimage, macaroon or private key into attributes, and `Secret` values cannot be printed.
 """
 
-import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import structlog
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 _tracer = trace.get_tracer("l402core")
+_TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 
 
 def setup(service: str, *, trace_file: Path | None, log_level: str = "INFO") -> TracerProvider:
@@ -31,7 +33,7 @@ def setup(service: str, *, trace_file: Path | None, log_level: str = "INFO") -> 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     elif trace_file is not None:
         trace_file.parent.mkdir(parents=True, exist_ok=True)
-        out = trace_file.open("a", buffering=1)
+        out = trace_file.open("a", buffering=1 << 20)  # the exporter writes it out after each batch
         exporter = ConsoleSpanExporter(out=out, formatter=_span_line)
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
@@ -66,30 +68,36 @@ def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict
 
 def _span_line(span: ReadableSpan) -> str:
     own, parent = span.get_span_context(), span.parent
-    return (
-        json.dumps(
-            {
-                "trace_id": f"{own.trace_id:032x}" if own else "",
-                "span_id": f"{own.span_id:016x}" if own else "",
-                "parent_id": f"{parent.span_id:016x}" if parent else "",
-                "service": str(span.resource.attributes.get(SERVICE_NAME, "")),
-                "name": span.name,
-                "kind": span.kind.name,
-                "start_ns": span.start_time,
-                "end_ns": span.end_time,
-                "status": span.status.status_code.name,
-                "attributes": dict(span.attributes or {}),
-            }
-        )
-        + "\n"
-    )
+    line = {
+        "trace_id": f"{own.trace_id:032x}" if own else "",
+        "span_id": f"{own.span_id:016x}" if own else "",
+        "parent_id": f"{parent.span_id:016x}" if parent else "",
+        "service": str(span.resource.attributes.get(SERVICE_NAME, "")),
+        "name": span.name,
+        "kind": span.kind.name,
+        "start_ns": span.start_time,
+        "end_ns": span.end_time,
+        "status": span.status.status_code.name,
+        "attributes": dict(span.attributes or {}),
+    }
+    return msgspec.json.encode(line).decode() + "\n"
 
 
 def traceparent() -> str:
     """The W3C traceparent of the current span; '' outside of one."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier.get("traceparent", "")
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
+
+
+def _parent(text: str) -> context.Context:
+    """The context that a traceparent names; an empty one for what is none. Each span of every message comes by here, and
+    the library's propagator, which also asks for baggage and vendors' state that nobody sets, costs as much as the span."""
+    found = _TRACEPARENT.fullmatch(text)
+    if found is None:
+        return context.Context()
+    trace_id, span_id, flags = (int(part, 16) for part in found.groups())
+    told = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return trace.set_span_in_context(NonRecordingSpan(told), context.Context()) if told.is_valid else context.Context()
 
 
 def trace_id() -> str:
@@ -109,8 +117,7 @@ def span(
     """A span that is current inside the block: a child of `parent` (a traceparent or headers) or of the current one."""
     token = None
     if parent is not None:
-        carrier = {"traceparent": parent} if isinstance(parent, str) else dict(parent)
-        token = context.attach(propagate.extract(carrier, context=context.Context()))
+        token = context.attach(_parent(parent if isinstance(parent, str) else parent.get("traceparent", "")))
     try:
         with _tracer.start_as_current_span(
             name, kind=kind, attributes=dict(attributes or {}), record_exception=False, set_status_on_exception=False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from l402core.lifecycle import run
 
 from lndsim.control import ControlServer
 from lndsim.network import Network
@@ -123,4 +124,4 @@ def main() -> None:
     """`python -m lndsim`."""
     config = parse(sys.argv[1:])
     with suppress(KeyboardInterrupt):
-        asyncio.run(serve(config))
+        run(serve(config))

@@ -1,6 +1,5 @@
 """Wiring of the gateway: `python -m l402_gateway`. Exit code 2 where it cannot start as it was told."""
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -17,7 +16,7 @@ from l402core.bus import Bus
 from l402core.control import serving
 from l402core.errors import L402Error
 from l402core.l402 import keys as root_keys
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
 from pydantic import ValidationError
 
@@ -100,7 +99,7 @@ def main() -> int:
         return CANNOT_START
     provider = telemetry.setup("gateway", trace_file=config.trace_file, log_level=config.log_level)
     try:
-        asyncio.run(serve(config))
+        run(serve(config))
     except (OSError, L402Error, ValueError) as error:
         print(f"gateway: {_reason(error, config)}", file=sys.stderr)  # noqa: T201 - a person reads it
         return CANNOT_START

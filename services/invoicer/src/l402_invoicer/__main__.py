@@ -1,6 +1,5 @@
 """Wiring of the invoicer: `python -m l402_invoicer`."""
 
-import asyncio
 import sys
 import time
 
@@ -10,7 +9,7 @@ from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import FeeMint
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.fitness import silence, trouble
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import INVOICER
@@ -71,7 +70,7 @@ def main() -> int:
     config = Config.model_validate({})
     provider = telemetry.setup("invoicer", trace_file=config.trace_file, log_level=config.log_level)
     try:
-        asyncio.run(serve(config))
+        run(serve(config))
     except (L402Error, OSError) as error:
         print(f"invoicer: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
         return 1

@@ -1,6 +1,5 @@
 """Wiring: `python -m l402_settler`."""
 
-import asyncio
 import json
 import sys
 import time
@@ -12,7 +11,7 @@ from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import Freeze, ReadChannels, Reconcile, Thaw
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
@@ -91,7 +90,7 @@ def main() -> int:
     provider = telemetry.setup("settler", trace_file=config.trace_file, log_level=config.log_level)
     Path(config.data_dir).mkdir(parents=True, exist_ok=True)
     try:
-        asyncio.run(serve(config))
+        run(serve(config))
     except (L402Error, OSError) as error:
         print(f"settler: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
         return 1

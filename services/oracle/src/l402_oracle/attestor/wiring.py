@@ -1,6 +1,5 @@
 """The attestor's wiring: configuration in, a running service out. It decides nothing."""
 
-import asyncio
 import secrets
 import sys
 import time
@@ -12,7 +11,7 @@ from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
 from l402core.events import SayAgain
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import ATTESTOR
 from l402core.lnd.scope import refuse_excess
@@ -38,7 +37,7 @@ def main() -> int:
     config = AttestorConfig()
     provider = telemetry.setup("oracle", trace_file=config.trace_file, log_level=config.log_level)
     try:
-        asyncio.run(_serve(config))
+        run(_serve(config))
     except (L402Error, OSError) as error:
         print(f"attestor: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
         return 1

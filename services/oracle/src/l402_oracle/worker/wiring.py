@@ -1,11 +1,9 @@
 """The worker's wiring: configuration in, a running service out. It decides nothing."""
 
-import asyncio
-
 from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
 from sparseloco.corpus import load_corpus
 from sparseloco.model import GPTShape
@@ -21,7 +19,7 @@ def main() -> None:
     config = WorkerConfig()
     provider = telemetry.setup("oracle", trace_file=config.trace_file, log_level=config.log_level)
     try:
-        asyncio.run(_serve(config))
+        run(_serve(config))
     finally:
         provider.shutdown()
 
