@@ -1,28 +1,16 @@
 """The generated pages: every knob, and every command with its exit codes."""
 
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, get_type_hints
 
 from cyclopts import App, Parameter
 
-from l402train import cli, orders_command
+from l402train import cli
 from l402train.exits import MEANINGS
 from l402train.knobs import knobs
-from l402train.lightning import command as lightning
 
 MADE = "<!-- Made by `python -m l402train.docs`; edit the code instead. -->"
-COMMANDS = {
-    **{name: getattr(cli, name) for name in ("demo", "up", "peer")},
-    "sponsor": cli.sponsor_,
-    **{name: getattr(cli, name) for name in ("status", "trace", "ledger", "explain", "reconcile")},
-    **{name: getattr(orders_command, name) for name in ("freeze", "thaw", "again")},
-    "verify-receipt": cli.verify_receipt,
-    "config": cli.config,
-    "migrate": cli.migrate,
-    "lightning up": lightning.up,
-    "bake": lightning.bake,
-    "macaroon": lightning.macaroon,
-}
 
 
 def configuration() -> str:
@@ -50,7 +38,7 @@ def configuration() -> str:
 def commands() -> str:
     """docs/cli.md."""
     lines = ["# The command line", "", MADE, "", _first(cli.app), ""]
-    for name, command in COMMANDS.items():
+    for name, command in sorted(_commands(cli.app)):
         lines += [f"## l402-train {name}", "", inspect.getdoc(command) or "", ""]
         lines += ["| option | default | what it is |", "|---|---|---|"]
         lines += [_option(parameter, command) for parameter in inspect.signature(command).parameters.values()]
@@ -63,6 +51,16 @@ def commands() -> str:
         "object with `error`, `code` and `detail`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _commands(app: App, group: str = "") -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every command that the line knows, those of groups too, so that none can be left out here."""
+    for name in app:
+        if name.startswith("-"):
+            continue
+        if (command := app[name].default_command) is not None:
+            yield group + name, command
+        yield from _commands(app[name], f"{group}{name} ")
 
 
 def _first(app: App) -> str:
