@@ -84,11 +84,13 @@ def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:
     good = {"signing_key": "01" * 32, "seed_key": "02" * 32, "preimage_keys": {"k1": "03" * 32, "k2": "04" * 32}}
     path = tmp_path / "attestor.json"
     path.write_bytes(msgspec.json.encode(good))
-    path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="0600"):
-        read_attestor_keys(path)
-    path.chmod(0o600)
-    keys = read_attestor_keys(path)
+    for mode in (0o644, 0o660, 0o604, 0o601):
+        path.chmod(mode)
+        with pytest.raises(KeyFileError, match="0600"):
+            read_attestor_keys(path)
+    for mode in (0o600, 0o640, 0o400):  # a mounted secret belongs to root, and is handed over by the group alone
+        path.chmod(mode)
+        keys = read_attestor_keys(path)
     assert keys.newest() == "k2"
     assert "0202" not in repr(vars(keys))
     for wrong in (
