@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools clean
+.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -89,6 +89,12 @@ bench-settlement: setup ## settling on SQLite and PostgreSQL: make bench-settlem
 
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning
+
+tools-deploy: ## build helm and kubeconform into .tools/deploy (needs Go)
+	@tools/build-deploy
+
+images: ## build our images (needs a Docker engine); LOCAL=1: on a base of Debian packages; REGISTRY, TAG, BASE
+	@LOCAL=$(LOCAL) tools/build-images
 
 clean: ## remove what was built here, the environment included
 	rm -rf .venv .uv .tools site dist demo-report .mypy_cache .ruff_cache .import_linter_cache .hypothesis

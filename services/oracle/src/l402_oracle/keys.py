@@ -58,7 +58,7 @@ def read_reading_key(path: Path) -> UnsealingKey:
 def _read(path: Path, kind: type[T]) -> T:
     try:
         if path.stat().st_mode & 0o037:
-            raise KeyFileError(f"{path.name} can be read by others; its mode must be 0600, or 0640 where only a group can hand it over")
+            raise KeyFileError(f"{path.name} can be read by others; its mode must be 0600 (0640 from a group)")
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise KeyFileError(f"{path.name} cannot be read: {error.strerror}") from error

@@ -1,0 +1,236 @@
+"""The chart says what it should, whichever values: nothing runs as root, nothing is unbounded, and its words are the code's.
+
+Rendered by the real helm; what a template does not say, no cluster can.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from l402train.knobs import knobs
+from l402train.migration import consumers
+
+from tests.support.real import require_real
+
+HOUSE = Path(__file__).parents[2]
+CHART = HOUSE / "deploy" / "k8s"
+BUILT = HOUSE / ".tools" / "deploy" / "helm"
+PRODUCTION = CHART / "values-production.yaml"
+REACH_LND = {"invoicer", "settler", "attestor"}
+PREFIXES = {
+    "gateway": "GATEWAY",
+    "invoicer": "INVOICER",
+    "settler": "SETTLER",
+    "attestor": "ATTESTOR",
+    "worker": "WORKER",
+}
+
+pytestmark = pytest.mark.real
+
+
+def helm(*words: str, ok: bool = True) -> str:
+    """What helm prints; where it should refuse, its complaint."""
+    program = str(BUILT) if BUILT.exists() else shutil.which("helm")
+    require_real(program is not None, "helm (run `make tools-deploy`)")
+    done = subprocess.run([str(program), *words], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode == 0) is ok, done.stdout + done.stderr
+    return done.stdout if ok else done.stderr
+
+
+def rendered(*words: str) -> list[dict[str, Any]]:
+    """Every object of the chart with the production values and these words."""
+    text = helm("template", "here", str(CHART), "-f", str(PRODUCTION), *words)
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[dict[str, Any]]:
+    """With the production values alone."""
+    return rendered()
+
+
+def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Component and pod template of everything that runs."""
+    for found in objects:
+        if found["kind"] in {"Deployment", "StatefulSet", "Job"}:
+            template = found["spec"]["template"]
+            yield template["metadata"]["labels"]["app.kubernetes.io/component"], template
+
+
+def of(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """The objects of one kind by component."""
+    return {
+        found["metadata"]["labels"]["app.kubernetes.io/component"]: found for found in objects if found["kind"] == kind
+    }
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    """Strict: a warning is an error."""
+    helm("lint", "--strict", str(CHART), "-f", str(PRODUCTION))
+
+
+def test_every_service_runs(objects: list[dict[str, Any]]) -> None:
+    """All five, the oracle in its two roles, and the migration before them."""
+    assert {name for name, _ in pods(objects)} == {*PREFIXES, "migrate"}
+
+
+def test_no_pod_may_do_what_it_need_not(objects: list[dict[str, Any]]) -> None:
+    """Not root, no privilege, no capability, no writable root, no token of the cluster's, no other service's address."""
+    for name, template in pods(objects):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+
+
+def test_everything_has_a_limit_and_a_version(objects: list[dict[str, Any]]) -> None:
+    """Memory, temporary space, and an image that tomorrow is the same."""
+    for name, template in pods(objects):
+        for container in template["spec"]["containers"]:
+            assert "memory" in container["resources"]["limits"], name
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
+            assert container["image"].rpartition(":")[2] not in {"", "latest"}, name
+        for volume in template["spec"]["volumes"]:
+            assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"], name
+
+
+def test_probes_tell_alive_from_ready(objects: list[dict[str, Any]]) -> None:
+    """A part that is away takes a pod out of service; only a stuck loop has it restarted."""
+    for name, template in pods(objects):
+        if name == "migrate":
+            continue
+        container = template["spec"]["containers"][0]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/livez", name
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz", name
+        assert template["spec"]["terminationGracePeriodSeconds"] >= 60, name
+
+
+def test_only_who_moves_money_or_reads_heights_reaches_a_node(objects: list[dict[str, Any]]) -> None:
+    """By network policy, and by who has a macaroon; each has its own."""
+    policies = of(objects, "NetworkPolicy")
+    macaroons = []
+    for name, template in pods(objects):
+        ports = [port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]]
+        assert (10009 in ports) is (name in REACH_LND), name
+        mounted = [volume for volume in template["spec"]["volumes"] if volume["name"] == "lnd"]
+        assert bool(mounted) is (name in REACH_LND), name
+        macaroons += [(volume["secret"]["secretName"], volume["secret"]["items"][1]["key"]) for volume in mounted]
+    assert len(set(macaroons)) == len(REACH_LND)
+
+
+def test_whatever_no_policy_names_is_denied(objects: list[dict[str, Any]]) -> None:
+    """One policy selects every pod of the release and allows nothing."""
+    deny = of(objects, "NetworkPolicy")["network"]["spec"]
+    assert set(deny["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in deny
+    assert "egress" not in deny
+    for _, template in pods(objects):
+        assert deny["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+def test_every_variable_is_one_that_the_code_reads(objects: list[dict[str, Any]]) -> None:
+    """And each of the code's is either wired here or may be set in `config`."""
+    known = {knob.name for knob in knobs()}
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for name, template in pods(objects):
+        if name == "migrate":
+            continue
+        said = {variable["name"] for variable in template["spec"]["containers"][0]["env"]}
+        ours = {variable for variable in said if variable.startswith("L402_")}
+        assert ours <= known, name
+        prefix = f"L402_{PREFIXES[name]}_"
+        settable = {prefix + key.upper() for key in schema["properties"][name]["properties"]["config"]["properties"]}
+        assert {knob for knob in known if knob.startswith(prefix)} == settable | {
+            variable for variable in ours if variable not in settable
+        }, name
+
+
+def test_the_schema_is_the_codes() -> None:
+    """Made again it is the same."""
+    done = subprocess.run(
+        [sys.executable, str(HOUSE / "tools" / "chart_schema.py"), "--check"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("settler.config.places=0", "minimum"),
+        ("settler.config.plaecs=8", "plaecs"),
+        ("settler.config.http_port=1", "http_port"),
+        ("network=main", "network"),
+        ("gatewaay.replicas=1", "gatewaay"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(wrong: str, why: str) -> None:
+    """Before anything is installed, with the name of what is wrong."""
+    said = helm("template", "here", str(CHART), "-f", str(PRODUCTION), "--set", wrong, ok=False)
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("settler.lnd.host", "settler.lnd.host"),
+        ("public.attestor", "public.attestor"),
+        ("worker.keys.secret", "worker.keys.secret"),
+        ("nats.secret", "NATS_URL needs the name of a secret"),
+    ],
+)
+def test_what_is_needed_and_missing_is_named(missing: str, named: str) -> None:
+    """Not an empty variable that fails in the pod."""
+    assert named in helm("template", "here", str(CHART), "-f", str(PRODUCTION), "--set", f"{missing}=", ok=False)
+
+
+def test_whole_numbers_stay_whole() -> None:
+    """YAML's large numbers are floats to a template, and 1e+10 is no integer to a service."""
+    found = dict(pods(rendered("--set", "settler.config.day_cap_msat=10000000000")))
+    variables = {entry["name"]: entry.get("value") for entry in found["settler"]["spec"]["containers"][0]["env"]}
+    assert variables["L402_SETTLER_DAY_CAP_MSAT"] == "10000000000"
+    lists = dict(pods(rendered("--set-json", 'settler.config.expected_peers=["ab"]')))
+    variables = {entry["name"]: entry.get("value") for entry in lists["settler"]["spec"]["containers"][0]["env"]}
+    assert variables["L402_SETTLER_EXPECTED_PEERS"] == '["ab"]'
+
+
+def test_keda_watches_consumers_that_exist(objects: list[dict[str, Any]]) -> None:
+    """By the names that the migration declares; and it has a number to fall back to."""
+    scaled = of(objects, "ScaledObject")["worker"]["spec"]
+    declared = {(consumer.event.stream, consumer.durable) for consumer in consumers() if consumer.service == "worker"}
+    watched = {(trigger["metadata"]["stream"], trigger["metadata"]["consumer"]) for trigger in scaled["triggers"]}
+    assert watched
+    assert watched <= declared
+    assert scaled["fallback"]["replicas"] >= 1
+
+
+def test_a_gpu_is_not_asked_for_twice(objects: list[dict[str, Any]]) -> None:
+    """A second pod beside the first would wait for the same card."""
+    strategy = of(objects, "Deployment")["worker"]["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxUnavailable": 1, "maxSurge": 0}
+
+
+def test_every_alert_has_its_page(objects: list[dict[str, Any]]) -> None:
+    """A runbook that is there, and a metric that the code tells."""
+    rules = of(objects, "PrometheusRule")["monitoring"]["spec"]["groups"][0]["rules"]
+    assert rules
+    code = "".join(path.read_text() for path in HOUSE.glob("*/*/src/**/metrics.py"))
+    for rule in rules:
+        assert (HOUSE / rule["annotations"]["runbook_url"]).is_file(), rule["alert"]
+        metric = rule["expr"].split("(")[-1].split("[")[0].split(" ")[0].removesuffix("_total")
+        assert f'"{metric}"' in code, rule["alert"]
