@@ -201,7 +201,7 @@ def test_what_is_needed_and_missing_is_named(missing: str, named: str) -> None:
 
 def test_whole_numbers_stay_whole() -> None:
     """YAML's large numbers are floats to a template, and 1e+10 is no integer to a service."""
-    found = dict(pods(rendered("--set", "settler.config.day_cap_msat=10000000000")))
+    found = dict(pods(rendered("--set-json", "settler.config.day_cap_msat=10000000000")))
     variables = {entry["name"]: entry.get("value") for entry in found["settler"]["spec"]["containers"][0]["env"]}
     assert variables["L402_SETTLER_DAY_CAP_MSAT"] == "10000000000"
     lists = dict(pods(rendered("--set-json", 'settler.config.expected_peers=["ab"]')))
