@@ -4,24 +4,16 @@ Rendered by the real helm; what a template does not say, no cluster can.
 """
 
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from l402train.knobs import knobs
 from l402train.migration import consumers
 
-from tests.support.real import require_real
+from tests.deploy.chart import CHART, HOUSE, PRODUCTION, helm, of, pods, rendered
 
-HOUSE = Path(__file__).parents[2]
-CHART = HOUSE / "deploy" / "k8s"
-BUILT = HOUSE / ".tools" / "deploy" / "helm"
-PRODUCTION = CHART / "values-production.yaml"
 REACH_LND = {"invoicer", "settler", "attestor"}
 PREFIXES = {
     "gateway": "GATEWAY",
@@ -34,40 +26,10 @@ PREFIXES = {
 pytestmark = pytest.mark.real
 
 
-def helm(*words: str, ok: bool = True) -> str:
-    """What helm prints; where it should refuse, its complaint."""
-    program = str(BUILT) if BUILT.exists() else shutil.which("helm")
-    require_real(program is not None, "helm (run `make tools-deploy`)")
-    done = subprocess.run([str(program), *words], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode == 0) is ok, done.stdout + done.stderr
-    return done.stdout if ok else done.stderr
-
-
-def rendered(*words: str) -> list[dict[str, Any]]:
-    """Every object of the chart with the production values and these words."""
-    text = helm("template", "here", str(CHART), "-f", str(PRODUCTION), *words)
-    return [found for found in yaml.safe_load_all(text) if found]
-
-
 @pytest.fixture(scope="module")
 def objects() -> list[dict[str, Any]]:
     """With the production values alone."""
     return rendered()
-
-
-def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Component and pod template of everything that runs."""
-    for found in objects:
-        if found["kind"] in {"Deployment", "StatefulSet", "Job"}:
-            template = found["spec"]["template"]
-            yield template["metadata"]["labels"]["app.kubernetes.io/component"], template
-
-
-def of(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """The objects of one kind by component."""
-    return {
-        found["metadata"]["labels"]["app.kubernetes.io/component"]: found for found in objects if found["kind"] == kind
-    }
 
 
 def test_helm_finds_nothing_wrong() -> None:
