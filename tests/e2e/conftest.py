@@ -1,11 +1,14 @@
-"""One short demo through the real command, kept for every test of this folder to look at."""
+"""One short demo through the real command, kept for every test to look at; after each test a search for secrets."""
 
 import json
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.demos import COMMAND, LIMIT_S, ROUNDS, Run, environment
+from tests.support.leaks import leaks, networks_in
 
 
 @pytest.fixture(scope="session")
@@ -24,4 +27,14 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     output = done.stdout + done.stderr
     assert told.exists(), output
+    assert leaks(folder) == []
     return Run(folder, json.loads(told.read_text()), output, done.returncode)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_left_lying(tmp_path: Path) -> Iterator[None]:
+    """After every test: nothing that its networks, or strangers beside them, had to keep is in anything they wrote."""
+    yield
+    strangers = tuple(one.parent for one in sorted(tmp_path.rglob("peer.json")) if one.parent.name != "keys")
+    for network in networks_in(tmp_path):
+        assert leaks(network, strangers=strangers) == []

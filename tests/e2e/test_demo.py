@@ -1,26 +1,21 @@
 """The whole loop through the real command: trained, paid, judged, settled, booked, traced, and no secret left lying."""
 
 import json
+import shutil
 import sqlite3
 import struct
 from html.parser import HTMLParser
 from pathlib import Path
 
 import jsonschema
-import msgspec
 import pytest
-from l402_oracle import derive
-from l402_peer_agent.journal import Attempt, Payment
-from l402core.documents import Offer
-from l402core.pledges import Announcement
-from l402core.secret import Secret
-from l402core.signing import Signed
 from l402train import auditing, looking, screen, spans
 from l402train.exits import Exit
 from l402train.folder import Folder
 from lndsim.journal import Journal
 from lndsim.network import Network
 
+from tests.support import leaks
 from tests.support.demos import ROUNDS, Run
 from tests.support.secrets_scan import key_values, rows, scan
 
@@ -183,70 +178,37 @@ def test_keys_and_macaroons_are_nowhere_but_in_their_files(demo_run: Run) -> Non
     assert scan(demo_run.folder, secrets) == []
 
 
-def test_no_preimage_of_a_reward_is_anywhere_but_at_the_nodes(demo_run: Run) -> None:
-    """Revealed or not: every preimage of every offer, computed again from the attestor's key."""
-    key = Secret(bytes.fromhex(_attestor_key(demo_run)))
-    (*offers,) = rows(
-        demo_run.folder / "settler" / "books.sqlite3", "select offer from submissions where offer is not null"
-    )
-    secrets: dict[str, bytes] = {}
-    hashes = {
-        hash_ for (hash_,) in rows(demo_run.folder / "settler" / "books.sqlite3", "select payment_hash from rungs")
-    }
-    for (text,) in offers:
-        offer = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Offer)
-        for index in range(len(offer.reward_hashes)):
-            secret = derive.preimage(key, offer, index)
-            assert derive.payment_hash(secret) in hashes
-            secrets[f"preimage {offer.commitment[:8]}.{index}"] = secret
-    assert len(secrets) == 6 * len(demo_run.submissions())
-    assert scan(demo_run.folder, secrets) == []
+def test_every_secret_of_the_run_is_known_to_the_search(demo_run: Run) -> None:
+    """Rewards' preimages of every offer, tranches', and what the fees bought: computed again, and as many as there must be.
+
+    The search itself runs after each of these tests, as after every other one of this folder.
+    """
+    folder, submissions = demo_run.folder, len(demo_run.submissions())
+    assert len(leaks.reward_preimages(folder)) == 6 * submissions
+    assert len(leaks.tranche_preimages(folder)) == len(demo_run.report["rounds"])
+    journals = folder.glob("peers/*/journal.sqlite3")
+    assert sum(len(leaks.bought(journal)) for journal in journals) == 2 * submissions
+    assert len(leaks.node_preimages(folder)) >= submissions
 
 
-def test_no_preimage_of_a_tranche_is_anywhere_but_at_the_nodes(demo_run: Run) -> None:
-    """Settled or returned: computed again from the attestor's key and its announcement."""
-    key = Secret(bytes.fromhex(_attestor_key(demo_run)))
-    books = demo_run.folder / "settler" / "books.sqlite3"
-    ((text,),) = rows(books, "select announcement from sponsorships")
-    announced = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Announcement)
-    secrets = {f"tranche {n}": derive.tranche_preimage(key, announced, n) for n in range(announced.tranches)}
-    known = {str(hash_) for (hash_,) in rows(books, "select payment_hash from tranches")}
-    assert {derive.payment_hash(secret) for secret in secrets.values()} == known
-    assert scan(demo_run.folder, secrets) == []
-
-
-def test_what_a_fee_bought_is_known_to_its_payer_alone(demo_run: Run) -> None:
-    """Fee preimages and L402 macaroons: in the paying peer's journal, at the nodes, and nowhere else."""
-    secrets: dict[str, bytes] = {}
-    for journal in demo_run.folder.glob("peers/*/journal.sqlite3"):
-        for (body,) in rows(journal, "select body from payments"):
-            payment = msgspec.json.decode(_bytes(body), type=Payment)
-            secrets[f"fee {payment.payment_hash[:8]}"] = payment.preimage
-        for (body,) in rows(journal, "select body from attempts"):
-            attempt = msgspec.json.decode(_bytes(body), type=Attempt)
-            assert attempt.token is not None
-            secrets[f"macaroon {attempt.commitment[:8]}"] = attempt.token.macaroon
-    assert len(secrets) == 2 * len(demo_run.submissions())
-    assert all(len(secret) >= 32 for secret in secrets.values())
-    assert scan(demo_run.folder, secrets, leave_out=("keys", "lnd", "peers")) == []
-
-
-def test_no_preimage_that_a_node_knows_is_in_anything_we_wrote(demo_run: Run) -> None:
-    """The nodes' own records are the other end of the same search; they know at least every fee's preimage."""
-    journal = Journal(demo_run.folder / "lnd" / "network.journal")
-    try:
-        network = Network.restore(journal, lambda: 0)
-        assert network is not None
-        known = {
-            f"{name}/{hash_.hex()[:8]}": invoice.preimage
-            for name, node in network.nodes.items()
-            for hash_, invoice in node.invoices.items()
-            if invoice.preimage is not None
-        }
-    finally:
-        journal.close()
-    assert len(known) >= len(demo_run.submissions())
-    assert scan(demo_run.folder, known, leave_out=("keys", "lnd", "peers")) == []
+def test_a_leak_is_found_whatever_leaks(demo_run: Run, tmp_path: Path) -> None:
+    """Planted into a copy of what the search reads: a reward's preimage, a tranche's, a key, a fee's preimage."""
+    for name in ("keys", "settler", "peers"):
+        shutil.copytree(demo_run.folder / name, tmp_path / "copy" / name)
+    copy = tmp_path / "copy"
+    (copy / "logs").mkdir()
+    assert leaks.leaks(copy) == []
+    journal = next(copy.glob("peers/*/journal.sqlite3"))
+    for secrets in (
+        leaks.reward_preimages(copy),
+        leaks.tranche_preimages(copy),
+        key_values(copy / "keys"),
+        leaks.bought(journal),
+    ):
+        name, secret = next(iter(secrets.items()))
+        (copy / "logs" / "some.log").write_text(f'{{"oops": "{secret.hex()}"}}')
+        assert leaks.leaks(copy) == [f"{name} in logs/some.log"]
+    (copy / "logs" / "some.log").unlink()
 
 
 def test_the_scanner_finds_what_it_looks_for(tmp_path: Path) -> None:
@@ -269,14 +231,3 @@ def test_the_scanner_finds_what_it_looks_for(tmp_path: Path) -> None:
         "planted in logs/1.log",
         "planted in logs/2.log",
     ]
-
-
-def _attestor_key(run: Run) -> str:
-    keys: dict[str, str] = json.loads((run.folder / "keys" / "attestor.json").read_text())["preimage_keys"]
-    (only,) = keys.values()
-    return only
-
-
-def _bytes(body: object) -> bytes:
-    assert isinstance(body, bytes)
-    return body

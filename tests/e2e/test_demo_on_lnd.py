@@ -8,6 +8,7 @@ import pytest
 from l402train.exits import Exit
 
 from tests.support.demos import COMMAND, LIMIT_S, Run, environment
+from tests.support.leaks import leaks, reward_preimages
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
 from tests.support.secrets_scan import rows
@@ -47,6 +48,12 @@ def test_the_run_holds_what_it_promises_on_real_lnd(run: Run) -> None:
     assert run.report["parts"]["lightning"].startswith("lnd 0.")
     assert run.report["ledger"]["debits_msat"] == run.report["ledger"]["credits_msat"] > 0
     assert run.report["ledger"]["open_escrows"] == 0
+
+
+def test_no_secret_is_left_lying_on_real_lnd(run: Run) -> None:
+    """Keys, macaroons, preimages of every offer, and what the fees bought."""
+    assert len(reward_preimages(run.folder)) == 6 * len(run.submissions())
+    assert leaks(run.folder) == []
 
 
 def test_a_peer_that_no_channel_joins_with_the_coordinator_earns(run: Run) -> None:

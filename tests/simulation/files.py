@@ -75,10 +75,10 @@ class Tally(FileTally):
         self._db.executescript(tally._SCHEMA)
 
     def reserve(
-        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None], until_ms: int
     ) -> None:
         with self._world.effect(f"counts {len(amounts)} rungs as sent"):
-            super().reserve(round_, amounts, now_ms, allow)
+            super().reserve(round_, amounts, now_ms, allow, until_ms)
 
 
 class PeerDisk(Journal):

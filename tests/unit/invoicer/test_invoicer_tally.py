@@ -5,12 +5,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import DAY_MS, KEPT_MS, FileTally
+from l402_invoicer.app import UNSENT_MS, Invoicer
+from l402_invoicer.config import Config
 from l402_invoicer.policy import Sent
 from l402core.errors import TooLarge, Unavailable
+from l402core.events import Event
+from l402core.lnd.port import PaymentStatus, PaymentView
 
 NOW_MS = 1_800_000_000_000
 ROUND_MAX, DAY_MAX = 100, 150
+
+
+class Silent:
+    """A bus that nothing is said on."""
+
+    async def publish(self, event: Event, *, parent: str = "") -> None:
+        """Nothing is to be said."""
+        raise AssertionError(event)
 
 
 def allow(sent: Sent, more_msat: int) -> None:
@@ -24,7 +37,7 @@ def allow(sent: Sent, more_msat: int) -> None:
 def refused(tally: FileTally, round_: int, amounts: dict[bytes, int], now_ms: int = NOW_MS) -> str:
     """Why it is not reserved; "" where it is."""
     try:
-        tally.reserve(round_, amounts, now_ms, allow)
+        tally.reserve(round_, amounts, now_ms, allow, now_ms + 1_000)
     except TooLarge as error:
         return error.code
     return ""
@@ -92,9 +105,40 @@ def test_a_disk_that_takes_nothing_is_a_reason_not_to_send(tmp_path: Path) -> No
     tally = FileTally(tmp_path / "tally")
     tally.close()
     with pytest.raises(Unavailable, match="tally"):
-        tally.reserve(1, {b"a": 1}, NOW_MS, allow)
+        tally.reserve(1, {b"a": 1}, NOW_MS, allow, NOW_MS)
     with pytest.raises(Unavailable, match="tally"):
         tally.release([b"a"])
+
+
+class Memory:
+    """A node that knows some payments."""
+
+    def __init__(self, **known: PaymentStatus) -> None:
+        self.known = known
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
+        """As the port."""
+        status = self.known.get(payment_hash.decode())
+        return None if status is None else PaymentView(payment_hash=payment_hash, status=status, amount_msat=0)
+
+
+async def test_what_was_counted_and_never_sent_makes_room_again(tmp_path: Path) -> None:
+    """The process died before it sent them. Not before LND can be believed, and never what may be out."""
+    tally, clock = FileTally(tmp_path / "tally"), [NOW_MS]
+    node = Memory(b=PaymentStatus.IN_FLIGHT, c=PaymentStatus.UNKNOWN, d=PaymentStatus.FAILED)
+    invoicer = Invoicer(
+        Config(), node, Silent(), FileCursor(tmp_path / "cursor"), tally, now_ms=lambda: clock[0]  # type: ignore[arg-type]  # what is not asked here is missing
+    )  # fmt: skip
+    assert refused(tally, 1, dict.fromkeys((b"a", b"b", b"c", b"d"), 25)) == ""
+    clock[0] += 1_000 + UNSENT_MS
+    await invoicer.look_for_unsent()
+    assert refused(tally, 1, {b"e": 1}) == "lock_round_cap"
+    clock[0] += 1
+    await invoicer.look_for_unsent()
+    assert refused(tally, 1, {b"f": 51}) == "lock_round_cap"
+    assert tally.unconfirmed(clock[0], 9) == [b"c"]
+    assert refused(tally, 1, {b"f": 50}) == ""
+    tally.close()
 
 
 ladders = st.lists(

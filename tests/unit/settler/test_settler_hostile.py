@@ -299,6 +299,27 @@ async def test_a_peer_that_no_route_ever_reaches_pays_for_its_places_in_the_end(
     assert (await stage.ledger())["fees:earned"] == 500_000
 
 
+async def test_a_peer_that_keeps_our_node_searching_until_the_deadline_pays_in_the_end(
+    make_stage: Callable[..., Stage],
+) -> None:
+    """Its rungs are still being sent when the time to lock is over, round after round: its fee comes back a few times."""
+    stage = make_stage(places=8)
+    back: dict[str, Any] = {}
+    for round_, name in enumerate("abcd", start=1):
+        await stage.open_round(round_)
+        await stage.desk.open(stage.opening(name, round_=round_, **back))
+        await stage.settler.on_offer(stage.offer(name, round_))
+        await stage.desk.register_locks(stage.locks(name, round_))
+        await stage.turn(now_ms=stage.terms(round_).lock_by_ms)
+        for index in range(6):
+            await stage.seen(name, index, PaymentStatus.FAILED, NO_ROUTE)
+        view = await stage.office.view(sha(name))
+        assert (view.state, view.credit_available) == ("ended", name != "d")
+        if name != "d":
+            back = await credit_of(stage, "a", f"token {'abcd'[round_]}")
+    assert (await stage.ledger())["fees:earned"] == 500_000
+
+
 async def test_a_balance_of_ours_that_is_short_is_our_fault_however_often(make_stage: Callable[..., Stage]) -> None:
     """LND says which it was: what our node lacks is never the peer's affair."""
     stage = make_stage(places=8)

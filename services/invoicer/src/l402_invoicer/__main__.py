@@ -47,7 +47,7 @@ async def serve(config: Config) -> None:
         app = control_app("invoicer", ready)
         async with serving(app, config.http_host, config.http_port, address_file=address_file) as url:
             log.info("service.ready", url=url)
-            await run_until_asked(invoicer.watch_fees())
+            await run_until_asked(invoicer.watch_fees(), invoicer.forget_unsent())
     finally:
         address_file.unlink(missing_ok=True)
         await bus.stop()

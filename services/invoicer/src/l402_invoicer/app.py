@@ -52,6 +52,9 @@ REVISION = {status: number for number, status in enumerate(PaymentStatus)}
 REMEMBERED = 10_000
 FIRST_PAUSE_S = 0.2
 FIRST_LOOK_S = 0.5
+UNSENT_MS = 60_000
+"""So long after its last moment, "never seen" means that it was never sent."""
+FORGET_EVERY_S, FORGET_AT_ONCE = 30.0, 256
 AMBIGUOUS_S = 2.0
 """For so long after a send, LND's "never seen" may only mean "not yet written"."""
 
@@ -90,10 +93,14 @@ class Tally(Protocol):
     """What may have been sent, on disk. Calls block for a moment."""
 
     def reserve(
-        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None], until_ms: int
     ) -> None: ...
 
     def release(self, payment_hashes: list[bytes]) -> None: ...
+
+    def confirm(self, payment_hashes: list[bytes]) -> None: ...
+
+    def unconfirmed(self, before_ms: int, limit: int) -> list[bytes]: ...
 
 
 class Invoicer:
@@ -214,8 +221,31 @@ class Invoicer:
         if now_ms < ladder.not_after_ms:
             await asyncio.to_thread(
                 self._tally.reserve, work.round, ladder.most_msat(), now_ms,
-                lambda sent, more_msat: check_sent(sent, more_msat, self._caps),
+                lambda sent, more_msat: check_sent(sent, more_msat, self._caps), ladder.not_after_ms,
             )  # fmt: skip
+
+    async def forget_unsent(self) -> None:
+        """What was counted and never sent makes room again, once it cannot be sent any more; for ever.
+
+        A process that dies between the two, a ladder of which half was too late: the caps of a day would fill with them.
+        """
+        while True:
+            try:
+                await self.look_for_unsent()
+            except (Unavailable, Unauthorized) as error:
+                log.warning("tally.waits", code=error.code, detail=error.detail)
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    async def look_for_unsent(self) -> None:
+        """One look at the oldest of them. Raises Unavailable."""
+        before_ms = self._now_ms() - UNSENT_MS
+        for payment_hash in await asyncio.to_thread(self._tally.unconfirmed, before_ms, FORGET_AT_ONCE):
+            known = await _ours(self._node.lookup_payment(payment_hash))
+            if known is None or known.status is PaymentStatus.FAILED:
+                await asyncio.to_thread(self._tally.release, [payment_hash])
+                log.info("rung.never_sent", payment_hash=payment_hash.hex())
+            elif known.status is not PaymentStatus.UNKNOWN:
+                await asyncio.to_thread(self._tally.confirm, [payment_hash])
 
     async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> None:
         async with self._sending:

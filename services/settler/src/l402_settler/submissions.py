@@ -138,12 +138,14 @@ def fault_is_ours(
 
     No offer, or a rung that failed on the way or was never sent: ours. A rung that the payee's own node turned away, all
     in flight but not accepted in time, or locked and never uploaded: the peer's. Uploaded and never decided: ours.
-    `turns` is how often this fee has come back before.
+    `turns` is how often this fee has come back before: what is not known by then to be our fault is not ours.
     """
     if lnd_failure == PAYEE_REFUSED or (lnd_failure in ON_THE_WAY and turns >= TURNS):
         return False
     if state in (Escrow.OPENED, Escrow.UPLOADED):
         return True
+    if state is Escrow.LOCKING and not lnd_failure and not accepted and turns >= TURNS:
+        return False  # still on the way at the deadline, once more: LND says nothing of whose affair that is
     if state is Escrow.LOCKING:
         return any(rung in (Rung.RETURNED, Rung.UNSENT, Rung.REGISTERED) for rung in rungs) or accepted
     return False

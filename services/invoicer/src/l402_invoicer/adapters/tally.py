@@ -12,7 +12,9 @@ from l402_invoicer.policy import Sent
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sent (
-    payment_hash BLOB PRIMARY KEY, round INTEGER NOT NULL, amount_msat INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+    payment_hash BLOB PRIMARY KEY, round INTEGER NOT NULL, amount_msat INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL, known INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS sent_unknown ON sent (until_ms) WHERE known = 0;
 CREATE INDEX IF NOT EXISTS sent_round ON sent (round);
 CREATE INDEX IF NOT EXISTS sent_at ON sent (at_ms);
 """
@@ -43,17 +45,18 @@ class FileTally:
             self._db.close()
 
     def reserve(
-        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None], until_ms: int
     ) -> None:
         """Count these hashes as sent, all or none, those already counted once. `allow` raises what refuses them.
 
-        Raises Unavailable when the disk does not take it: then nothing may be sent.
+        After `until_ms` none of them is sent any more. Raises Unavailable when the disk does not take it: then nothing may
+        be sent.
         """
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
-                    self._count(round_, amounts, now_ms, allow)
+                    self._count(round_, amounts, now_ms, allow, until_ms)
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise
@@ -62,7 +65,7 @@ class FileTally:
                 raise Unavailable("disk", f"the tally of what was sent cannot be written: {error}") from error
 
     def _count(
-        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None]
+        self, round_: int, amounts: Mapping[bytes, int], now_ms: int, allow: Callable[[Sent, int], None], until_ms: int
     ) -> None:
         known = "SELECT 1 FROM sent WHERE payment_hash = ?"
         fresh = {hash_: msat for hash_, msat in amounts.items() if self._db.execute(known, (hash_,)).fetchone() is None}
@@ -71,13 +74,27 @@ class FileTally:
         self._db.execute("DELETE FROM sent WHERE at_ms < ?", (now_ms - KEPT_MS,))
         told = self._db.execute(_COUNTED, {"round": round_, "since": now_ms - DAY_MS}).fetchone()
         allow(Sent(round_msat=int(told[0]), day_msat=int(told[1])), sum(fresh.values()))
-        rows = [(hash_, round_, msat, now_ms) for hash_, msat in fresh.items()]
-        self._db.executemany("INSERT INTO sent VALUES (?, ?, ?, ?)", rows)
+        rows = [(hash_, round_, msat, now_ms, until_ms) for hash_, msat in fresh.items()]
+        columns = "(payment_hash, round, amount_msat, at_ms, until_ms)"
+        self._db.executemany(f"INSERT INTO sent {columns} VALUES (?, ?, ?, ?, ?)", rows)  # noqa: S608 - a constant
 
     def release(self, payment_hashes: list[bytes]) -> None:
         """LND says of these that nothing was sent, or that it failed: they count no more. Raises Unavailable."""
+        self._write("DELETE FROM sent WHERE payment_hash = ?", payment_hashes)
+
+    def confirm(self, payment_hashes: list[bytes]) -> None:
+        """LND knows these: whether they were sent is no question any more. Raises Unavailable."""
+        self._write("UPDATE sent SET known = 1 WHERE payment_hash = ?", payment_hashes)
+
+    def unconfirmed(self, before_ms: int, limit: int) -> list[bytes]:
+        """What could be sent until before then, and of which LND has said nothing yet; the oldest first."""
+        with self._lock:
+            query = "SELECT payment_hash FROM sent WHERE known = 0 AND until_ms < ? ORDER BY until_ms LIMIT ?"
+            return [bytes(row[0]) for row in self._db.execute(query, (before_ms, limit))]
+
+    def _write(self, statement: str, payment_hashes: list[bytes]) -> None:
         with self._lock:
             try:
-                self._db.executemany("DELETE FROM sent WHERE payment_hash = ?", [(hash_,) for hash_ in payment_hashes])
+                self._db.executemany(statement, [(hash_,) for hash_ in payment_hashes])
             except sqlite3.Error as error:
                 raise Unavailable("disk", f"the tally of what was sent cannot be written: {error}") from error

@@ -1,0 +1,118 @@
+"""What secrets a run had, computed again from its keys and records, and where they were written and must not be.
+
+It knows where each kind lies by design: keys and nodes in their own folders, a peer's in that peer's folder.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from l402_oracle import derive
+from l402_peer_agent.journal import Attempt, Payment
+from l402core.documents import Offer
+from l402core.pledges import Announcement
+from l402core.secret import Secret
+from l402core.signing import Signed
+from lndsim.journal import Journal
+from lndsim.network import Network
+
+from tests.support.secrets_scan import ALLOWED, key_values, rows, scan
+
+Secrets = dict[str, bytes]
+WITH_PEERS = (*ALLOWED, "peers", "sponsor")
+"""Folders that may hold what a payer, or a node, knows by itself."""
+
+
+def leaks(folder: Path, *, strangers: tuple[Path, ...] = ()) -> list[str]:
+    """`NAME in FILE` for every secret of this run that lies where it must not; `strangers` are peers' folders elsewhere."""
+    ours = key_values(folder / "keys") | reward_preimages(folder) | tranche_preimages(folder)
+    theirs = node_preimages(folder)
+    for journal in (*folder.glob("peers/*/journal.sqlite3"), *(one / "journal.sqlite3" for one in strangers)):
+        theirs |= bought(journal)
+    for stranger in strangers:
+        theirs |= key_values(stranger)
+    return scan(folder, ours) + scan(folder, theirs, leave_out=WITH_PEERS)
+
+
+def networks_in(place: Path) -> list[Path]:
+    """The folders of networks below a place, also of those that were stopped while they started."""
+    return sorted(keys.parent.parent for keys in place.rglob("keys/attestor.json"))
+
+
+def reward_preimages(folder: Path) -> Secrets:
+    """Revealed or not: those of every offer that was ever made."""
+    books, keys, found = folder / "settler" / "books.sqlite3", _preimage_keys(folder), Secrets()
+    for (text,) in (
+        *_rows(books, "select offer from submissions where offer is not null"),
+        *_rows(books, "select offer from past_offers"),
+    ):
+        offer = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Offer)
+        for index, hash_ in enumerate(offer.reward_hashes):
+            secret = derive.preimage(keys[offer.key_id], msgspec.structs.replace(offer, reward_hashes=()), index)
+            assert derive.payment_hash(secret) == hash_
+            found[f"preimage {offer.commitment[:8]}.{offer.attempt}.{index}"] = secret
+    return found
+
+
+def tranche_preimages(folder: Path) -> Secrets:
+    """Settled or returned: those of every announced tranche."""
+    books, keys, found = folder / "settler" / "books.sqlite3", _preimage_keys(folder), Secrets()
+    for (text,) in _rows(books, "select announcement from sponsorships where announcement is not null"):
+        made = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Announcement)
+        core = msgspec.structs.replace(made, hashes=())
+        for index, hash_ in enumerate(made.hashes):
+            secret = derive.tranche_preimage(keys[made.key_id], core, index)
+            assert derive.payment_hash(secret) == hash_
+            found[f"tranche {made.sponsorship[:8]}.{index}"] = secret
+    return found
+
+
+def bought(journal: Path) -> Secrets:
+    """What a peer's fees bought: their preimages and its L402 macaroons."""
+    found = Secrets()
+    for (body,) in _rows(journal, "select body from payments"):
+        payment = msgspec.json.decode(_bytes(body), type=Payment)
+        found[f"fee {payment.payment_hash[:8]}"] = payment.preimage
+    for (body,) in _rows(journal, "select body from attempts"):
+        attempt = msgspec.json.decode(_bytes(body), type=Attempt)
+        if attempt.token is not None:
+            found[f"macaroon {attempt.commitment[:8]}"] = attempt.token.macaroon
+    return {name: secret for name, secret in found.items() if len(secret) >= 32}
+
+
+def node_preimages(folder: Path) -> Secrets:
+    """What the simulated nodes know of every invoice; real lnds keep theirs to themselves."""
+    path = folder / "lnd" / "network.journal"
+    if not path.exists():
+        return {}
+    journal = Journal(path)
+    try:
+        network = Network.restore(journal, lambda: 0)
+        return {
+            f"{name}/{hash_.hex()[:8]}": invoice.preimage
+            for name, node in (network.nodes.items() if network else ())
+            for hash_, invoice in node.invoices.items()
+            if invoice.preimage is not None
+        }
+    finally:
+        journal.close()
+
+
+def _preimage_keys(folder: Path) -> dict[str, Secret]:
+    keys: dict[str, str] = json.loads((folder / "keys" / "attestor.json").read_text())["preimage_keys"]
+    return {name: Secret(bytes.fromhex(key)) for name, key in keys.items()}
+
+
+def _rows(database: Path, query: str) -> Iterator[tuple[object, ...]]:
+    """None where the database, or its tables, were never made: the run was stopped before."""
+    if database.exists():
+        with contextlib.suppress(sqlite3.OperationalError):
+            yield from rows(database.absolute(), query)
+
+
+def _bytes(body: object) -> bytes:
+    assert isinstance(body, bytes)
+    return body
