@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
+from l402_oracle.adapters.sponsor_tables import tranches
+from l402_oracle.attestor.sponsoring import TRIES_MAX
 from l402_oracle.derive import sponsor_shards, tranche_preimage
 from l402core.documents import TrancheTerms
 from l402core.errors import Contradiction, Unauthorized
@@ -153,7 +156,12 @@ async def test_progress_beyond_the_margin_earns_the_tranche(stage: Stage) -> Non
 
 @pytest.mark.parametrize(
     ("low", "other"),
-    [(0.0199, {}), (-0.1, {}), (0.5, {"failure": "unreadable: MemoryError"}), (0.5, {"checkpoint": sha("another")})],
+    [
+        (0.0199, {}),
+        (-0.1, {}),
+        (0.5, {"failure": "unreadable: MemoryError", "revision": TRIES_MAX - 1}),
+        (0.5, {"checkpoint": sha("another")}),
+    ],
     ids=["below the margin", "worse", "not measured", "another checkpoint"],
 )
 async def test_anything_else_earns_nothing_and_says_why(stage: Stage, low: float, other: dict[str, Any]) -> None:
@@ -165,6 +173,48 @@ async def test_anything_else_earns_nothing_and_says_why(stage: Stage, low: float
     assert not verdict(stage).earned
     assert verdict(stage).reason
     assert stage.ears.last(SponsorshipJudged).sealed_preimage == ""
+
+
+async def test_a_measurement_that_failed_on_our_side_is_tried_again(stage: Stage) -> None:
+    """The treasury loses no tranche to one bad moment: asked anew under another id, and the old failure counts once."""
+    announced = await announce(stage)
+    await stage.hear(waits(announced))
+    await a_round(stage, names(announced))
+    failed = seen(stage, 0.0, failure="unreadable: MemoryError")
+    for _ in range(2):
+        await stage.hear(failed)
+    first, again = stage.ears.all(CheckpointMeasure)
+    assert (first.revision, again.revision) == (0, 1)
+    assert first.shards == again.shards
+    assert stage.ears.all(SponsorshipJudged) == []
+    await stage.hear(seen(stage, 0.02, revision=1))
+    assert verdict(stage).earned
+
+
+async def test_a_checkpoint_that_can_never_be_measured_is_given_up(stage: Stage) -> None:
+    """A handful of tries, then nothing is earned, and the receipt says why."""
+    announced = await announce(stage)
+    await stage.hear(waits(announced))
+    await a_round(stage, names(announced))
+    for revision in range(TRIES_MAX):
+        await stage.hear(seen(stage, 0.0, failure="unreadable: MemoryError", revision=revision))
+    assert len(stage.ears.all(CheckpointMeasure)) == TRIES_MAX
+    assert not verdict(stage).earned
+    assert "MemoryError" in verdict(stage).reason
+
+
+async def test_a_pledge_leaves_one_row_however_many_tranches_it_names(stage: Stage) -> None:
+    """Pledging costs nothing: a tranche has its row once money waits for it."""
+    announced = await announce(stage)
+    assert await count_tranches(stage) == 0
+    await stage.hear(waits(announced))
+    assert await count_tranches(stage) == 1
+
+
+async def count_tranches(stage: Stage) -> int:
+    """Rows in the attestor's table."""
+    query = sa.select(sa.func.count()).select_from(tranches)
+    return int(await stage.database.read(lambda tx: tx.scalar(query)))
 
 
 async def test_an_empty_round_earns_nothing_and_needs_no_worker(stage: Stage) -> None:
@@ -295,6 +345,7 @@ async def test_the_tranche_is_judged_on_shards_of_its_own(stage: Stage) -> None:
     assessed, asked = stage.ears.last(RoundAssessed), stage.ears.last(CheckpointMeasure)
     assert asked.shards
     assert not set(asked.shards) & set(assessed.shards)
+    assert len(asked.shards) + len(assessed.shards) == stage.parts.corpus.hidden_shard_count
     drawn = sponsor_shards(
         stage.parts.corpus, bytes.fromhex(assessed.seed), assessed.root, announced.hashes[0], pay=assessed.shards
     )

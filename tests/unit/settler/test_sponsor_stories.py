@@ -164,7 +164,7 @@ async def test_a_sponsor_who_never_pays_is_asked_no_more(at: Patron) -> None:
     await at.desk.tending.tend()
     assert at.node.invoices[payment_hash("p", 0)].state is InvoiceState.CANCELED
     view = await at.view(id_)
-    assert (view.state, [one.state for one in view.tranches]) == ("ended", ["returned", "returned"])
+    assert (view.state, [one.state for one in view.tranches]) == ("ended", ["returned"])
     assert len(at.stage.said(SponsorshipMint)) == 1
     assert await at.stage.ledger() == {}
     with pytest.raises(Conflict):
@@ -334,3 +334,30 @@ async def test_hashes_for_another_promise_are_a_contradiction(at: Patron, other:
     with pytest.raises(Contradiction):
         await at.desk.on_announced(at.announced(id_, **other))
     assert (await at.view(id_)).state == "asked"
+
+
+async def test_a_pledge_that_the_oracle_does_not_answer_is_over_after_a_while(at: Patron) -> None:
+    """Its place is free for others, and the sponsor's for another pledge; an answer that comes later changes nothing."""
+    id_ = (await at.open()).sponsorship
+    at.stage.now_ms += at.stage.config.sponsor_announce_s * 1_000 - 1
+    await at.desk.tending.tend()
+    assert (await at.view(id_)).state == "asked"
+    at.stage.now_ms += 1
+    await at.desk.tending.tend()
+    view = await at.view(id_)
+    assert (view.state, view.reason) == ("ended", "the oracle named no hashes in time")
+    await at.desk.on_announced(at.announced(id_))
+    assert (await at.view(id_)).state == "ended"
+    await at.open("another")
+
+
+async def test_a_pledge_that_is_never_paid_leaves_next_to_nothing(at: Patron) -> None:
+    """Sixty-four tranches, of which one was asked for: one row stays, as evidence of its invoice."""
+    id_ = (await at.open(tranches=64)).sponsorship
+    await at.desk.on_announced(at.announced(id_))
+    await at.minted(id_)
+    at.stage.now_ms += at.stage.config.sponsor_pay_s * 1_000
+    for _ in range(2):
+        await at.desk.tending.tend()
+    view = await at.view(id_)
+    assert (view.state, len(view.tranches)) == ("ended", 1)

@@ -45,11 +45,11 @@ def sponsor_shards(
 ) -> tuple[int, ...]:
     """The hidden shards that a sponsor's tranche is judged on: drawn apart, and none that pay was measured on.
 
-    At most as many as pay had; fewer where the pool has no more, none where it is used up.
+    As many as the pool has besides: by default 32 of its 43 measure pay, and 11 a tranche. None where it is used up.
     """
     drawn = tagged_hash("l402-train/sponsor-shards/1", seed + bytes.fromhex(root) + bytes.fromhex(payment_hash_))
     order = hidden_shards(corpus, drawn, corpus.hidden_shard_count)
-    return tuple(shard for shard in order if shard not in pay)[: max(1, len(pay))]
+    return tuple(shard for shard in order if shard not in pay)
 
 
 def tranche_preimage(key: Secret, announced: Announcement, index: int) -> bytes:

@@ -117,6 +117,9 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=1_000_000, ge=1_000, le=10**12, description="Smallest tranche; dust would be lost in a force-close."
     )
     sponsor_max_msat: int = Field(default=10**9, ge=1_000, le=10**12, description="Largest tranche.")
+    sponsor_announce_s: int = Field(
+        default=300, ge=5, le=86_400, description="How long a pledge waits for the oracle's hashes."
+    )
     sponsor_pay_s: int = Field(default=60, ge=1, le=3_600, description="How long a sponsor may take to pay a tranche.")
     sponsor_judge_s: int = Field(
         default=600, ge=1, le=86_400, description="How long after a round's judge_by its tranche waits for the oracle."

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 Row = sa.Row[Any]
 EVIDENCE = (Trigger.ACCEPTED, Trigger.SEEN_SETTLED, Trigger.SEEN_CANCELED)
 """What LND did is written down, whatever is frozen."""
+UNANSWERED = "the oracle named no hashes in time"
 CHANGED = "sponsors"
 """The name under which whoever waits for a tranche is woken."""
 
@@ -117,6 +118,13 @@ def opened(office: Office, tx: Transaction, tranche: TrancheTerms | None) -> Non
                 give_back(office, tx, line.payment_hash, "no further round will open")
     if tranche is not None:
         mint_next(office, tx, tranche.sponsorship)
+
+
+def end_unanswered(office: Office, tx: Transaction) -> None:
+    """Pledges for which the oracle has named no hashes in time: nothing was promised, and their places are free again."""
+    for row in sponsor_books.asked_before(tx, office.now_ms() - office.config.sponsor_announce_s * 1_000):
+        if sponsor_books.move_sponsorship(tx, row.sponsorship, "asked", "ended", reason=UNANSWERED):
+            log.warning("sponsorship.unanswered", sponsorship=row.sponsorship)
 
 
 def give_back(
@@ -267,6 +275,8 @@ def end_if_over(tx: Transaction, sponsorship: str) -> None:
         reason = f"{earned} of {len(lines)} tranches were earned"
         if sponsor_books.move_sponsorship(tx, sponsorship, "announced", "ended", reason=reason):
             log.info("sponsorship.ended", sponsorship=sponsorship, earned=earned, tranches=len(lines))
+            if all(line.locked is None for line in lines):
+                sponsor_books.forget_unminted(tx, sponsorship)  # a pledge costs nothing, and leaves next to nothing
 
 
 def _last_round_is_open(office: Office, tx: Transaction) -> bool:

@@ -82,6 +82,9 @@ class Tending:
 
     async def tend(self, *, look: bool = True) -> None:
         """One look: take every step that is due. With `look`, also ask LND about invoices that nothing is due for."""
+        office, asked_s = self._office, self._office.config.sponsor_announce_s
+        if await office.database.read(lambda tx: sponsor_books.asked_before(tx, office.now_ms() - asked_s * 1_000)):
+            await office.database.transact(lambda tx: steps.end_unanswered(office, tx))
         for line, judge_by_ms in await self._office.database.read(_live):
             try:
                 await self._tend(line, judge_by_ms, look=look)

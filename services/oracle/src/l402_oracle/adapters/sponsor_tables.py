@@ -21,6 +21,7 @@ tranches = sa.Table(
     sa.Column("round", sa.Integer, unique=True),  # one tranche a round, one round a tranche
     sa.Column("locked", sa.Text),  # TrancheLocked, the first
     sa.Column("asked", sa.Boolean, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),  # measurements that failed on our side
     sa.Column("measured", sa.Text),  # CheckpointMeasured, the first
     sa.Column("judged", sa.Text),  # Signed TrancheReceipt, the one
     sa.Column("said", sa.Boolean, nullable=False),

@@ -26,6 +26,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """0 while it funds none."""
     locked: TrancheLocked | None
     asked: bool
+    tries: int
     measured: CheckpointMeasured | None
     judged: Signed | None
     traceparent: str
@@ -38,12 +39,22 @@ def read_announcement(tx: Transaction, sponsorship: str) -> Signed | None:
 
 
 def add_announcement(tx: Transaction, made: Announcement, signed: Signed, traceparent: str) -> None:
-    """Once per sponsorship, with a row for each of its tranches."""
+    """Once per sponsorship. Its tranches have rows of their own only once money waits for them: pledging costs nothing."""
     values = {"sponsorship": made.sponsorship, "body": _json(signed), "traceparent": traceparent}
     tx.execute(sa.insert(announcements), values)
-    for index, payment_hash in enumerate(made.hashes):
-        row = {"payment_hash": payment_hash, "sponsorship": made.sponsorship, "tranche": index}
-        tx.execute(sa.insert(tranches), {**row, "asked": False, "said": False})
+
+
+def has_tranche(tx: Transaction, sponsorship: str, index: int, payment_hash: str) -> bool:
+    """Whether this was announced; from now on it has its row."""
+    if tx.row(sa.select(tranches.c.round).where(tranches.c.payment_hash == payment_hash)) is not None:
+        return True
+    known = read_announcement(tx, sponsorship)
+    made = msgspec.json.decode(known.body, type=Announcement) if known else None
+    if made is None or not 0 <= index < len(made.hashes) or made.hashes[index] != payment_hash:
+        return False
+    row = {"payment_hash": payment_hash, "sponsorship": sponsorship, "tranche": index}
+    tx.execute(sa.insert(tranches), {**row, "asked": False, "said": False, "tries": 0})
+    return True
 
 
 def read_tranche(tx: Transaction, payment_hash: str) -> Known | None:
@@ -79,10 +90,14 @@ def note_once(tx: Transaction, payment_hash: str, **columns: msgspec.Struct) -> 
         tx.execute(sa.update(tranches).where(where).values({name: _json(value)}))
 
 
-def hear_measured(tx: Transaction, event: CheckpointMeasured) -> None:
-    """The first measurement of the round that a tranche funds; nobody asks for others."""
+def hear_measured(tx: Transaction, event: CheckpointMeasured, *, tries_max: int) -> None:
+    """The first measurement of the round that a tranche funds. One that failed on our side is asked again, so often."""
     where = (tranches.c.round == event.round) & tranches.c.measured.is_(None)
-    tx.execute(sa.update(tranches).where(where).values(measured=_json(event)))
+    if event.failure and event.revision + 1 < tries_max:
+        again = where & (tranches.c.tries == event.revision)  # an older failure, told once more, counts once
+        tx.execute(sa.update(tranches).where(again).values(tries=event.revision + 1, asked=False))
+    else:
+        tx.execute(sa.update(tranches).where(where).values(measured=_json(event)))
 
 
 def mark_asked(tx: Transaction, payment_hash: str) -> None:
@@ -116,6 +131,7 @@ def _known(tx: Transaction, where: sa.ColumnElement[bool]) -> list[Known]:
             round=row.round or 0,
             locked=_decoded(row.locked, TrancheLocked),
             asked=row.asked,
+            tries=row.tries,
             measured=_decoded(row.measured, CheckpointMeasured),
             judged=_decoded(row.judged, Signed),
             traceparent=row.traceparent,

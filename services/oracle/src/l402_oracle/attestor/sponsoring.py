@@ -30,6 +30,8 @@ from l402_oracle.attestor.tranches import check_tranche, decide
 from l402_oracle.derive import payment_hash, sponsor_shards, tranche_preimage
 
 log = structlog.get_logger()
+TRIES_MAX = 5
+"""Measurements of one checkpoint, where each fails on our side: the treasury does not lose a tranche to one bad moment."""
 TOLD_AGAIN = 8
 """Decisions that a restart tells again: a settler that lost one would give the money back."""
 
@@ -74,7 +76,8 @@ class Sponsoring:
         locked = open_signed(event.locked, TrancheLocked.tag, TrancheLocked, signer=self._parts.settler)
 
         def remember(tx: Transaction) -> None:
-            known = sponsors.read_tranche(tx, locked.payment_hash)
+            announced = sponsors.has_tranche(tx, locked.sponsorship, locked.tranche, locked.payment_hash)
+            known = sponsors.read_tranche(tx, locked.payment_hash) if announced else None
             if known is None or (known.sponsorship, known.tranche, known.announced.amount_msat) != (
                 locked.sponsorship, locked.tranche, locked.amount_msat,
             ):  # fmt: skip
@@ -85,8 +88,8 @@ class Sponsoring:
         await self.advance()
 
     async def checkpoint_measured(self, event: CheckpointMeasured) -> None:
-        """The first measurement of a round's checkpoint stands."""
-        await self._db.transact(lambda tx: sponsors.hear_measured(tx, event))
+        """The first measurement of a round's checkpoint stands; what our side could not measure it tries a few times."""
+        await self._db.transact(lambda tx: sponsors.hear_measured(tx, event, tries_max=TRIES_MAX))
         await self.advance()
 
     def adopt(self, tx: Transaction, terms: Terms) -> None:
@@ -95,6 +98,7 @@ class Sponsoring:
             return
         known = sponsors.read_announcement(tx, terms.tranche.sponsorship)
         check_tranche(terms, msgspec.json.decode(known.body, type=Announcement) if known else None)
+        sponsors.has_tranche(tx, terms.tranche.sponsorship, terms.tranche.tranche, terms.tranche.payment_hash)
         if not sponsors.bind(tx, terms.tranche.payment_hash, terms.round):
             raise Contradiction("tranche_twice", f"the tranche of round {terms.round} funds another round already")
 
@@ -141,8 +145,8 @@ class Sponsoring:
                 sponsors.mark_asked(tx, known.payment_hash)
                 tx.say(
                     CheckpointMeasure(
-                        id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=row.number,
-                        parent=terms.checkpoint, checkpoint=child, model_id=terms.model_id, shards=shards,
+                        id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), revision=known.tries,
+                        round=row.number, parent=terms.checkpoint, checkpoint=child, model_id=terms.model_id, shards=shards,
                     ),
                     parent=known.traceparent,
                 )  # fmt: skip

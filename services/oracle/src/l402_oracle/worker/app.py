@@ -141,8 +141,8 @@ class Worker:
         losses = await self._objects.put(seen.losses) if seen.losses else None
         await self._bus.publish(
             CheckpointMeasured(
-                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, parent=event.parent.sha256,
-                checkpoint=event.checkpoint.sha256, shards=event.shards, drop_mean=seen.drop_mean,
+                id=self._new_id(), occurred_at_ms=self._now_ms(), revision=event.revision, round=event.round,
+                parent=event.parent.sha256, checkpoint=event.checkpoint.sha256, shards=event.shards, drop_mean=seen.drop_mean,
                 drop_low=seen.drop_low, drop_high=seen.drop_high, sequences=seen.sequences, losses=losses,
                 hardware=seen.hardware, failure=seen.failure,
             )

@@ -23,6 +23,18 @@ def unended(tx: Transaction) -> list[Row]:
     return tx.rows(query.order_by(sponsorships.c.opened_at_ms, sponsorships.c.sponsorship))
 
 
+def asked_before(tx: Transaction, at_ms: int) -> list[Row]:
+    """Sponsorships whose hashes the oracle was asked for before then, and has not named."""
+    where = (sponsorships.c.state == "asked") & (sponsorships.c.opened_at_ms <= at_ms)
+    return tx.rows(sa.select(sponsorships).where(where))
+
+
+def forget_unminted(tx: Transaction, id_: str) -> None:
+    """Of a sponsorship that ended unpaid: hashes that no invoice was ever asked for."""
+    unasked = (tranches.c.state == Tranche.RETURNED) & (tranches.c.pay_by_ms == 0) & ~tranches.c.frozen
+    tx.execute(sa.delete(tranches).where(tranches.c.sponsorship == id_, unasked))
+
+
 def has_ended(tx: Transaction, sponsor: str) -> bool:
     """Whether a sponsorship of this sponsor is over."""
     where = (sponsorships.c.sponsor == sponsor) & (sponsorships.c.state == "ended")

@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer, unique=True),
         sa.Column("locked", sa.Text),
         sa.Column("asked", sa.Boolean, nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("measured", sa.Text),
         sa.Column("judged", sa.Text),
         sa.Column("said", sa.Boolean, nullable=False),
