@@ -14,6 +14,7 @@ from l402_peer_agent.adversaries.names import Adversary
 from l402train import orders_command
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
+from l402train.keys_command import app as keys_app
 from l402train.lightning.command import LndDir, bake, macaroon
 from l402train.lightning.command import app as lightning_app
 from l402train.running import run, tell
@@ -46,6 +47,7 @@ app.command(lightning_app)
 app.command(bake)
 app.command(macaroon)
 orders_command.register(app)
+app.command(keys_app)
 
 
 @app.command
