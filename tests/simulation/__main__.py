@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation import exhaustive, planted, runs
 from tests.simulation.runs import Count
+from tests.simulation.shortening import shortened, story
 
 SHOWN = 3
 HEARD_EVERY_S = 60.0
@@ -29,7 +30,7 @@ def main() -> int:
     if asked.seed is not None:
         trial = runs.drawn(asked.seed)
         told = runs.tell_trial(trial)
-        _say(runs.story(trial, told))
+        _say(story(trial, told))
         return 1 if told.wrong else 0
     failed = False
     if asked.exhaustive:
@@ -68,8 +69,8 @@ def _report(name: str, count: Count) -> bool:
         _say(f"  {trial.name}: {wrong}")
     for trial, wrong in count.wrong[:SHOWN]:
         _say(f"\n{trial.name}: {wrong}")
-        best, told = runs.shortened(trial)
-        _say(runs.story(best, told))
+        best, told = shortened(trial)
+        _say(story(best, told))
         if trial.name.startswith("seed"):
             _say(f"tell it again, whole: make simulate SEED={trial.seed}")
     return bool(count.wrong)

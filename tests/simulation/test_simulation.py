@@ -12,6 +12,7 @@ from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.forks import Forks
 from tests.simulation.runs import Count, Trial
+from tests.simulation.shortening import shortened, story
 from tests.simulation.silence import simulated
 from tests.simulation.story import tell
 
@@ -31,8 +32,8 @@ def hold(record_property: Callable[[str, object], None]) -> Hold:
         record_property("simulated_histories", count.histories)
         record_property("simulated_effects", count.effects)
         if count.wrong:
-            best, told = runs.shortened(count.wrong[0][0])
-            pytest.fail(f"{len(count.wrong)} of {count.histories} went wrong; {best.name}:\n{runs.story(best, told)}")
+            best, told = shortened(count.wrong[0][0])
+            pytest.fail(f"{len(count.wrong)} of {count.histories} went wrong; {best.name}:\n{story(best, told)}")
 
     return all_hold
 
