@@ -141,8 +141,8 @@ class Coordinator:
         keys = AttestorKeys(ATTESTOR_KEY, Secret(key_of("seeds")), {"k1": Secret(key_of("preimages"))})
         parts = Parts(
             database=database, objects=self.objects, heights=heights, keys=keys, corpus=load_corpus(),
-            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN, now_ms=world.now_ms,
-            new_id=self.new_id,
+            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN,
+            aggregate_places=256, now_ms=world.now_ms, new_id=self.new_id,
         )  # fmt: skip
         attestor = Attestor(parts)
         register(bus, attestor)  # type: ignore[arg-type]  # it has the bus's methods

@@ -146,7 +146,7 @@ class Stage:
             database=self.database, objects=self.shelf, heights=self.height,
             keys=AttestorKeys(ATTESTOR, Secret(SEED_KEY), {name: Secret(key) for name, key in keys.items()}),
             corpus=load_corpus(), settler=SETTLER.public, key_id="k1", init_seed=7, expiry_margin_blocks=24,
-            now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
+            aggregate_places=256, now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
         )  # fmt: skip
         self.attestor = Attestor(self.parts)
         self.sponsored: TrancheTerms | None = None

@@ -30,6 +30,12 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
     expiry_margin_blocks: int = Field(
         default=24, ge=24, le=144, description="Reveal nothing this close to an HTLC's expiry; payees cancel at 18."
     )
+    aggregate_places: int = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="Accepted updates that enter the aggregate at most, the best reputed first; all of them are paid.",
+    )
     height_max_age_s: int = Field(
         default=120, ge=5, le=3_600, description="A block height older than this counts as unknown."
     )

@@ -63,3 +63,12 @@ decisions = sa.Table(
     sa.CheckConstraint("mask >= 0", name="mask_positive"),
     sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
 )
+
+reputations = sa.Table(
+    "reputations",
+    metadata,
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("mu", sa.Float, nullable=False),
+    sa.Column("sigma", sa.Float, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),  # the last one that it took part in
+)

@@ -13,6 +13,7 @@ from l402core.evidence import JudgedEntry, JudgedRound, counts, pay_inputs, rece
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
 from l402_oracle.code import JUDGE
+from l402_oracle.reputation import Rating
 
 HEARING_MS = 15_000
 """An attestor that was away hears of a closed round in any order: so long it waits for the rest, also past judge_by."""
@@ -27,6 +28,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     offered: tuple[str, ...]
     uploaded: tuple[Submission, ...]
     """In the root's order."""
+    reputations: dict[str, Rating] = {}
+    """Of its peers, from earlier rounds."""
 
 
 def trouble_of(case: Case, *, now_ms: int) -> str:

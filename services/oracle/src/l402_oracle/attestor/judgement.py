@@ -165,6 +165,16 @@ def _passed(measured: GradientMeasured, fault: Reason | None) -> tuple[Check, ..
     return (*_PASSED, Check(code="own_data", passed=True, detail=f"On its assigned data {detail}."))
 
 
+def fared(verdicts: Sequence[tuple[Submission, Verdict]]) -> dict[str, int]:
+    """How each peer did, for its reputation: the drop of its best accepted work; what was not judged does not count."""
+    best: dict[str, int] = {}
+    for submission, verdict in verdicts:
+        if verdict.verdict != "unscored":
+            drop = verdict.drop_mean if verdict.verdict == "accepted" else 0
+            best[submission.offer.peer] = max(drop, best.get(submission.offer.peer, 0))
+    return best
+
+
 _PASSED = (
     Check(code="locked", passed=True, detail="The reward was locked before the measurement."),
     Check(code="screened", passed=True, detail="The payload opened, and it is well-formed for this round and peer."),

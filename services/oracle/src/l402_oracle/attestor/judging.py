@@ -23,14 +23,16 @@ from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
-from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, late_faults, reference_of
+from l402_oracle.attestor.judgement import Submission, Verdict, assess, fared, judge, late_faults, reference_of
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
+from l402_oracle.reputation import admitted, after_round
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
 log = structlog.get_logger()
@@ -195,6 +197,7 @@ class Judging:
         verdicts = [(s, judge(case.terms, assessed, s, reference, faults.get(s.commitment))) for s in case.uploaded]
         aggregate = self._aggregate(case, assessed, verdicts)
         scored, judged = self._scored(case, assessed, verdicts, reference)
+        rated = after_round(case.reputations, fared(verdicts))
 
         def remember(tx: Transaction) -> bool:
             columns = {"state": "decided", "aggregate": aggregate, "reference": reference, "judged": judged}
@@ -202,6 +205,7 @@ class Judging:
                 return False
             for place, (event, (submission, _)) in enumerate(zip(scored, verdicts, strict=True)):
                 books.add_decision(tx, event, place=place, traceparent=submission.traceparent)
+            reputations.write(tx, rated, case.row.number)
             if aggregate.items:
                 tx.say(aggregate)
             else:
@@ -221,10 +225,13 @@ class Judging:
         self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]]
     ) -> RoundAggregate:
         assert case.row.announced is not None
+        accepted = [s for s, verdict in verdicts if verdict.verdict == "accepted"]
+        pairs = [(s.commitment, s.offer.peer) for s in accepted]
+        enter = admitted(pairs, case.reputations, self._parts.aggregate_places)
         items = tuple(
             AggregateItem(commitment=s.commitment, peer=s.offer.peer, payload=s.uploaded.payload)
-            for s, verdict in verdicts
-            if verdict.verdict == "accepted" and s.uploaded is not None
+            for s in accepted
+            if s.commitment in enter and s.uploaded is not None
         )
         return RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
@@ -278,10 +285,12 @@ def _load(tx: Transaction, number: int) -> Case | None:
         return None
     root = msgspec.json.decode(row.closed.root.body, type=RoundRoot)
     uploaded = tuple(c for c in root.commitments if c in row.closed.uploaded)
+    submissions = tuple(books.read_submissions(tx, uploaded))
     return Case(
         row=row,
         terms=books.read_terms(row.terms),
         root=root,
         offered=tuple(books.offered(tx, number)),
-        uploaded=tuple(books.read_submissions(tx, uploaded)),
+        uploaded=submissions,
+        reputations=reputations.read(tx, {one.offer.peer for one in submissions}),
     )

@@ -45,6 +45,8 @@ class Parts:
     """The preimage key of new offers."""
     init_seed: int
     expiry_margin_blocks: int
+    aggregate_places: int
+    """Accepted updates that enter the aggregate at most."""
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
 

@@ -69,6 +69,13 @@ def upgrade() -> None:
         sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
     )
     op.create_table(
+        "reputations",
+        sa.Column("peer", sa.String(64), primary_key=True),
+        sa.Column("mu", sa.Float, nullable=False),
+        sa.Column("sigma", sa.Float, nullable=False),
+        sa.Column("round", sa.Integer, nullable=False),
+    )
+    op.create_table(
         "announcements",
         sa.Column("sponsorship", sa.String(64), primary_key=True),
         sa.Column("body", sa.Text, nullable=False),
