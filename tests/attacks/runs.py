@@ -117,7 +117,7 @@ async def play(
 def cast(kind: str, folder: Path, seed: int) -> list[Player]:
     """The attack's identities: one, or a pool."""
     count = POOL_OF.get(kind, 1)
-    leader = bytes.fromhex(_key(f"{kind}-0", seed).public)
+    leader = bytes.fromhex(key_of(f"{kind}-0", seed).public)
     return [
         _player(f"{kind}-{number}", kind, folder, seed, Pool(leader=leader, member=number, members=count))
         for number in range(count)
@@ -132,9 +132,10 @@ def _told(kind: str, mine: Sequence[Player]) -> Told:
 
 
 def _player(name: str, kind: str, folder: Path, seed: int, pool: Pool | None = None) -> Player:
-    key = _key(name, seed)
+    key = key_of(name, seed)
     return Player(name, kind, KINDS[kind](folder / name, key.public, pool), key)
 
 
-def _key(name: str, seed: int) -> SigningKey:
+def key_of(name: str, seed: int) -> SigningKey:
+    """An identity's key, from its name."""
     return SigningKey(hashlib.sha256(f"{seed} {name}".encode()).digest())

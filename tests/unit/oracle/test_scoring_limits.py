@@ -1,6 +1,8 @@
 """The score's arithmetic at its very limits: where a sign, a bound or a default decides about money."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from l402_oracle.scoring import (
     Interval,
     PayRules,
@@ -53,3 +55,15 @@ def test_what_is_rejected_earns_exactly_nothing() -> None:
     low = decide(Interval(mean=0.5, se=0.01, n=9), (), 1.0, PayRules())
     assert (low.verdict, low.units) == ("rejected", 0)
     assert "rewards begin above 60 %" in low.reasons[0].sentence
+
+
+gains = st.floats(1e-4, 2.0)
+
+
+@given(gains, gains, st.floats(1e-4, 1.0), st.sampled_from((400_000, 600_000, 700_000)))
+def test_pay_never_falls_as_the_measured_gain_grows(one: float, other: float, reference: float, phi: int) -> None:
+    """Of two updates of a round, whoever lowered the loss more is paid at least as much; nothing else is asked."""
+    less, more = sorted((one, other))
+    rules = PayRules(phi_ppm=phi)
+    paid = [decide(Interval(gain, gain / 10, 512), (), reference, rules).units for gain in (less, more)]
+    assert paid[0] <= paid[1]

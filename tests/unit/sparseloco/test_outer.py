@@ -82,3 +82,22 @@ def test_norms_and_scaling_go_tensor_by_tensor() -> None:
     both = update({0: 3.0, 1: 4.0, 2: -2.0}, bounds=(0, 2, 3))
     assert both.norms() == (5.0, 2.0)
     assert both.scaled((0.5, 2.0)).values.tolist() == [1.5, 2.0, -4.0]
+
+
+entries = st.dictionaries(st.integers(0, 11), st.floats(-100, 100, width=32), min_size=1, max_size=6)
+
+
+@given(st.lists(entries, min_size=2, max_size=6), st.floats(0.25, 4.0))
+def test_one_peers_influence_is_bounded(everybody: list[dict[int, float]], median: float) -> None:
+    """With it or without, the aggregate differs by its clipped norm and half of what it displaces, at most.
+
+    Whatever it sends: its own part is at most the median's norm, and where others sent the same index, half is theirs.
+    """
+    clipped = [one.scaled(clip_factors(one.norms(), (median,))) for one in map(update, everybody)]
+    named = {bytes([n]): one for n, one in enumerate(clipped)}
+    last = clipped[-1]
+    without = aggregate({key: one for key, one in named.items() if one is not last}, 12).double()
+    moved = aggregate(named, 12).double() - without
+    displaced = without[torch.from_numpy(last.indices)].norm()
+    assert last.norms()[0] <= median * (1 + 1e-5)
+    assert float(moved.norm()) <= (last.norms()[0] + float(displaced) / 2) * (1 + 1e-4) + 1e-6
