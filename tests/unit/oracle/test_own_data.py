@@ -2,41 +2,32 @@
 
 import hashlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from l402_oracle.attestor.own_data import AGAINST, MISSING, SHOWN, excess, not_own_data, shown
-from l402core.events import GradientMeasured
+from l402_oracle.attestor.own_data import AGAINST, MISSING, SHOWN, Tried, excess, not_own_data, shown, tried
 from sparseloco.corpus import load_corpus, own_windows, shard_key, train_shard
 from sparseloco.data import assigned_windows, train_batches
 
 from tests.support.oracle import measured
 
-NANO = 1_000_000_000
 
-
-def tried(z: float, *, drop: float = 0.01, error: float = 0.001) -> GradientMeasured:
+def tried_by(z: float, *, drop: int = 10_000_000, error: int = 1_000_000) -> Tried:
     """An improvement that helps its own data by z standard errors more than hidden data."""
-    one = measured("x", drop, se=error)
-    own = round((drop + z * error * 2**0.5) * NANO)
-    return GradientMeasured(
-        **{name: getattr(one, name) for name in one.__struct_fields__ if not name.startswith("own_")},
-        own_mean=own,
-        own_error=round(error * NANO),
-        own_sequences=64,
-    )
+    return Tried(drop, error, round(drop + z * error * 2**0.5), error)
 
 
 def found(*z: float) -> set[int]:
     """Which of a round's updates have the fault."""
-    return {int(name) for name in not_own_data({str(n): tried(one) for n, one in enumerate(z)})}
+    return {int(name) for name in not_own_data({str(n): tried_by(one) for n, one in enumerate(z)})}
 
 
 def test_a_stranger_to_its_data_is_found_among_those_who_are_not() -> None:
     """Three who trained on theirs, one who did not."""
     assert found(5.6, 4.8, 6.0, -0.2) == {3}
     assert found(5.6, 4.8, 6.0, MISSING + 0.1) == set()
-    reason = not_own_data({str(n): tried(z) for n, z in enumerate((5.0, 5.0, 0.0))})["2"]
+    reason = not_own_data({str(n): tried_by(z) for n, z in enumerate((5.0, 5.0, 0.0))})["2"]
     assert reason.code == "not_own_data"
     assert "+0.0 standard errors" in reason.sentence
 
@@ -60,11 +51,14 @@ def test_a_minority_cannot_have_honest_peers_refused(honest: list[float], others
 
 
 def test_who_was_not_tried_is_not_asked() -> None:
-    """No own windows, or a failed measurement: no number, no fault, no word in the receipt."""
-    assert excess(measured("x", 0.01)) is None
-    assert shown(measured("x", 0.01)) == ""
-    assert not_own_data({"a": measured("x", 0.01)}) == {}
-    assert "+5.0 standard errors" in shown(tried(5.0))
+    """No own windows, or a failed measurement; with them, the number and the words of the receipt."""
+    plain = measured("x", 0.01)
+    assert tried(plain) is None
+    own = msgspec.structs.replace(plain, own_mean=14_000_000, own_error=600_000, own_sequences=64)
+    assert tried(own) == Tried(10_000_000, 1_000_000, 14_000_000, 600_000)
+    assert "+3.4 standard errors" in shown(Tried(10_000_000, 1_000_000, 14_000_000, 600_000))
+    assert excess(Tried(1, 0, 2, 0)) == 0
+    assert tried(msgspec.structs.replace(own, failure="not_finite: …")) is None
 
 
 @pytest.mark.parametrize(("dealt", "count"), [(160, 64), (40, 32), (15, 0)])

@@ -18,6 +18,7 @@ from rich.console import Console
 from l402train import services, verifying
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
+from l402train.own_data_again import own_findings
 from l402train.verifying import Finding, Opened
 
 Get = Callable[[str], bytes | None]
@@ -65,6 +66,8 @@ def audit(evidence: Evidence, wanted: Wanted, get: Get) -> Audit:
         findings += verifying.chain_findings(found) if wanted.whole_round else ()
         again, for_all = _again(found, wanted, get) if wanted.rerun else ({}, [])
         findings += for_all
+        receipts = [receipt for receipt, _ in found.receipts]
+        findings += own_findings(receipts, get, whole_round=wanted.whole_round)
         for receipt, signed in found.receipts:
             looks = [
                 *verifying.receipt_findings(found, receipt, signed),

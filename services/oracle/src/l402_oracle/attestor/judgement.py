@@ -12,7 +12,7 @@ from l402core.events import GradientMeasured, GradientScreened, GradientUploaded
 from sparseloco.clip import median_norms
 
 from l402_oracle import scoring
-from l402_oracle.attestor.own_data import not_own_data, shown
+from l402_oracle.attestor.own_data import not_own_data, shown, tried
 from l402_oracle.scoring import PPM, Interval, PayRules, Reason
 from l402_oracle.similarity import Duplicate
 
@@ -116,7 +116,8 @@ def _copied(copy: Duplicate) -> Reason:
 
 def late_faults(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Reason]:
     """By commitment: what only the measurements of a whole round show to be wrong."""
-    return not_own_data({s.commitment: m for s in submissions if (m := _improving(assessed, s))})
+    improvements = {s.commitment: m for s in submissions if (m := _improving(assessed, s))}
+    return not_own_data({commitment: one for commitment, m in improvements.items() if (one := tried(m))})
 
 
 def reference_of(terms: Terms, assessed: RoundAssessed, submissions: Sequence[Submission]) -> int:
@@ -160,9 +161,10 @@ def judge(
 
 
 def _passed(measured: GradientMeasured, fault: Reason | None) -> tuple[Check, ...]:
-    if fault or not (detail := shown(measured)):
+    one = tried(measured)
+    if fault or one is None:
         return _PASSED
-    return (*_PASSED, Check(code="own_data", passed=True, detail=f"On its assigned data {detail}."))
+    return (*_PASSED, Check(code="own_data", passed=True, detail=f"On its assigned data: {shown(one)}."))
 
 
 def fared(verdicts: Sequence[tuple[Submission, Verdict]]) -> dict[str, int]:

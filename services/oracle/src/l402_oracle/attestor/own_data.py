@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping
 
+import msgspec
 from l402core.events import GradientMeasured
 
 from l402_oracle.scoring import Reason
@@ -22,40 +23,45 @@ AGAINST = -3.0
 """Anywhere, an update that helps the hidden shards by so much more was trained on them."""
 
 
-def excess(measured: GradientMeasured) -> float | None:
-    """By how many standard errors it helps its assigned data more than hidden data; None where it was not tried."""
+class Tried(msgspec.Struct, frozen=True):
+    """One improvement's mean drops with their standard errors, nano-nats: on hidden shards, and on assigned data."""
+
+    hidden_mean: int
+    hidden_error: float
+    own_mean: int
+    own_error: float
+
+
+def tried(measured: GradientMeasured) -> Tried | None:
+    """None where it was not tried on its assigned data."""
     if measured.failure or not measured.own_sequences:
         return None
-    hidden_error = (measured.drop_high - measured.drop_mean) / 3
-    error = math.hypot(measured.own_error, hidden_error)
-    return (measured.own_mean - measured.drop_mean) / error if error else None
+    error = (measured.drop_high - measured.drop_mean) / 3
+    return Tried(measured.drop_mean, error, measured.own_mean, measured.own_error)
 
 
-def not_own_data(measured: Mapping[str, GradientMeasured]) -> dict[str, Reason]:
-    """By commitment: those whose assigned data does not show in their work. `measured`: the round's improvements."""
-    found = {commitment: seen for commitment, one in measured.items() if (seen := excess(one)) is not None}
+def excess(one: Tried) -> float:
+    """By how many standard errors it helps its assigned data more than hidden data."""
+    error = math.hypot(one.own_error, one.hidden_error)
+    return (one.own_mean - one.hidden_mean) / error if error else 0.0
+
+
+def not_own_data(improvements: Mapping[str, Tried]) -> dict[str, Reason]:
+    """By commitment: those whose assigned data does not show in their work. Of a whole round."""
+    found = {commitment: excess(one) for commitment, one in improvements.items()}
     if not found:
         return {}
     can_tell = statistics.median_low(found.values()) >= SHOWN
     limit = MISSING if can_tell else AGAINST
-    return {commitment: _reason(measured[commitment], seen) for commitment, seen in found.items() if seen < limit}
+    return {commitment: _reason(improvements[commitment]) for commitment, seen in found.items() if seen < limit}
 
 
-def shown(measured: GradientMeasured) -> str:
-    """What was seen, for a receipt; '' where it was not tried."""
-    seen = excess(measured)
-    if seen is None:
-        return ""
-    return f"{_compared(measured)}: {seen:+.1f} standard errors"
+def shown(one: Tried) -> str:
+    """What was seen, for a receipt."""
+    own, hidden = one.own_mean / 1e9, one.hidden_mean / 1e9
+    lowers = f"it lowers the loss there by {own:.4f} and on hidden shards by {hidden:.4f} nats per token"
+    return f"{lowers}: {excess(one):+.1f} standard errors"
 
 
-def _reason(measured: GradientMeasured, seen: float) -> Reason:
-    return Reason(
-        "not_own_data",
-        f"It was not trained on the data it was assigned: {_compared(measured)}, {seen:+.1f} standard errors.",
-    )
-
-
-def _compared(measured: GradientMeasured) -> str:
-    own, hidden = measured.own_mean / 1e9, measured.drop_mean / 1e9
-    return f"it lowers the loss there by {own:.4f} and on hidden shards by {hidden:.4f} nats per token"
+def _reason(one: Tried) -> Reason:
+    return Reason("not_own_data", f"It was not trained on the data it was assigned: {shown(one)}.")

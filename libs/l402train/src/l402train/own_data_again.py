@@ -1,0 +1,61 @@
+"""Whether each update was trained on what the terms assigned, asked again of the published losses. No tensor.
+
+The question compares a round's updates with one another, so the verdicts need all receipts; the words need only one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+from l402_oracle.attestor.own_data import Tried, not_own_data, shown
+from l402_oracle.scoring import interval
+from l402core.documents import Receipt
+
+from l402train.verifying import NANO, Finding, Losses
+
+Get = Callable[[str], bytes | None]
+FAULT = "not_own_data"
+
+
+def own_findings(receipts: Sequence[Receipt], get: Get, *, whole_round: bool) -> Iterator[Finding]:
+    """What the losses on assigned data make of receipts that were measured."""
+    improving = [receipt for receipt in receipts if receipt.drop_low > 0]
+    tried: dict[str, Tried] = {}
+    for receipt in improving:
+        losses = _losses(receipt, get)
+        if losses is None:
+            yield Finding(check="its assigned data", agrees=None, detail="the published losses are not at hand")
+            return
+        if (one := _tried(receipt, losses)) is not None:
+            tried[receipt.commitment] = one
+            yield _words(receipt, one)
+    if whole_round:
+        found = set(not_own_data(tried))
+        said = {receipt.commitment for receipt in improving if FAULT in _failed(receipt)}
+        about = "" if found == said else f"differs for {', '.join(name[:16] + '…' for name in sorted(found ^ said))}"
+        yield Finding(check="who trained on assigned data", agrees=found == said, detail=about)
+
+
+def _words(receipt: Receipt, one: Tried) -> Finding:
+    mine = [check.detail for check in receipt.checks if check.code in ("own_data", FAULT)]
+    agrees = len(mine) == 1 and shown(one) in mine[0]
+    return Finding(check="its assigned data", agrees=agrees, detail=shown(one))
+
+
+def _tried(receipt: Receipt, losses: Losses) -> Tried | None:
+    if not losses.own_before:
+        return None
+    own = interval([before - after for before, after in zip(losses.own_before, losses.own_after, strict=True)])
+    error = (receipt.drop_high - receipt.drop_mean) / 3
+    return Tried(receipt.drop_mean, error, round(own.mean * NANO), round(own.se * NANO))
+
+
+def _losses(receipt: Receipt, get: Get) -> Losses | None:
+    data = get(receipt.losses.sha256) if receipt.losses else None
+    try:
+        return msgspec.json.decode(data, type=Losses) if data is not None else None
+    except msgspec.MsgspecError:
+        return None  # said where the losses themselves are looked at
+
+
+def _failed(receipt: Receipt) -> set[str]:
+    return {check.code for check in receipt.checks if not check.passed}
