@@ -58,6 +58,8 @@ class Consumer(msgspec.Struct, frozen=True):
     ack_wait_s: int = 30
     patience: int = MAX_DELIVER
     """Deliveries until a message that the world fails is a dead letter. About money it outlasts a day's outage."""
+    tries: int = 0
+    """Deliveries without an answer after which a message is taken for one that ends whoever handles it; 0: never."""
 
     @property
     def durable(self) -> str:
@@ -106,13 +108,24 @@ class Bus:
         """Whether the server answers now."""
         return await self.broker.ping(timeout=1.0)
 
-    def consume(self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None) -> None:
-        """Call `handler` with each event of this consumer, `dead` with those it is given up for. Register before `start`."""
+    def consume(
+        self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None,
+        isolate: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        """Call `handler` with each event of this consumer, `dead` with those it is given up for. Register before `start`.
+
+        `isolate` is called instead of `handler` once an event came `consumer.tries` times and nobody lived to answer.
+        """
         kind = consumer.event
         decoder = msgspec.json.Decoder(kind)
 
         async def on_message(message: NatsMessage) -> None:
-            await deliver(consumer, decoder, handler, message, dead)
+            attempt = message.raw_message.metadata.num_delivered
+            if isolate is None or attempt <= consumer.tries:
+                await deliver(consumer, decoder, handler, message, dead)
+                return
+            log.error("event.isolated", event_name=kind.name, subject=message.raw_message.subject, attempt=attempt)
+            await deliver(consumer, decoder, isolate, message, dead)
 
         self.broker.subscriber(
             f"{kind.name}.>",

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+from l402core import explanation
 from l402core.documents import Accepted, Locked, Offer, Receipt, Terms
 from l402core.events import GradientScored
+from l402core.explanation import Explanation
 from l402core.money import show_sat
 from l402core.signing import Signed
 
@@ -80,6 +82,8 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[str, ...]
     """Messages that wait for the thaw."""
     lines: tuple[Line, ...]
+    explanation: Explanation | None = None
+    """Its place in the round, and what would have earned more, once it is judged."""
 
 
 def explain(where: Path | str, wanted: str) -> Story:
@@ -96,8 +100,12 @@ def explain(where: Path | str, wanted: str) -> Story:
         terms = books.execute(sa.text("select terms from rounds where round = :r"), {"r": row.round}).scalar_one()
         lines = tuple(journal(books, commitment=commitment))
         freezes, held = freezes_of(books, commitment)
-    story = _story(row, rungs, credit, _signed(terms, Terms), lines)
-    return msgspec.structs.replace(story, frozen=bool(row.frozen), freezes=freezes, held=held)
+        scored = books.execute(sa.text("select scored from submissions where round = :r"), {"r": row.round}).scalars()
+        others = [receipt for text in scored if (receipt := _receipt(text))]
+    known = _signed(terms, Terms)
+    story = _story(row, rungs, credit, known, lines)
+    told = explanation.explain(story.receipt, known, others) if story.receipt and known else None
+    return msgspec.structs.replace(story, frozen=bool(row.frozen), freezes=freezes, held=held, explanation=told)
 
 
 def freezes_of(books: sa.Connection, about: str) -> tuple[tuple[FreezeStory, ...], tuple[str, ...]]:
@@ -107,6 +115,11 @@ def freezes_of(books: sa.Connection, about: str) -> tuple[tuple[FreezeStory, ...
     freezes = tuple(FreezeStory(**row._mapping) for row in rows)
     held = books.execute(sa.text("select event from held where about = :a order by id"), {"a": about}).scalars()
     return freezes, tuple(held)
+
+
+def _receipt(text: str | None) -> Receipt | None:
+    scored = msgspec.json.decode(text, type=GradientScored) if text else None
+    return msgspec.json.decode(scored.receipt.body, type=Receipt) if scored else None
 
 
 def _find(books: sa.Connection, wanted: str) -> str:

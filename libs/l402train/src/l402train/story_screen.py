@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 
+from l402core.explanation import Explanation, Place, nats
 from rich.console import Console
 from rich.table import Table
 
 from l402train.books import Statement
 from l402train.explaining import Story
 from l402train.screen import account_name, lined, sat
+
+BARS_SHOWN, BAR_WIDTH = 20, 40
 
 
 def tell_statement(out: Console, statement: Statement) -> None:
@@ -44,9 +47,44 @@ def tell_story(out: Console, story: Story) -> None:
     for name, value in _facts(story):
         facts.add_row(name, value)
     out.print(facts)
+    if story.explanation:
+        _tell_place(out, story.explanation)
     if story.rungs:
         out.print(_rungs(story))
     out.print(_lines(story))
+
+
+def _tell_place(out: Console, told: Explanation) -> None:
+    """The round's drops as bars, and what would have earned more."""
+    if told.places:
+        table = lined("Drops of the round, in nats per token")
+        table.add_column("peer", no_wrap=True)
+        table.add_column("drop", justify="right", no_wrap=True)
+        table.add_column(_scale(told), no_wrap=True)
+        table.add_column("units", justify="right")
+        for place in told.places[:BARS_SHOWN] + tuple(one for one in told.places[BARS_SHOWN:] if one.mine):
+            style = "bold" if place.mine else ""
+            name = "this one" if place.mine else f"{place.peer[:12]}…"
+            table.add_row(name, nats(place.drop), _bar(place, told), str(place.units), style=style)
+        out.print(table)
+    out.print(f"What would have earned more: {told.more}\n", soft_wrap=False)
+
+
+def _bar(place: Place, told: Explanation) -> str:
+    """As long as the drop, on a line that ends with the whole ladder; | marks where pay begins."""
+    cells = ["█" if step * _top(told) // BAR_WIDTH < place.drop else " " for step in range(BAR_WIDTH)]
+    at = min(BAR_WIDTH - 1, told.floor * BAR_WIDTH // _top(told))
+    if told.floor > 0 and cells[at] == " ":
+        cells[at] = "|"
+    return "".join(cells)
+
+
+def _top(told: Explanation) -> int:
+    return max(1, told.whole, *(place.drop for place in told.places))
+
+
+def _scale(told: Explanation) -> str:
+    return f"0 to {nats(_top(told))}; pay begins at {nats(told.floor)}"
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:

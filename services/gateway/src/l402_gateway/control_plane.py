@@ -9,16 +9,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, StreamingResponse
 from l402core.control import Ready, control_app
+from l402core.documents import Receipt
 from l402core.errors import L402Error, Malformed, NotFound, Unavailable
-from l402core.events import ChannelsView
+from l402core.events import ChannelsView, RoundView
+from l402core.explanation import explain
 from l402core.peerauth import read_peer
 from starlette.exceptions import HTTPException
 
-from l402_gateway import page, routes
+from l402_gateway import page, routes, why
 from l402_gateway.app import Gateway, terms_of
 from l402_gateway.asgi import Answer, Body, Headers, problem_answer
 from l402_gateway.hints import Hints
-from l402_gateway.library import Library, pieces
+from l402_gateway.library import Library, commitments_of, pieces, receipt_of
 from l402_gateway.manifest import manifest
 from l402_gateway.paid import client_of, refusal
 from l402_gateway.problems import WrongMethod, unexpected
@@ -140,6 +142,18 @@ def _sponsors(app: FastAPI, gateway: Gateway) -> None:
         return _json(await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship")))
 
 
+async def _receipts(gateway: Gateway, view: RoundView) -> list[Receipt]:
+    """Everybody's who is judged, of a round of at most as many places as its terms sell."""
+    found = []
+    for commitment in commitments_of(view)[: terms_of(view).places]:
+        try:
+            receipt = receipt_of(await gateway.submissions.get((view.round, commitment)))
+        except NotFound:
+            continue
+        found += [receipt] if receipt else []
+    return found
+
+
 def _human(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/", response_class=HTMLResponse, summary="The current round, for people.")
     async def status_page() -> Response:
@@ -148,6 +162,18 @@ def _human(app: FastAPI, gateway: Gateway) -> None:
         except (NotFound, Unavailable) as error:
             return HTMLResponse(page.nothing(error.detail), headers=FRESH)
         shown = page.of_round(view, terms_of(view), await _shown_channels(gateway), now_ms=gateway.now_ms())
+        return HTMLResponse(shown, headers=FRESH)
+
+    @app.get("/why/{round}/{commitment}", response_class=HTMLResponse, summary="Why a submission earned what it did.")
+    async def why_page(round: str, commitment: str) -> Response:
+        number, wanted = routes.read_round(round), routes.read_hash(commitment, "commitment")
+        view = await gateway.rounds.get(number)
+        receipt = receipt_of(await gateway.submissions.get((number, wanted)))
+        if receipt is None:
+            return HTMLResponse(page.nothing("This submission is not judged yet."), headers=FRESH)
+        terms = terms_of(view)
+        others = await _receipts(gateway, view)
+        shown = why.of_submission(receipt, terms, explain(receipt, terms, others), terms.attestor_url)
         return HTMLResponse(shown, headers=FRESH)
 
     @app.get("/.well-known/l402.json", summary="What is sold here, and for how much now.")

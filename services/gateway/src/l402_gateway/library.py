@@ -95,7 +95,7 @@ class Library:
         found: dict[str, ObjectRef] = {}
         if view.root is None or view.phase not in ("judge", "done"):
             return found
-        for commitment in _commitments(view):
+        for commitment in commitments_of(view):
             try:
                 found |= _objects_of(await self._submissions.get((view.round, commitment)))
             except NotFound:
@@ -111,14 +111,21 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + PIECE_BYTES]
 
 
-def _commitments(view: RoundView) -> tuple[str, ...]:
+def commitments_of(view: RoundView) -> tuple[str, ...]:
+    """A closed round's, in order."""
     return msgspec.json.decode(view.root.body, type=RoundRoot).commitments if view.root else ()
 
 
+def receipt_of(view: SubmissionView) -> Receipt | None:
+    """Why it earned what it did, once it is judged."""
+    return msgspec.json.decode(view.receipt.body, type=Receipt) if view.receipt else None
+
+
 def _objects_of(view: SubmissionView) -> dict[str, ObjectRef]:
-    if view.receipt is None:
+    receipt = receipt_of(view)
+    if receipt is None:
         return {}
-    losses = msgspec.json.decode(view.receipt.body, type=Receipt).losses
+    losses = receipt.losses
     found = {losses.sha256: losses} if losses is not None else {}
     if view.upload is not None:
         upload = msgspec.json.decode(view.upload.body, type=UploadReceipt)

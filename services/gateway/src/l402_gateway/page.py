@@ -10,7 +10,7 @@ _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;padding:0 1rem}"
     "th,td{padding:.2rem 1.5rem .2rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
     "th{font-weight:400;opacity:.7;min-width:9rem;overflow-wrap:normal}code{font-size:.85em}a{color:inherit}"
-    ".c th{min-width:0}"
+    ".c th{min-width:0}svg{width:100%;height:auto}"
 )
 _PHASES = {
     "commit": "peers train, pay their fee and have their reward locked",
@@ -46,7 +46,7 @@ def of_round(view: RoundView, terms: Terms, channels: ChannelsView | None = None
         f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>" for name, value in hashes.items()
     )
     shown = _channels(channels) if channels else ""
-    return _page(
+    return document(
         "<p>A training network in which every gradient is paid for, both ways, over Lightning.</p>"
         f"<table>{cells}</table>{shown}<p><a href='/.well-known/l402.json'>What is sold here, for programs</a></p>"
     )
@@ -62,7 +62,7 @@ def _sponsor(terms: Terms) -> str:
 
 def nothing(detail: str) -> str:
     """The page while there is no round to show."""
-    return _page(f"<p>{escape(detail)}</p>")
+    return document(f"<p>{escape(detail)}</p>")
 
 
 def _channels(view: ChannelsView) -> str:
@@ -105,7 +105,8 @@ def _left(until_ms: int, now_ms: int) -> str:
     return f"in {seconds:.0f} s" if seconds > 0 else "they have closed"
 
 
-def _page(content: str) -> str:
+def document(content: str) -> str:
+    """A whole page around its content."""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 from l402core.bus import Consumer
-from l402core.documents import ObjectRef
+from l402core.documents import Conditions, ObjectRef
 from l402core.errors import Contradiction, PeerError
 from l402core.events import (
     CheckpointMeasure,
@@ -30,6 +30,11 @@ from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Scr
 log = structlog.get_logger()
 BREAKS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, TypeError)
 """What code of ours (torch: RuntimeError) raises for a payload that nobody foresaw."""
+TRIES = 5
+"""Deliveries of a payload until it is taken for what ended its workers: paid nothing, its fee credited, and logged."""
+LOST_S = 10
+"""Silence after which a job belongs to another worker; whoever works says so every third of it."""
+GIVEN_UP = f"no worker lived to answer in {TRIES} tries"
 OURS = "unreadable"
 """A failure on our side: the submission is unscored, not rejected."""
 
@@ -128,6 +133,25 @@ class Worker:
         )  # fmt: skip
         log.info("gradient.measured", commitment=event.commitment, round=event.round, failure=seen.failure)
 
+    async def isolate_upload(self, event: GradientUploaded) -> None:
+        """A payload whose screening nobody survived: answered unopened, so that it ends no other worker."""
+        await self._bus.publish(
+            GradientScreened(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
+                passed=False, code=OURS, detail=GIVEN_UP, norms=(), sketch=None, content_key="",
+            )
+        )  # fmt: skip
+
+    async def isolate_measure(self, event: GradientMeasure) -> None:
+        """A payload whose measurement nobody survived: answered unmeasured."""
+        await self._bus.publish(
+            GradientMeasured(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
+                drop_mean=0, drop_low=0, drop_high=0, sequences=0, tokens=0, losses=None, conditions=Conditions(),
+                failure=f"{OURS}: {GIVEN_UP}",
+            )
+        )  # fmt: skip
+
     async def checkpoint_measure(self, event: CheckpointMeasure) -> None:
         """Measure a round's outcome against its base: always answered, what breaks with `failure`."""
         try:
@@ -196,8 +220,8 @@ def _failed(code: str, detail: str) -> Screening:
 
 
 CONSUMERS: tuple[Consumer, ...] = (
-    Consumer("worker", GradientUploaded, ack_wait_s=30),
-    Consumer("worker", GradientMeasure, workers=2, ack_wait_s=30),  # one is opened while the other is measured
+    Consumer("worker", GradientUploaded, ack_wait_s=LOST_S, tries=TRIES),
+    Consumer("worker", GradientMeasure, workers=2, ack_wait_s=LOST_S, tries=TRIES),  # one is opened, one is measured
     Consumer("worker", RoundAggregate, ack_wait_s=60),
     Consumer("worker", CheckpointMeasure, ack_wait_s=60),
 )

@@ -1,8 +1,12 @@
 """The worker's wiring: configuration in, a running service out. It decides nothing."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from l402core import telemetry
-from l402core.bus import Bus
+from l402core.bus import Bus, Consumer
 from l402core.control import control_app, serving
+from l402core.events import Event, GradientMeasure, GradientUploaded
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
 from sparseloco.corpus import load_corpus
@@ -38,9 +42,7 @@ async def _serve(config: WorkerConfig) -> None:
         key=read_reading_key(config.key_file),
         payload_max_bytes=config.payload_max_bytes,
     )
-    for consumer in CONSUMERS:
-        name = consumer.event.name.removesuffix(".v1").replace(".", "_")
-        bus.consume(consumer, getattr(worker, name))
+    register(bus, worker)
 
     async def ready() -> dict[str, bool]:
         return {"nats": await bus.ready()}
@@ -59,3 +61,14 @@ async def _serve(config: WorkerConfig) -> None:
     finally:
         await bus.stop()
         bench.close()
+
+
+def register(bus: Bus, worker: Worker, consumers: tuple[Consumer, ...] = CONSUMERS) -> None:
+    """Each consumer to the handler that has its name, and what ends its handlers to whoever answers for them."""
+    isolating: dict[type[Event], Callable[[Any], Awaitable[None]]] = {
+        GradientUploaded: worker.isolate_upload,
+        GradientMeasure: worker.isolate_measure,
+    }
+    for consumer in consumers:
+        name = consumer.event.name.removesuffix(".v1").replace(".", "_")
+        bus.consume(consumer, getattr(worker, name), isolate=isolating.get(consumer.event))
