@@ -18,11 +18,12 @@ from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_oracle.config import AttestorConfig
 from l402_settler.watch import Watch
 from l402core.documents import LADDER, Locked, Offer
-from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
 from lndsim import Network, VirtualClock
 from lndsim.invoice import InvoiceState
 from prometheus_client import REGISTRY
 
+from tests.support.pages import Paged
 from tests.support.settler import Stage, sha
 
 MARGIN = AttestorConfig.model_fields["expiry_margin_blocks"].default
@@ -149,7 +150,7 @@ def test_a_reveal_leaves_more_than_the_margin_and_keeps_the_rounds_last_height(
     assert may_reveal(offer, locked, None, MARGIN) is Reveal.WAIT
 
 
-class Chain:
+class Chain(Paged):
     """The settler's node, as far as it is looked at here: fit, and at a height; all rungs of "a" are in flight."""
 
     def __init__(self) -> None:
@@ -172,14 +173,6 @@ class Chain:
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """Not asked."""
         return None
-
-    async def list_payments(self) -> list[PaymentView]:
-        """Not asked."""
-        return []
-
-    async def list_invoices(self) -> list[InvoiceView]:
-        """Not asked."""
-        return []
 
     async def watch_payments(self) -> AsyncIterator[PaymentView]:
         """Not asked."""

@@ -11,6 +11,7 @@ from l402core.escrow import Rung
 from l402core.events import Reconcile
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
+from tests.support.pages import Paged
 from tests.support.settler import NODE_KEY, Stage, sha
 
 HASH = sha("rung a 0")
@@ -96,7 +97,7 @@ def test_fees_are_compared_by_hash_and_amount(
     assert [one.weight for one in compare_fees(booked, seen, memo_prefix=MEMO)] == weights
 
 
-class Lists:
+class Lists(Paged):
     """A node of which only the lists are asked."""
 
     def __init__(self, payments: list[PaymentView], invoices: tuple[InvoiceView, ...] = ()) -> None:
@@ -114,7 +115,7 @@ async def test_a_fee_whose_message_was_lost_is_booked_once(stage: Stage) -> None
     seen = (invoice(sha("fee a")), invoice(sha("coffee"), memo="coffee"))
     watch = Watch(stage.office, Lists([], seen))  # type: ignore[arg-type]  # only its lists are asked here
     first, second = await watch.reconcile(Reconcile()), await watch.reconcile(Reconcile())
-    assert [one.weight for one in first.differences] == ["lag", "foreign"]
+    assert [one.weight for one in first.differences] == ["foreign", "lag"]
     assert [one.weight for one in second.differences] == ["foreign"]
     await stage.fee("a")
     assert await stage.ledger() == {"fees:unclaimed": 500_000, "lightning": -500_000}

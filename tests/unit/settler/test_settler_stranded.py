@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 from l402_settler.watch import Watch
+from l402core.errors import Unavailable
 from l402core.escrow import Escrow
 from l402core.events import CreditIssued, ReadSubmission, Reconcile
-from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentStatus, PaymentView
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentStatus, PaymentView
 
+from tests.support.pages import Paged
 from tests.support.settler import Stage, sha
 
 EXPIRY = 361
 LATE = EXPIRY + 7
 
 
-class Stranding:
+class Stranding(Paged):
     """A node that calls every rung of "a" in flight for ever; channels hold those of `held`."""
 
     def __init__(self, *, held: Iterable[int] = (), closing: int = 0) -> None:
@@ -53,10 +55,6 @@ class Stranding:
         """The ladder."""
         views = [await self.lookup_payment(_hash(index)) for index in range(6)]
         return [view for view in views if view is not None]
-
-    async def list_invoices(self) -> list[InvoiceView]:
-        """None."""
-        return []
 
     async def watch_payments(self) -> AsyncIterator[PaymentView]:
         """Silence."""
@@ -155,3 +153,40 @@ async def test_reconcile_agrees_with_books_that_gave_it_up_and_joins_what_they_h
     assert await state(stage) == Escrow.ENDED
     again = await watch.reconcile(Reconcile())
     assert [one for one in again.differences if one.what == "rung"] == []
+
+
+async def given_up(stage: Stage) -> Stranding:
+    """The node that stranded a ladder, which the books have given up since, with its fee in its list."""
+    await locking(stage)
+    node = Stranding()
+    await looked(stage, node, 310)
+    await stage.turn(now_ms=stage.terms().lock_by_ms)
+    assert await looked(stage, node, LATE) == Escrow.ENDED
+    return node
+
+
+async def test_what_was_given_up_is_undecided_while_a_channel_is_being_closed(stage: Stage) -> None:
+    """Some other channel's closing says nothing against the books: nobody is woken, nothing is frozen, and it passes."""
+    node = await given_up(stage)
+    watch = Watch(stage.office, node)
+    node.closing = 1
+    found = [one for one in (await watch.reconcile(Reconcile())).differences if one.what == "rung"]
+    assert {(one.weight, one.books, one.lnd) for one in found} == {("undecided", "returned", "IN_FLIGHT")}
+    node.closing = 0
+    assert [one for one in (await watch.reconcile(Reconcile())).differences if one.what == "rung"] == []
+
+
+async def test_what_was_given_up_and_lies_in_a_channel_is_a_contradiction(stage: Stage) -> None:
+    """There is an HTLC after all, and it may still be paid."""
+    node = await given_up(stage)
+    node.held, node.closing = {_hash(2)}, 1
+    found = [one for one in (await Watch(stage.office, node).reconcile(Reconcile())).differences if one.what == "rung"]
+    assert sorted(one.weight for one in found) == ["contradiction", *["undecided"] * 5]
+
+
+async def test_without_a_height_nothing_is_compared(stage: Stage) -> None:
+    """A node that has not told its height yet cannot say what has expired: try later, and freeze nothing."""
+    node = await given_up(stage)
+    stage.office.sight.height = 0
+    with pytest.raises(Unavailable):
+        await Watch(stage.office, node).reconcile(Reconcile())

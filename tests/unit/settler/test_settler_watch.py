@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from l402_settler.watch import Watch
 from l402core.errors import Unavailable
-from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
 from prometheus_client import REGISTRY
 
+from tests.support.pages import Paged
 from tests.support.settler import Stage
 
 
-class OneNode:
+class OneNode(Paged):
     """A node that says what a test wants to hear."""
 
     def __init__(
@@ -42,14 +43,6 @@ class OneNode:
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """Never heard of it."""
         return None
-
-    async def list_payments(self) -> list[PaymentView]:
-        """None."""
-        return []
-
-    async def list_invoices(self) -> list[InvoiceView]:
-        """None."""
-        return []
 
     async def watch_payments(self) -> AsyncIterator[PaymentView]:
         """Nothing happens."""

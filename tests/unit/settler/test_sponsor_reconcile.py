@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from l402_settler.sponsor_reconcile import compare_tranches, not_sponsors
+from l402_settler.sponsor_reconcile import compare_tranches
 from l402_settler.watch import Watch
 from l402core.events import Reconcile
-from l402core.lnd.port import InvoiceState, InvoiceView, PaymentView
+from l402core.lnd.port import InvoiceState, InvoiceView
 from l402core.sponsorship import Tranche
 
+from tests.support.pages import Paged
 from tests.support.settler import sha
 from tests.support.sponsors import AMOUNT, Patron, patron, payment_hash
 
@@ -75,21 +76,11 @@ def test_another_amount_is_a_contradiction_even_when_the_states_agree() -> None:
     assert compare(Tranche.SETTLED, Tranche.SETTLED, invoice(InvoiceState.SETTLED, AMOUNT - 1)) == "c"
 
 
-def test_a_sponsors_invoice_is_no_fee() -> None:
-    """Fees are compared without them."""
-    rows: list[Any] = [Row(Tranche.SETTLED)]
-    assert not_sponsors(rows, [invoice(InvoiceState.SETTLED)]) == []
-
-
-class Listing:
+class Listing(Paged):
     """A node with lists."""
 
     def __init__(self, at: Patron) -> None:
         self._at = at
-
-    async def list_payments(self) -> list[PaymentView]:
-        """None."""
-        return []
 
     async def list_invoices(self) -> list[InvoiceView]:
         """Those of the sponsor's node."""

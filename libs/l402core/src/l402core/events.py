@@ -934,7 +934,8 @@ class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that the books and LND see differently."""
 
     weight: str
-    """lag (the next look joins it), contradiction (frozen, somebody is woken) or foreign (not in the books at all)."""
+    """lag (the next look joins it), contradiction (frozen, somebody is woken), foreign (not in the books at all) or
+    undecided (only the chain can tell, when a channel is closed)."""
     what: str
     """rung, fee, tranche or payment."""
     payment_hash: str
@@ -952,6 +953,9 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     fees: int
     tranches: int = 0
     differences: tuple[LedgerDifference, ...]
+    """The gravest first."""
+    untold: int = 0
+    """How many more there are: a message has an end."""
 
 
 class SayAgain(Question, frozen=True, kw_only=True):

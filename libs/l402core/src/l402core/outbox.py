@@ -74,7 +74,6 @@ class Database:
         self._outbox = outbox
         self._oldest = sa.select(outbox).order_by(outbox.c.id).limit(BATCH)
         self._forget = sa.delete(outbox).where(outbox.c.id.in_(sa.bindparam("b_ids", expanding=True)))
-        self._add = sa.insert(outbox)
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
         self._writer = Writer(self.engine, self._thread)
@@ -88,7 +87,7 @@ class Database:
         parent = telemetry.traceparent()
 
         def run(connection: sa.Connection) -> tuple[R, bool]:
-            transaction = Transaction(connection, self._add, parent)
+            transaction = Transaction(connection, self._outbox, parent)
             result = work(transaction)
             return result, transaction.speak()
 
@@ -102,7 +101,7 @@ class Database:
 
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
-                return work(Transaction(connection, self._add, ""))
+                return work(Transaction(connection, self._outbox, ""))
 
         try:
             context = contextvars.copy_context()
@@ -179,9 +178,9 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, connection: sa.Connection, add: sa.Insert, parent: str) -> None:
+    def __init__(self, connection: sa.Connection, outbox: sa.Table, parent: str) -> None:
         self._connection = connection
-        self._add = add
+        self._outbox = outbox
         self._parent = parent
         self._mark = ""
         self._said: list[dict[str, Any]] = []
@@ -241,5 +240,5 @@ class Transaction:
     def speak(self) -> bool:
         """Write what was said into the outbox, last thing in the transaction; whether anything was."""
         if self._said:
-            self._connection.execute(self._add, self._said)
+            self._connection.execute(sa.insert(self._outbox), self._said)
         return bool(self._said)

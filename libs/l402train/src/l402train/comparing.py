@@ -18,7 +18,7 @@ async def ask(nats_url: str) -> Reconciled:
 
 
 async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
-    """Compare, tell, and judge: only a lag is fine, for it joins by itself."""
+    """Compare, tell, and judge: only a lag or what the chain has still to tell is fine, for it joins by itself."""
     found = await ask(nats_url)
     if as_json:
         out.print_json(json.dumps(msgspec.to_builtins(found)))
@@ -31,7 +31,7 @@ async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
 
 def contradicts(found: Reconciled) -> bool:
     """Whether anything differs that will not join by itself."""
-    return any(one.weight != "lag" for one in found.differences)
+    return any(one.weight not in ("lag", "undecided") for one in found.differences)
 
 
 def sentence(found: Reconciled) -> str:
@@ -39,7 +39,7 @@ def sentence(found: Reconciled) -> str:
     compared = f"{found.rungs} rungs, {found.fees} fees and {found.tranches} tranches"
     if not found.differences:
         return f"The books and the node's own lists agree on {compared}."
-    return f"The books and the node's own lists differ in {len(found.differences)} of {compared}:"
+    return f"The books and the node's own lists differ in {len(found.differences) + found.untold} of {compared}:"
 
 
 def _table(found: Reconciled) -> Table:

@@ -2,10 +2,11 @@
 
 A *lag* is what the next look will join (LND ended a rung that the books still have open). A *contradiction* is what cannot
 be true of both (paid in the books, failed at LND): it freezes the escrow and wakes someone; nothing is corrected in
-silence. *Foreign* is what our node did and the books do not know: a person should.
+silence. *Foreign* is what our node did and the books do not know: a person should. *Undecided* is what only the chain can
+tell: the books gave up a rung that LND calls in flight for ever, and a channel that may still hold it is being closed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 from l402core import bolt11
@@ -13,7 +14,7 @@ from l402core.escrow import Rung
 from l402core.events import LedgerDifference
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
-LAG, CONTRADICTION, FOREIGN = "lag", "contradiction", "foreign"
+LAG, CONTRADICTION, FOREIGN, UNDECIDED = "lag", "contradiction", "foreign", "undecided"
 
 AGREES: dict[Rung, set[PaymentStatus | None]] = {
     Rung.REGISTERED: {None, PaymentStatus.UNKNOWN},
@@ -40,10 +41,16 @@ class BookedRung(msgspec.Struct, frozen=True, kw_only=True):
     state: Rung
 
 
-def compare_rungs(rungs: Iterable[BookedRung], payments: Mapping[str, PaymentView]) -> list[LedgerDifference]:
-    """Each rung beside LND's payment of the same hash (hex), then LND's payments that are no rung of ours."""
+def compare_rungs(
+    rungs: Iterable[BookedRung], payments: Mapping[str, PaymentView], *, undecided: Collection[str] = ()
+) -> list[LedgerDifference]:
+    """Each rung beside LND's payment of the same hash (hex), then LND's payments that are no rung of ours.
+
+    `undecided` are the hashes of payments that may have been noted only, or may be in a channel that is being closed.
+    """
     booked = {rung.payment_hash: rung for rung in rungs}
-    found = [one for rung in booked.values() if (one := _rung(rung, payments.get(rung.payment_hash))) is not None]
+    pairs = ((rung, payments.get(hash_), hash_ in undecided) for hash_, rung in booked.items())
+    found = [one for rung, view, open_ in pairs if (one := _rung(rung, view, open_=open_)) is not None]
     foreign = [
         view for hash_, view in payments.items() if hash_ not in booked and view.status is not PaymentStatus.FAILED
     ]
@@ -89,14 +96,15 @@ def _is_fee(invoice: InvoiceView, memo_prefix: str) -> bool:
         return False  # a keysend has no request
 
 
-def _rung(rung: BookedRung, view: PaymentView | None) -> LedgerDifference | None:
+def _rung(rung: BookedRung, view: PaymentView | None, *, open_: bool) -> LedgerDifference | None:
     status = view.status if view else None
     wrong_amount = view is not None and status is PaymentStatus.SETTLED and view.amount_msat != rung.amount_msat
     if status in AGREES[rung.state] and not wrong_amount:
         return None
     ahead = status in WILL_JOIN.get(rung.state, set()) and not wrong_amount
+    given_up = open_ and rung.state is Rung.RETURNED
     return LedgerDifference(
-        weight=LAG if ahead else CONTRADICTION, what="rung", payment_hash=rung.payment_hash,
+        weight=LAG if ahead else UNDECIDED if given_up else CONTRADICTION, what="rung", payment_hash=rung.payment_hash,
         commitment=rung.commitment, books=str(rung.state), lnd=str(status) if status else "never seen",
         amount_msat=view.amount_msat if wrong_amount and view else rung.amount_msat,
     )  # fmt: skip

@@ -42,12 +42,6 @@ WILL_JOIN: dict[Tranche, frozenset[InvoiceState | None]] = {
 """What LND may be ahead with."""
 
 
-def not_sponsors(tranches: Iterable[Row], invoices: Iterable[InvoiceView]) -> list[InvoiceView]:
-    """The invoices that are no tranche's."""
-    ours = {line.payment_hash for line in tranches}
-    return [view for view in invoices if view.payment_hash.hex() not in ours]
-
-
 def compare_tranches(
     before: Iterable[Row], after: Iterable[Row], invoices: Iterable[InvoiceView]
 ) -> list[LedgerDifference]:

@@ -5,27 +5,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core.batches import batches
 from l402core.documents import LADDER
 from l402core.errors import L402Error, Unavailable
 from l402core.escrow import Rung
-from l402core.events import LedgerDifference, Reconcile, Reconciled
+from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
-from l402core.lnd.stranded import ended, is_past, is_stranded
 from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
 
 from l402_settler import ledger, metrics
-from l402_settler.adapters import books, sponsor_books
-from l402_settler.fees import book_fee
+from l402_settler.adapters import books
 from l402_settler.freezing import freeze_payment
 from l402_settler.office import Office
-from l402_settler.reconcile import CONTRADICTION, LAG, BookedRung, compare_fees, compare_rungs
-from l402_settler.sponsor_reconcile import compare_tranches, not_sponsors
+from l402_settler.reconciling import Reconciling, without_stranded
 from l402_settler.tracking import Look, never_sent, record
 
 log = structlog.get_logger()
@@ -50,9 +46,11 @@ class Node(Protocol):
 
     def watch_payments(self) -> AsyncIterator[PaymentView]: ...
 
-    async def list_payments(self) -> list[PaymentView]: ...
+    async def lookup_invoice(self, payment_hash: bytes) -> InvoiceView | None: ...
 
-    async def list_invoices(self) -> list[InvoiceView]: ...
+    def payment_pages(self) -> AsyncIterator[list[PaymentView]]: ...
+
+    def invoice_pages(self) -> AsyncIterator[list[InvoiceView]]: ...
 
 
 class Watch:
@@ -94,19 +92,9 @@ class Watch:
 
     async def _without_stranded(self, seen: Sequence[PaymentView | Look]) -> list[PaymentView | Look]:
         """The same, but what LND will call in flight for ever has ended. Raises Unavailable."""
-        height = self._office.sight.height
-        past = {view.payment_hash for view in seen if isinstance(view, PaymentView) and is_past(view, height)}
-        if not past:
-            return list(seen)
-        out = {hash_ for channel in await self._node.channels() for hash_ in channel.pending_out_hashes}
-        closing = await self._node.closing_channels()
-        again = [await self._node.lookup_payment(payment_hash) for payment_hash in past]
-        over = {
-            view.payment_hash: ended(view)
-            for view in again
-            if view is not None and is_stranded(view, height, out=out, closing=closing)
-        }
-        return [over.get(view.payment_hash, view) if isinstance(view, PaymentView) else view for view in seen]
+        views = [view for view in seen if isinstance(view, PaymentView)]
+        found = await without_stranded(self._node, views, self._office.sight.height)
+        return [*(look for look in seen if isinstance(look, Look)), *found.views]
 
     async def _look_at(self, line: sa.Row[Any]) -> PaymentView | Look | None:
         view = await self._node.lookup_payment(bytes.fromhex(line.payment_hash))
@@ -130,66 +118,17 @@ class Watch:
     async def books(self) -> None:
         """Compare the books with our node's lists, at the start and then on a schedule."""
         while True:
+            pause_s: float = self._office.config.reconcile_s
             try:
                 await self.reconcile(Reconcile())
             except Unavailable as error:
+                pause_s = min(pause_s, LOOK_AGAIN_EVERY_S)
                 log.warning("reconcile.waits", detail=error.detail)
-            await asyncio.sleep(self._office.config.reconcile_s)
+            await asyncio.sleep(pause_s)
 
     async def reconcile(self, _question: Reconcile) -> Reconciled:
         """One comparison: what lags is joined, what contradicts is frozen, all of it is told. Raises Unavailable."""
-        office = self._office
-        # The books first: what happens between the two readings then looks like a lag, never like a contradiction.
-        rows = await office.database.read(books.all_rungs)
-        fees = await office.database.read(books.all_fees)
-        tranches = await office.database.read(sponsor_books.all_tranches)
-        listed = await self._without_stranded(await self._node.list_payments())
-        payments = {view.payment_hash.hex(): view for view in listed if isinstance(view, PaymentView)}
-        invoices = await self._node.list_invoices()
-        tranches_after = await office.database.read(sponsor_books.all_tranches)
-        differences = [
-            *compare_rungs(
-                (
-                    BookedRung(
-                        payment_hash=row.payment_hash, commitment=row.commitment, amount_msat=row.amount_msat,
-                        state=Rung(row.state),
-                    )
-                    for row in rows
-                ),
-                payments,
-            ),
-            *compare_fees(
-                fees, not_sponsors(tranches_after, invoices), memo_prefix=office.config.fee_memo_prefix
-            ),
-            *compare_tranches(tranches, tranches_after, invoices),
-        ]  # fmt: skip
-        for one in differences:
-            if one.weight == CONTRADICTION:
-                log.critical("ledger.contradiction", **msgspec.structs.asdict(one))
-                reason = f"the books have this {one.what} {one.books}, our node {one.lnd}: {one.amount_msat} msat"
-                await self._freeze(one.payment_hash, "ledger_contradiction", reason)
-            elif one.what == "rung":
-                await self._record([payments[one.payment_hash]])
-        await self._join_fees(differences, invoices)
-        log.info(
-            "ledger.reconciled", rungs=len(rows), fees=len(fees), tranches=len(tranches), differences=len(differences)
-        )
-        return Reconciled(
-            at_ms=office.now_ms(), rungs=len(rows), fees=len(fees), tranches=len(tranches),
-            differences=tuple(differences),
-        )  # fmt: skip
-
-    async def _join_fees(self, differences: list[LedgerDifference], invoices: list[InvoiceView]) -> None:
-        """Fees that our node has and no message told of: a stream that vanished took them with it."""
-        lost = {one.payment_hash for one in differences if one.what == "fee" and one.weight == LAG}
-        found = [view for view in invoices if view.payment_hash.hex() in lost]
-
-        def work(tx: Transaction) -> None:
-            for view in found:
-                book_fee(tx, view.payment_hash.hex(), view.paid_msat, view.settle_index, now_ms=self._office.now_ms())
-
-        if found:
-            await self._office.database.transact(work)
+        return await Reconciling(self._office, self._node, record=self._record, freeze=self._freeze).reconcile()
 
     async def node(self) -> None:
         """Look at our node, for ever."""

@@ -189,25 +189,29 @@ class GrpcNode:
         raise _cut(uri)
 
     async def list_payments(self) -> list[PaymentView]:
-        found: list[PaymentView] = []
+        return [view async for page in self.payment_pages() for view in page]
+
+    async def list_invoices(self) -> list[InvoiceView]:
+        return [view async for page in self.invoice_pages() for view in page]
+
+    async def payment_pages(self) -> AsyncIterator[list[PaymentView]]:
         offset = 0
         while True:
             request = lnrpc.ListPaymentsRequest(include_incomplete=True, index_offset=offset, max_payments=_PAGE)
             page = await self._wire.call(_LIGHTNING + "ListPayments", request)
-            found += [payment_view(payment) for payment in page.payments]
+            yield [payment_view(payment) for payment in page.payments]
             if len(page.payments) < _PAGE:
-                return found
+                return
             offset = page.last_index_offset
 
-    async def list_invoices(self) -> list[InvoiceView]:
-        found: list[InvoiceView] = []
+    async def invoice_pages(self) -> AsyncIterator[list[InvoiceView]]:
         offset = 0
         while True:
             request = lnrpc.ListInvoiceRequest(index_offset=offset, num_max_invoices=_PAGE)
             page = await self._wire.call(_LIGHTNING + "ListInvoices", request)
-            found += [invoice_view(invoice) for invoice in page.invoices]
+            yield [invoice_view(invoice) for invoice in page.invoices]
             if len(page.invoices) < _PAGE:
-                return found
+                return
             offset = page.last_index_offset
 
     async def channels(self) -> list[ChannelView]:

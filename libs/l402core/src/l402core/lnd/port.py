@@ -161,6 +161,14 @@ class LightningNode(Protocol):
         """All invoices of this node."""
         ...
 
+    def payment_pages(self) -> AsyncIterator[list[PaymentView]]:
+        """`list_payments` in pages, in the order in which they began."""
+        ...
+
+    def invoice_pages(self) -> AsyncIterator[list[InvoiceView]]:
+        """`list_invoices` in pages, in the order in which they were made."""
+        ...
+
     async def channels(self) -> list[ChannelView]:
         """All open channels, active or not."""
         ...

@@ -21,7 +21,6 @@ from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import (
     accounts,
     credits_,
-    fees,
     locked,
     past_offers,
     rounds,
@@ -293,15 +292,14 @@ def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
     return {row.payment_hash: row.commitment for row in tx.rows(q.OWNERS, b_hashes=list(payment_hashes))}
 
 
-def all_rungs(tx: Transaction) -> list[sa.Row[Any]]:
-    """Every rung ever registered, without its invoice: there may be hundreds of thousands."""
-    columns = (rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state"))
-    return tx.rows(sa.select(*columns))
+def rungs_after(tx: Transaction, after: str, at_most: int) -> list[sa.Row[Any]]:
+    """The next rungs in order of their hashes, without their invoices."""
+    return tx.rows(q.RUNGS_AFTER, b_after=after, b_limit=at_most)
 
 
-def all_fees(tx: Transaction) -> dict[str, int]:
-    """Every fee that arrived: payment hash to msat."""
-    return {row.payment_hash: row.amount_msat for row in tx.rows(sa.select(fees))}
+def fees_after(tx: Transaction, after: str, at_most: int) -> dict[str, int]:
+    """The next fees that arrived, in order of their hashes: payment hash to msat."""
+    return {row.payment_hash: row.amount_msat for row in tx.rows(q.FEES_AFTER, b_after=after, b_limit=at_most)}
 
 
 def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:

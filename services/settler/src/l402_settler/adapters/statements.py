@@ -64,8 +64,18 @@ OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
 OPEN_RUNGS = sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
 MOVE_RUNG = sa.update(rungs).where(rungs.c.payment_hash == _hash, rungs.c.state == _state)
 
+_limit = sa.bindparam("b_limit", type_=sa.Integer())
+_after = sa.bindparam("b_after", type_=sa.String())
+RUNGS_AFTER = (
+    sa.select(*(rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state")))
+    .where(rungs.c.payment_hash > _after)
+    .order_by(rungs.c.payment_hash)
+    .limit(_limit)
+)
+
 TOKEN = sa.select(tokens).where(tokens.c.token_id == sa.bindparam("b_token"))
 SPEND_TOKEN = sa.insert(tokens)
 FEE = sa.select(fees).where(fees.c.payment_hash == _hash)
+FEES_AFTER = sa.select(fees).where(fees.c.payment_hash > _after).order_by(fees.c.payment_hash).limit(_limit)
 ADD_FEE = sa.insert(fees)
 CREDIT = sa.select(credits_).where(credits_.c.payment_hash == _hash)
