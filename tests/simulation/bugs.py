@@ -180,9 +180,11 @@ def pays_again() -> Iterator[None]:
 def acks_first() -> Patch:
     deliver = real_bus.deliver
 
-    async def eager(consumer: Any, decoder: Any, handler: Callable[[Any], Awaitable[None]], message: Any) -> None:
+    async def eager(
+        consumer: Any, decoder: Any, handler: Callable[[Any], Awaitable[None]], message: Any, *more: Any
+    ) -> None:
         await message.ack()
-        await deliver(consumer, decoder, handler, message)
+        await deliver(consumer, decoder, handler, message, *more)
 
     return mock.patch.object(broker, "deliver", eager)
 
