@@ -127,7 +127,7 @@ class SimDatabase(Database):
         world = self._disk.the_world()
         await world.pause()
         world.living()
-        return work(Transaction(self._sight, self._add, ""))
+        return work(self._on(self._sight))
 
 
 class _Hand:

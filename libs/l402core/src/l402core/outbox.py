@@ -87,7 +87,7 @@ class Database:
         parent = telemetry.traceparent()
 
         def run(connection: sa.Connection) -> tuple[R, bool]:
-            transaction = Transaction(connection, self._outbox, parent)
+            transaction = self._on(connection, parent)
             result = work(transaction)
             return result, transaction.speak()
 
@@ -101,13 +101,17 @@ class Database:
 
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
-                return work(Transaction(connection, self._outbox, ""))
+                return work(self._on(connection))
 
         try:
             context = contextvars.copy_context()
             return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
         except NOT_NOW as error:
             raise Unavailable("database", f"the database does not answer: {error.orig}") from error
+
+    def _on(self, connection: sa.Connection, parent: str = "") -> "Transaction":
+        """What may be done on an open connection."""
+        return Transaction(connection, self._outbox, parent)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
