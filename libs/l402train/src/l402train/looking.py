@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from l402core.documents import Terms
 from l402core.events import ChannelsView
+from l402core.signing import Signed
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +34,7 @@ def status(out: Console, *, folder: Folder | None, url: str | None, as_json: boo
     told["ready"] = services.readiness(url or "")
     told["round"] = _round(url or "")
     told["channels"] = _channels(url or "")
+    told["oracle"] = _plan(url or "")
     if as_json:
         out.print_json(json.dumps(told))
     else:
@@ -60,6 +63,13 @@ def _round(url: str) -> dict[str, Any] | None:
         return None
     wanted = ("round", "phase", "opened", "uploaded", "scored", "places_left", "available", "unavailable_reason")
     return {name: view.get(name) for name in wanted}
+
+
+def _plan(url: str) -> dict[str, Any] | None:
+    """What the oracle itself says of its pace, at the URL that the current terms name; None where it does not."""
+    view = _read(f"{url}/v1/rounds/current")
+    terms = msgspec.json.decode(msgspec.convert(view["terms"], Signed).body, type=Terms) if view else None
+    return _read(f"{terms.attestor_url}/v1/plan") if terms else None
 
 
 def _channels(url: str) -> dict[str, Any] | None:
@@ -94,6 +104,8 @@ def _print_status(out: Console, told: dict[str, Any]) -> None:
             f"{round_['scored']} scored, {round_['places_left']} places left; {sold}",
             soft_wrap=True,
         )
+    if told["oracle"] is not None:
+        out.print(f"oracle: {told['oracle']['says']}", soft_wrap=True)
     if told["channels"] is not None:
         channel_tables.tell(out, msgspec.convert(told["channels"], ChannelsView))
     if round_ is None and not any(told.get("running", {}).values()):

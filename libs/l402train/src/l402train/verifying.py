@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 from l402_oracle import scoring
 from l402_oracle.derive import drawn_shards
+from l402_oracle.planning import FLOOR_SHARDS
 from l402core.documents import Receipt, Terms, mask_indices
 from l402core.errors import L402Error, PeerError
 from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, pay_inputs, receipts_root
@@ -225,7 +226,9 @@ def _shards(found: Opened) -> Iterator[Finding]:
         yield Finding(check="the hidden shards", agrees=None, detail="this Python ships another text than the oracle's")
         return
     drawn = drawn_shards(mine, bytes.fromhex(judged.seed), judged.root, terms.eval_tokens)
-    yield _same("the hidden shards", judged.shards, drawn)
+    yield _same("the hidden shards", judged.shards, drawn[: len(judged.shards)])
+    enough = len(judged.shards) >= min(FLOOR_SHARDS, len(drawn))
+    yield Finding(check="the number of hidden shards", agrees=enough, detail=f"{len(judged.shards)} of {len(drawn)}")
 
 
 def _reference(terms: Terms, judged: JudgedRound) -> int:

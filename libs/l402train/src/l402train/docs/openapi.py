@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 import l402_gateway.openapi
 import msgspec
 from l402_oracle.adapters.http import RoundSight, attestor_app
+from l402_oracle.planning import Plan
 from l402core.events import GradientScored
 from l402core.evidence import Evidence
 
@@ -14,6 +15,7 @@ _ANSWERS = {
     "/v1/receipts/{commitment}": None,
     "/v1/receipts/{commitment}/evidence": Evidence,
     "/v1/rounds/{number}/evidence": Evidence,
+    "/v1/plan": Plan,
     "/v1/rounds/{number}": RoundSight,
 }
 """What each read of the attestor answers; a receipt is a `Signed`, which `GradientScored` brings with it."""
@@ -28,7 +30,7 @@ def attestor() -> dict[str, Any]:
     """What peers may ask the oracle itself."""
     described: dict[str, Any] = attestor_app(_never, _never, _Nothing(), _never).openapi()
     described["servers"] = [{"url": "{attestor_url}", "description": "As a round's terms name it."}]
-    _, schemas = msgspec.json.schema_components([GradientScored, RoundSight, Evidence], ref_template=_REF)
+    _, schemas = msgspec.json.schema_components([GradientScored, RoundSight, Evidence, Plan], ref_template=_REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
     for path, answer in _ANSWERS.items():
         name = answer.__name__ if answer else "Signed"
@@ -46,3 +48,4 @@ class _Nothing:
 
     of_round = staticmethod(_never)
     of_submission = staticmethod(_never)
+    plan = staticmethod(_never)

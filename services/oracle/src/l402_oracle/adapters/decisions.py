@@ -21,11 +21,14 @@ from l402core.signing import Signed
 
 from l402_oracle.adapters.tables import decisions, heard, offers, rounds
 from l402_oracle.attestor.judgement import Submission
+from l402_oracle.planning import pace_of
 
 T = TypeVar("T")
 UPLOADED, SCREENED, MEASURED = "uploaded", "screened", "measured"
 OPEN, REVEALED, WITHHELD = "", "revealed", "withheld"
 """What becomes of an offer's preimages: not known yet, or one of two, for good."""
+PACE_ROUNDS = 5
+"""Rounds back that a pace is looked for."""
 OPEN_STATES = ("announced", "assessed", "decided")
 
 # What every look runs, built once: building a statement costs more than running it.
@@ -204,6 +207,25 @@ def receipts_of(tx: Transaction, number: int) -> tuple[Signed, ...]:
     """A round's receipts, in the order of their chain."""
     query = sa.select(decisions.c.body).where(decisions.c.round == number).order_by(decisions.c.place)
     return tuple(msgspec.json.decode(row.body, type=GradientScored).receipt for row in tx.rows(query))
+
+
+def pace_before(tx: Transaction, number: int) -> int:
+    """Tokens per second of the workers in the last round before this one that shows a pace; 0 where none does."""
+    for earlier in range(number - 1, max(0, number - 1 - PACE_ROUNDS), -1):
+        row = read_round(tx, earlier)
+        if row is None or row.assessed is None:
+            continue
+        found = [s.measured for s in read_submissions(tx, row.assessed.measured) if s.measured is not None]
+        if pace := pace_of(row.assessed, found):
+            return pace
+    return 0
+
+
+def newest_terms(tx: Transaction) -> tuple[int, Signed] | None:
+    """The newest round that has terms."""
+    query = sa.select(rounds.c.round, rounds.c.terms).where(rounds.c.terms.is_not(None))
+    row = tx.row(query.order_by(rounds.c.round.desc()).limit(1))
+    return None if row is None else (row.round, msgspec.json.decode(row.terms, type=Signed))
 
 
 def read_fate(tx: Transaction, commitment: str) -> tuple[int, str]:

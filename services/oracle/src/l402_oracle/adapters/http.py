@@ -14,6 +14,8 @@ from l402core.events import GradientScored, RoundAssessed
 from l402core.evidence import Evidence
 from l402core.signing import Signed
 
+from l402_oracle.planning import Plan
+
 RoundNumber = Annotated[int, Path(ge=0, lt=1 << 31)]
 Commitment = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The submission's commitment.")]
 
@@ -38,6 +40,10 @@ class Evidences(Protocol):
 
     async def of_submission(self, commitment: str) -> Evidence: ...
 
+    async def plan(self) -> Plan:
+        """For the newest round with terms, with every place taken. Raises NotFound before the first."""
+        ...
+
 
 def attestor_app(
     decision: Callable[[str], Awaitable[GradientScored]],
@@ -45,7 +51,7 @@ def attestor_app(
     records: Evidences,
     ready: Ready,
 ) -> FastAPI:
-    """Five reads and two probes."""
+    """Six reads and two probes."""
     app = control_app("l402-train attestor", ready)
 
     @app.get("/v1/decisions/{commitment}", summary="The one decision, with its sealed preimages while it is safe.")
@@ -63,6 +69,10 @@ def attestor_app(
     @app.get("/v1/rounds/{number}/evidence", summary="Every receipt of a round: what `verify-receipt --round` reads.")
     async def read_round_evidence(number: RoundNumber) -> Response:
         return _json(await records.of_round(number))
+
+    @app.get("/v1/plan", summary="Whether every peer of a full round fits its window, and what more workers would buy.")
+    async def read_plan() -> Response:
+        return _json(await records.plan())
 
     @app.get("/v1/rounds/{number}", summary="A round as the attestor sees it.")
     async def read_round(number: RoundNumber) -> Response:

@@ -6,6 +6,8 @@ from l402core.outbox import Database, Transaction
 from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
+from l402_oracle.derive import SHARD_TOKENS
+from l402_oracle.planning import Plan, plan
 
 
 class Records:
@@ -30,6 +32,21 @@ class Records:
             if scored is None:
                 raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
             return _evidence(tx, scored.round, (scored.receipt,))
+
+        return await self._db.read(read)
+
+    async def plan(self) -> Plan:
+        """A round as full as the newest terms allow, at the pace of the last ones. Raises NotFound before the first."""
+
+        def read(tx: Transaction) -> Plan:
+            newest = books.newest_terms(tx)
+            if newest is None:
+                raise NotFound("terms", "no round has terms yet")
+            terms = books.read_terms(newest[1])
+            return plan(
+                tokens_per_s=books.pace_before(tx, newest[0] + 1), peers=terms.places,
+                window_ms=terms.judge_by_ms - terms.upload_until_ms, wanted_shards=terms.eval_tokens // SHARD_TOKENS,
+            )  # fmt: skip
 
         return await self._db.read(read)
 

@@ -32,6 +32,7 @@ from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
+from l402_oracle.planning import plan
 from l402_oracle.reputation import admitted, after_round
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
@@ -144,7 +145,18 @@ class Judging:
             shards=drawn_shards(self._parts.corpus, seed, root, case.terms.eval_tokens), median_norms=(), measured=(),
             rejected=(),
         )  # fmt: skip
-        return assess(bare, case.uploaded, await self._copies(case))
+        return await self._planned(case, assess(bare, case.uploaded, await self._copies(case)))
+
+    async def _planned(self, case: Case, assessed: RoundAssessed) -> RoundAssessed:
+        """On as many of its shards as fit into what is left of the window: everybody is measured, on the same ones."""
+        pace = await self._db.transact(lambda tx: books.pace_before(tx, case.row.number))
+        made = plan(
+            tokens_per_s=pace, peers=len(assessed.measured), window_ms=judged_by_ms(case) - self._parts.now_ms(),
+            wanted_shards=len(assessed.shards),
+        )  # fmt: skip
+        if not made.fits:
+            log.warning("round.planned", round=assessed.round, shards=made.shards, says=made.says)
+        return msgspec.structs.replace(assessed, shards=assessed.shards[: made.shards])
 
     async def _copies(self, case: Case) -> dict[str, Duplicate]:
         rounds = range(max(1, case.row.number - ROUNDS_BACK), case.row.number)
