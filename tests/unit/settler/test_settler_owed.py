@@ -5,9 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from l402_settler.adapters import books
+from l402_settler.adapters.tables import outbox
+from l402_settler.admission import room_of
 from l402_settler.config import Config
-from l402_settler.owed import pause_ms
+from l402_settler.exposure import Exposure
+from l402_settler.owed import ASKS_MAX, pause_ms
+from l402_settler.submissions import Room
 from l402core import bolt11
 from l402core.documents import Accepted, Offer, mask_indices
 from l402core.errors import Conflict, Contradiction, Malformed, TooEarly, TooLate
@@ -24,8 +29,9 @@ from l402core.events import (
     RewardRevealed,
 )
 from l402core.lnd.port import PaymentStatus
+from l402core.outbox import Transaction
 
-from tests.support.settler import NODE_KEY, PEER, Stage, sha
+from tests.support.settler import NODE_KEY, NODE_PUBLIC, PEER, Stage, sha
 
 MASK, UNIT = 0b101001, 100_000  # 1 + 8 + 32 units
 OWED = 41 * UNIT
@@ -368,3 +374,62 @@ async def test_nothing_is_owed_for_a_decision_that_earns_nothing(stage: Stage) -
     nothing = msgspec.structs.replace(stage.decision("a", 0, verdict="rejected"), withheld=True)
     with pytest.raises(Contradiction):
         await stage.settler.on_scored(nothing)
+
+
+async def test_a_request_that_the_oracle_refuses_is_made_again_soon_and_not_for_ever(stage: Stage) -> None:
+    """A minute later, then ever more rarely, each time under a fresh id; in the end a person must look."""
+    await stage.uploaded()
+    await stage.settler.on_scored(withheld(stage))
+    await all_back(stage)
+    first = len(stage.said(OfferMake))
+    await stage.turn(now_ms=stage.now_ms + 59_999)
+    assert len(stage.said(OfferMake)) == first
+    await stage.turn(now_ms=stage.now_ms + 1)
+    await stage.turn(now_ms=stage.now_ms + 119_999)
+    assert len(stage.said(OfferMake)) == first + 1
+    for _ in range(60):
+        await stage.turn(now_ms=stage.now_ms + 3_600_000)
+    assert len(stage.said(OfferMake)) == first + ASKS_MAX - 1
+    assert await stage.is_frozen(sha("a"))
+    with stage.database.engine.connect() as connection:
+        ids = connection.execute(sa.select(outbox.c.message_id).where(outbox.c.subject.like("offer.make.%"))).scalars()
+        assert len(set(ids)) == first + ASKS_MAX - 1
+    await stage.thaw(sha("a"))
+    await stage.turn(now_ms=stage.now_ms + 60_000)
+    assert not await stage.is_frozen(sha("a"))
+    await stage.settler.on_offer(new_offer(stage))
+    assert await state(stage) == "reoffered"
+
+
+async def test_what_is_owed_counts_against_every_cap_until_it_is_locked(stage: Stage) -> None:
+    """Key, payee's node, day, liquidity and slots: a promise of three rungs, not of a whole ladder."""
+    await stage.uploaded()
+
+    def held(tx: Transaction) -> tuple[Exposure, Exposure, Room]:
+        room = room_of(stage.office, tx, stage.terms())
+        return books.exposure(tx, peer=PEER.public), books.exposure(tx, payee=NODE_PUBLIC), room
+
+    await stage.settler.on_scored(withheld(stage))
+    await all_back(stage)
+    assert await state(stage) == "due"
+    peer, payee, room = await stage.database.read(held)
+    assert peer == payee == Exposure(msat=OWED, rungs=3, promised_rungs=3)
+    day_msat = stage.config.day_cap_msat - 63 * UNIT - OWED  # what was locked today, and what will be
+    assert (room.day_msat, room.liquidity_msat, room.slots) == (day_msat, 10**10 - OWED, 483 - 3)
+    await stage.settler.on_offer(new_offer(stage))
+    await stage.desk.register_locks(invoices())
+    peer, _, room = await stage.database.read(held)
+    assert (peer.msat, peer.rungs, room.day_msat) == (OWED, 3, day_msat)
+
+
+async def test_no_new_offer_beyond_the_days_cap(make_stage: Callable[..., Stage]) -> None:
+    """What the first ladder took of the day is taken; the debt waits for tomorrow."""
+    stage = make_stage(day_cap_msat=63 * UNIT + OWED - 1)
+    await stage.open_round()
+    await stage.uploaded()
+    await stage.settler.on_scored(withheld(stage))
+    await all_back(stage)
+    await stage.turn()
+    assert await state(stage) == "owed"
+    await stage.turn(now_ms=stage.now_ms + books.DAY_MS + 600_000)
+    assert await state(stage) == "due"

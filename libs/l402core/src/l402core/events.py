@@ -958,6 +958,28 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     """How many more there are: a message has an end."""
 
 
+class OwedSettle(Question, frozen=True, kw_only=True):
+    """An operator has paid what stayed owed after the last offer, and closes the books of it."""
+
+    name = "owed.settle.v1"
+    answered_by = "settler"
+
+    wanted: str
+    """A commitment or the beginning of one."""
+    payment_hash: str
+    """Of the payment that our own node made; '' where it was paid elsewhere."""
+    by: str
+    reason: str
+
+
+class OwedSettled(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is owed for it any more."""
+
+    commitment: str
+    peer: str
+    amount_msat: Msat
+
+
 class SayAgain(Question, frozen=True, kw_only=True):
     """Say again, under fresh ids, what rounds wait for: a request that became a dead letter is lost otherwise."""
 
@@ -1046,6 +1068,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (Reconcile, Reconciled),
     (Freeze, FreezeView),
     (Thaw, FreezeView),
+    (OwedSettle, OwedSettled),
     (SayAgain, SaidAgain),
     (ReadChannels, ChannelsView),
     (SponsorshipOpen, SponsorshipView),

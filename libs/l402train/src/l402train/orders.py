@@ -1,14 +1,19 @@
 """What an operator orders of a running network, and what came of it. The services decide; it only asks and tells."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from l402core.events import Freeze, FreezeView, SaidAgain, SayAgain, Thaw
+from l402core.events import Freeze, FreezeView, OwedSettle, OwedSettled, SaidAgain, SayAgain, Thaw
+from l402core.money import show_sat
 from rich.console import Console
+from rich.table import Table
 
 from l402train import asking
+from l402train.debts import Debt
 from l402train.exits import Exit
+from l402train.screen import sat
 
 
 async def freeze(out: Console, nats_url: str, order: Freeze, *, as_json: bool) -> Exit:
@@ -26,6 +31,31 @@ async def again(out: Console, nats_url: str, *, as_json: bool) -> Exit:
     """Have the oracle say again what its rounds wait for. Raises Stop."""
     told = await asking.ask(nats_url, SayAgain(), SaidAgain)
     return _told(out, told, lambda one: "\n".join(one.said) or "No round waits for anything.", as_json=as_json)
+
+
+async def settle(out: Console, nats_url: str, order: OwedSettle, *, as_json: bool) -> Exit:
+    """Close the books of a debt. Raises Stop where the settler does not believe it."""
+    told = await asking.ask(nats_url, order, OwedSettled)
+    sentence = f"{told.commitment[:16]}…: {show_sat(told.amount_msat)} to {told.peer[:16]}… are owed no more"
+    return _told(out, told, lambda _: sentence, as_json=as_json)
+
+
+def tell_debts(out: Console, found: list[Debt], *, as_json: bool) -> Exit:
+    """A table, the oldest first."""
+    if as_json:
+        out.print_json(json.dumps(msgspec.to_builtins(found)))
+        return Exit.FINE
+    if not found:
+        out.print("Nothing is owed.")
+        return Exit.FINE
+    table = Table("since", "submission", "peer", "sat", "offers", "next", box=None, pad_edge=False)
+    for one in found:
+        since = datetime.fromtimestamp(one.since_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(
+            since, f"{one.commitment[:16]}…", f"{one.peer[:16]}…", sat(one.amount_msat), str(one.offers), one.next
+        )
+    out.print(table)
+    return Exit.FINE
 
 
 def _told(out: Console, view: Any, sentence: Any, *, as_json: bool) -> Exit:

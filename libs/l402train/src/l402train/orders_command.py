@@ -1,4 +1,4 @@
-"""`l402-train freeze`, `thaw` and `again`: what a person orders about money, and in which words. It decides nothing."""
+"""`l402-train freeze`, `thaw`, `again` and `owed`: what a person orders about money, and in which words. It decides nothing."""
 
 import getpass
 from collections.abc import Callable, Coroutine
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from l402core.events import Freeze, Thaw
+from l402core.events import Freeze, OwedSettle, Thaw
 
-from l402train.exits import Exit
+from l402train.exits import Exit, Stop
 from l402train.folder import Folder
-from l402train.running import run
+from l402train.running import run, tell
 
 # Each command imports its story when it is called, so that `--help` answers at once.
 # ruff: noqa: PLC0415
@@ -18,6 +18,7 @@ from l402train.running import run
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
 Nats = Annotated[str | None, Parameter(name="--nats", help="The network's bus, instead of a folder.")]
+Books = Annotated[str | None, Parameter(help="SQLAlchemy URL of the settler's database, instead of a folder.")]
 Wanted = Annotated[
     str,
     Parameter(help="A commitment, a payment hash of a fee, rung or tranche, or the beginning of one, 8 hex digits."),
@@ -83,7 +84,53 @@ def again(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False
     return ask(lambda bus: orders.again(out, bus, as_json=as_json), folder, nats, as_json=as_json)
 
 
+owed = App(name="owed", help="What is owed to peers and was not delivered, and its end by hand.")
+
+
+@owed.default
+def list_owed(*, folder: Dir = DEMO_FOLDER, books: Books = None, as_json: Json = False) -> int:
+    """What is owed, to whom, since when, and what happens next."""
+    from l402train import debts, orders, screen
+
+    async def story() -> Exit:
+        found = debts.debts(books or Folder(folder).settler / "books.sqlite3")
+        return orders.tell_debts(screen.console(), found, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+@owed.command
+def settle(
+    wanted: Annotated[str, Parameter(help="The submission's commitment, or the beginning of it, 8 hex digits.")],
+    /,
+    *,
+    reason: Reason,
+    payment_hash: Annotated[
+        str, Parameter(help="Of the payment that the coordinator's node made: of exactly this amount, and succeeded.")
+    ] = "",
+    elsewhere: Annotated[
+        bool, Parameter(negative="", help="It was paid, but not from the coordinator's node.")
+    ] = False,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """Close the books of a debt that a person has paid, after the last offer; nothing is paid by this command."""
+    from l402train import orders, screen
+
+    if bool(payment_hash) == elsewhere:
+        stop = Stop(Exit.USAGE, "say which payment it was, with --payment-hash, or that it was paid --elsewhere")
+        return tell(stop, as_json=as_json)
+    order = OwedSettle(
+        wanted=wanted.lower(), payment_hash=payment_hash.lower(), by=by or getpass.getuser(), reason=reason
+    )
+    out = screen.console()
+    return ask(lambda bus: orders.settle(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
 def register(app: App) -> None:
     """Beside the commands that look."""
+    app.command(owed)
     for command in (freeze, thaw, again):
         app.command(command)

@@ -10,7 +10,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import Freeze, ReadChannels, Reconcile, Thaw
+from l402core.events import Freeze, OwedSettle, ReadChannels, Reconcile, Thaw
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
@@ -22,6 +22,7 @@ from l402core.streams import keep_streams
 
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
+from l402_settler.by_hand import ByHand
 from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.office import Office
@@ -52,6 +53,7 @@ async def serve(config: Config) -> None:
     sponsors.register(bus, thawing.on_dead)
     bus.answer(Freeze, thawing.freeze)
     bus.answer(Thaw, thawing.thaw)
+    bus.answer(OwedSettle, ByHand(office, node).settle)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
     await (

@@ -76,12 +76,13 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
     locked_msat = books.locked_since(tx, office.now_ms() - books.DAY_MS)
     taken = sum(group.rows for group in groups if _holds_place(group))
+    owed_msat, owed_rungs = books.owed_waiting(tx)
     return Room(
         places=terms.places - taken,
         budget_msat=terms.budget_msat - reserved_msat,
-        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat(),
-        liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat(),
-        slots=sight.slots - waiting * len(terms.rungs),
+        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat() - owed_msat,
+        liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat() - owed_msat,
+        slots=sight.slots - waiting * len(terms.rungs) - owed_rungs,
         node_trouble=sight.trouble,
     )
 

@@ -201,6 +201,14 @@ def owed_revealed(peer: str, commitment: str, amount_msat: Msat) -> Transfer:
     )  # fmt: skip
 
 
+def owed_settled(peer: str, commitment: str, amount_msat: Msat, *, by_our_node: bool) -> Transfer:
+    """A person paid what stayed owed: from our node, or from elsewhere, which is the coordinator's own money too."""
+    return Transfer(
+        id=f"settle:{commitment}", kind="owed settled", debit=owed_account(peer),
+        credit=LIGHTNING if by_our_node else TREASURY, amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """An account's posted sums, and what is pending on it."""
 

@@ -16,7 +16,9 @@ from l402core.outbox import Transaction
 
 from l402_settler import ledger
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import SUBMISSION
 from l402_settler.escrows import ask_cancel, move_escrow, say_offer_make
+from l402_settler.freezing import freeze
 from l402_settler.office import Office
 from l402_settler.views import terms_of
 
@@ -24,6 +26,8 @@ log = structlog.get_logger()
 Row = sa.Row[Any]
 ACCEPT_MS = 30_000
 """From the last moment to pay what is owed to the peer's word that it has arrived."""
+ASKS_MAX = 24
+"""Requests for one new offer, over most of a day: then a person must look at what the oracle refuses."""
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 60_000, 3_600_000
 """A way that is not there now may be there later, and the number of offers is bounded."""
 
@@ -65,6 +69,7 @@ def book_decision(
     elif not event.withheld:
         books.post(tx, ledger.owed_revealed(peer, commitment, amount), now_ms=now_ms)
     if event.withheld:
+        books.note(tx, commitment, owed_msat=amount, owed_rungs=event.mask.bit_count())
         say_owed(office, tx, row, amount)
 
 
@@ -72,6 +77,8 @@ def owed_is_due(office: Office, tx: Transaction, row: Row) -> bool:
     """Whether a turn would change anything."""
     if row.state == Escrow.OWED:
         return _can_offer(office, tx, row)
+    if row.state == Escrow.DUE:
+        return _ask_is_due(office, row)
     return bool(office.now_ms() >= row.due_by_ms)
 
 
@@ -80,8 +87,8 @@ def turn_owed(office: Office, tx: Transaction, row: Row) -> None:
     state, late = Escrow(row.state), office.now_ms() >= row.due_by_ms
     if state in (Escrow.REOFFERED, Escrow.RELOCKING) and late:
         give_up_lap(office, tx, row, Trigger.DEADLINE)
-    elif state is Escrow.DUE and late:
-        _ask(office, tx, row)
+    elif state is Escrow.DUE and _ask_is_due(office, row):
+        _ask_again(office, tx, row)
     elif state is Escrow.OWED:
         offer_again(office, tx, row)
 
@@ -123,13 +130,37 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
         return False
     rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
-    return not sight.trouble and sight.liquidity_msat >= sum(rungs.values()) and sight.slots >= len(rungs)
+    msat = sum(rungs.values())
+    if books.locked_since(tx, office.now_ms() - books.DAY_MS) + msat > office.config.day_cap_msat:
+        return False  # the day's cap is for what is owed as for anything else
+    return not sight.trouble and sight.liquidity_msat >= msat and sight.slots >= len(rungs)
 
 
-def _ask(office: Office, tx: Transaction, row: Row) -> None:
-    books.note(tx, row.commitment, due_by_ms=office.now_ms() + office.config.owed_lock_s * 1_000)
+def _ask(office: Office, tx: Transaction, row: Row, *, asks: int = 1) -> None:
+    now_ms = office.now_ms()
+    due_by_ms = now_ms + office.config.owed_lock_s * 1_000
+    books.note(tx, row.commitment, due_by_ms=due_by_ms, asks=asks, asked_ms=now_ms)
     say_offer_make(office, tx, _again(tx, row), _round(tx, row).terms)
-    log.info("owed.offer_asked", commitment=row.commitment, attempt=row.attempt)
+    log.info("owed.offer_asked", commitment=row.commitment, attempt=row.attempt, asks=asks)
+
+
+def _ask_is_due(office: Office, row: Row) -> bool:
+    """The oracle refused, or its answer was lost: it is asked again, ever more rarely."""
+    return bool(office.now_ms() >= row.asked_ms + pause_ms(row.asks + 1))
+
+
+def _ask_again(office: Office, tx: Transaction, row: Row) -> None:
+    if row.asks >= ASKS_MAX:
+        reason = f"the oracle has made no offer of what is owed, asked {row.asks} times"
+        freeze(office, tx, SUBMISSION, row.commitment, code="owed_refused", reason=reason)
+        return
+    with tx.anew(f"ask{row.asks + 1}"):  # the bus may still know the request that was refused
+        _ask(office, tx, row, asks=row.asks + 1)
+
+
+def ask_afresh(office: Office, tx: Transaction, commitment: str) -> None:
+    """A person has looked: the count begins again."""
+    books.note(tx, commitment, asks=1, asked_ms=office.now_ms())
 
 
 def _round(tx: Transaction, row: Row) -> Row:

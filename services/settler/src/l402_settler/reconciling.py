@@ -15,7 +15,7 @@ from l402core.events import LedgerDifference, Reconciled
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentView
 from l402core.lnd.stranded import ended, is_past, is_stranded
 
-from l402_settler.adapters import books, sponsor_books
+from l402_settler.adapters import books, owed_books, sponsor_books
 from l402_settler.adapters.scratch import Scratch
 from l402_settler.fees import book_fee
 from l402_settler.merging import side_by_side
@@ -128,7 +128,8 @@ class Reconciling:
     async def _confirmed(self, doubt: LedgerDifference) -> list[LedgerDifference]:
         """The same looked at once more, the books first: what moved since its page was read is no difference."""
         if doubt.weight == FOREIGN:
-            return [doubt]
+            by_hand = await self._office.database.read(lambda tx: owed_books.settled_with(tx, doubt.payment_hash))
+            return [doubt] if by_hand is None else []  # a person paid what was owed
         row = await self._office.database.read(lambda tx: books.rung(tx, doubt.payment_hash))
         view = await self._node.lookup_payment(bytes.fromhex(doubt.payment_hash))
         found = await self._compared([] if row is None else [_booked(row)], [] if view is None else [view])

@@ -34,6 +34,7 @@ from l402_settler.adapters.freeze_books import FEE, SUBMISSION, THAW, TRANCHE
 from l402_settler.escrows import try_lock
 from l402_settler.freezing import freeze, hold
 from l402_settler.office import Office
+from l402_settler.owed import ask_afresh
 from l402_settler.recovery import say_escrow_again
 from l402_settler.sponsorships import say_tranche_again
 from l402_settler.tracking import Back, go_on
@@ -219,6 +220,8 @@ def _go_on_with_escrow(office: Office, tx: Transaction, commitment: str) -> None
     back = [Back(one.rung, one.attempt, one.failure or str(one.state)) for one in ladder if one.state in BACK]
     if row.state in (Escrow.LOCKING, Escrow.RELOCKING, Escrow.FAILED):
         go_on(office, tx, row, back)
+    if row.state == Escrow.DUE:
+        ask_afresh(office, tx, commitment)
     try_lock(office, tx, commitment)
     row = books.submission(tx, commitment)
     assert row is not None

@@ -172,14 +172,17 @@ def exposure(tx: Transaction, *, peer: str = "", payee: str = "") -> Exposure:
     ]  # fmt: skip
     joined = sa.select(*columns).join(submissions, submissions.c.commitment == rungs.c.commitment)
     out = tx.row(joined.where(submissions.c.state != Escrow.ENDED, open_, whose))
-    waiting = submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED))
+    waiting = submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED, *q.OWED_STATES))
+    owes = submissions.c.owed_rungs > 0  # of what is owed, the rungs of the decision; else the whole ladder
+    msat = sa.case((owes, submissions.c.owed_msat), else_=submissions.c.reserved_msat)
     columns = [
-        sa.func.coalesce(sa.func.sum(submissions.c.reserved_msat), 0).label("msat"), sa.func.count().label("ladders"),
+        sa.func.coalesce(sa.func.sum(msat), 0).label("msat"),
+        sa.func.coalesce(sa.func.sum(sa.case((owes, submissions.c.owed_rungs), else_=len(LADDER))), 0).label("rungs"),
     ]  # fmt: skip
     promised = tx.row(sa.select(*columns).where(submissions.c.state != Escrow.ENDED, waiting, whose))
     assert out is not None
     assert promised is not None
-    rungs_promised = len(LADDER) * int(promised.ladders)
+    rungs_promised = int(promised.rungs)
     return Exposure(
         msat=int(out.msat) + int(promised.msat), rungs=int(out.rungs) + rungs_promised,
         promised_rungs=int(out.unsent) + rungs_promised,
@@ -190,6 +193,13 @@ def payees_of(tx: Transaction, peer: str) -> frozenset[str]:
     """The nodes that a peer's open submissions are paid to."""
     query = sa.select(submissions.c.payee).where(submissions.c.state != Escrow.ENDED, submissions.c.peer == peer)
     return frozenset(row.payee for row in tx.rows(query))
+
+
+def owed_waiting(tx: Transaction) -> tuple[int, int]:
+    """What is owed and on no ladder yet, in all rounds: msat and rungs."""
+    row = tx.row(q.OWED_WAITING)
+    assert row is not None
+    return int(row.msat), int(row.rungs)
 
 
 def owing(tx: Transaction) -> list[sa.Row[Any]]:

@@ -55,6 +55,12 @@ OCCUPANCY = (
     .group_by(submissions.c.state, _ENDED_SCORED)
 )
 
+OWED_STATES = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED)
+OWED_WAITING = sa.select(
+    sa.func.coalesce(sa.func.sum(submissions.c.owed_msat), 0).label("msat"),
+    sa.func.coalesce(sa.func.sum(submissions.c.owed_rungs), 0).label("rungs"),
+).where(submissions.c.state != Escrow.ENDED, submissions.c.state.in_(OWED_STATES))
+
 ADD_RUNG = sa.insert(rungs)
 RUNGS = sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung)
 RUNG = sa.select(rungs).where(rungs.c.payment_hash == _hash)

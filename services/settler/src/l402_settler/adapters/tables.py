@@ -45,6 +45,10 @@ submissions = sa.Table(
     sa.Column("payee", sa.String(66), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False, default=1),
     sa.Column("due_by_ms", sa.BigInteger, nullable=False, default=0),
+    sa.Column("owed_msat", sa.BigInteger, nullable=False, server_default="0"),  # what a new offer is to bring
+    sa.Column("owed_rungs", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("asks", sa.Integer, nullable=False, server_default="0"),  # how often the oracle was asked for it
+    sa.Column("asked_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("offer", sa.Text),
     sa.Column("accepted", sa.Text),
     sa.Column("locked", sa.Text),
