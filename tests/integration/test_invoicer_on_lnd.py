@@ -348,3 +348,21 @@ async def test_an_undispatched_rung_is_unknown_and_stays_one_payment(world: Worl
         await asyncio.gather(first, second)
     assert len(await world.ours.list_payments()) == 6
     assert await states(world) == [InvoiceState.ACCEPTED] * 6
+
+
+async def test_mostro_881_and_883_a_hold_invoice_holds_up_nothing_but_itself(world: World) -> None:
+    """A hold invoice as payout froze the event loop: here ladders that nobody will settle are sent and let go of, fees are
+    minted and paid beside them, and the same work again finds them by their hashes."""
+    async with world.invoicer(rungs_at_once=6):
+        works = [await a_lock(world, name=name) for name in "cde"]
+        for work in works:
+            await world.bus.publish(work)
+        await until(lambda: len(world.facts(EscrowDispatched)) == 18)
+        minted = await world.bus.ask(a_fee(), FeeMinted)
+        paid = await world.theirs.pay_and_wait(minted.bolt11, timeout_s=10, fee_limit_msat=1_000)
+        assert paid.status is PaymentStatus.SETTLED
+        for name in "cde":
+            assert set(await states(world, name)) == {InvoiceState.ACCEPTED}
+    async with world.invoicer() as restarted:
+        await restarted.lock_ladder(works[0])
+    assert len(await world.ours.list_payments()) == 18, "nothing is sent twice"

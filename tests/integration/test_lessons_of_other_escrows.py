@@ -1,9 +1,11 @@
 """What other escrows paid to learn, each lesson as a test that bears its name, against the real handlers and books.
 
-RoboSats, Mostro and Boltz hold other people's money in hold invoices, and have told what went wrong.
+RoboSats, Mostro and Boltz hold other people's money in hold invoices, and have told what went wrong. Mostro's #881 and #883
+need a node and a bus: `test_invoicer_on_lnd`.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,29 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
+from l402_oracle.derive import preimage
 from l402_settler import tracking
 from l402_settler.adapters import books
 from l402_settler.watch import Watch
-from l402core.errors import Conflict, Contradiction
+from l402core.errors import Conflict, Contradiction, Unauthorized
 from l402core.escrow import Escrow, Rung
 from l402core.events import (
     CancelRequested,
     EscrowLock,
     EscrowLocked,
     EscrowSettled,
+    GradientScored,
     GradientUploaded,
     OfferMake,
 )
 from l402core.lnd.port import PaymentStatus
+from l402core.secret import Secret
 
+from tests.support.oracle import PREIMAGE_KEY, measured
+from tests.support.oracle import Stage as OracleStage
+from tests.support.secrets_scan import spellings
 from tests.support.settler import PEER, Stage, sha
+from tests.unit.oracle.test_the_reveal import earned, hashes, up_to_judging
 
 MASK = 0b101
 
@@ -193,3 +202,41 @@ async def test_a_revealed_hash_is_never_paid_again_and_counts_as_paid(stage: Sta
     assert (await stage.office.view(sha("a"))).state == "ended"
     assert {said.attempt for said in stage.said(OfferMake)} == {1}
     assert f"peer:{PEER.public}" not in await stage.ledger()
+
+
+async def test_preimages_travel_sealed_to_the_peer_and_nowhere_else(tmp_path: Path) -> None:
+    """Whoever reads the bus, the oracle's database or its log finds no preimage; the peer's key opens exactly the earned."""
+    oracle = OracleStage(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        offers = await up_to_judging(oracle, "ann", "bob")
+        await oracle.hear(measured("ann", 0.5), measured("bob", 0.4))
+    scored = next(one for one in oracle.ears.all(GradientScored) if one.commitment == sha("ann"))
+    assert hashes(scored, "ann") == earned(scored, offers["ann"])
+    core = msgspec.structs.replace(offers["ann"], reward_hashes=())
+    oracle.database.close()
+    written = oracle.ears.bytes + repr(logs).encode() + all_of(tmp_path)
+    for index in range(6):
+        secret = preimage(Secret(PREIMAGE_KEY), core, index)
+        assert hashlib.sha256(secret).hexdigest() == offers["ann"].reward_hashes[index]
+        assert not any(spelled in written for spelled in spellings(secret))
+
+
+def all_of(folder: Path) -> bytes:
+    """Every file's bytes."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_a_preimage_is_no_receipt(stage: Stage) -> None:
+    """The payer's side made the preimage, so that knowing it proves nothing: what decides is the oracle's signature."""
+    await stage.uploaded()
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.SETTLED)
+    assert (await stage.office.view(sha("a"))).state == "uploaded"
+    assert "rewards" not in await stage.ledger()
+    forged = msgspec.structs.replace(
+        stage.decision("a", 0b111111), receipt=PEER.sign("x", stage.decision("a", 0b111111).receipt)
+    )
+    with pytest.raises(Unauthorized):
+        await stage.settler.on_scored(forged)
+    await stage.settler.on_scored(stage.decision("a", 0b111111))
+    assert (await stage.office.view(sha("a"))).state == "ended"

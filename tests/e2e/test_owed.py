@@ -1,0 +1,92 @@
+"""A decision that comes too late for its ladder, through all the real services: owed, offered anew, and paid."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from l402train import books, comparing, debts, services
+from l402train.folder import Folder
+from l402train.stack import Plan, running
+from lndsim import Control
+
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
+SETTINGS = {
+    "L402_SETTLER_COMMIT_S": "180",
+    "L402_SETTLER_LOCK_S": "60",
+    "L402_SETTLER_UPLOAD_S": "120",
+    "L402_SETTLER_JUDGE_S": "300",
+    "L402_SETTLER_RECONCILE_S": "10",
+    "L402_SETTLER_INNER_STEPS": "2",
+    "L402_SETTLER_BATCH": "2",
+    "L402_SETTLER_EVAL_TOKENS": "1024",
+}
+"""Deadlines for a busy machine: a phase ends once the one peer is through."""
+PAST_THE_REVEAL = 30
+"""Blocks: the terms allow a reveal within 24 of the round's opening; the HTLCs live longer."""
+PATIENCE_S = 240.0
+
+
+async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker sleeps while blocks come in: the oracle withholds the first ladder, the peer cancels it, and is paid the
+    same sum through a second one. The books balance, agree with the node, and owe nothing."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    folder = Folder(tmp_path / "network")
+    folder.create()
+    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5).checked(), print) as network:
+        await until(lambda: count(folder, "submissions") == 1)
+        worker = folder.describe().pids["worker-1"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+            height = height_at_the_attestor(folder)
+            async with Control(folder.lnd) as control:
+                await control.mine(PAST_THE_REVEAL)
+            await until(lambda: height_at_the_attestor(folder) >= height + PAST_THE_REVEAL)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await until(lambda: count(folder, "transfers", "kind = 'owed'") == 1)
+        await until(lambda: count(folder, "submissions", "state = 'ended'") == 1)
+        assert count(folder, "rungs", "attempt = 1 and state = 'returned'") == 6
+        assert count(folder, "rungs", "attempt = 2 and state = 'settled'") > 0
+        assert count(folder, "rungs", "attempt = 2 and state <> 'settled'") == 0
+        ledger = books.ledger(folder.settler / "books.sqlite3")
+        (owed,) = [one for name, one in ledger.accounts.items() if name.startswith("owed:")]
+        (peer,) = [one for name, one in ledger.accounts.items() if name.startswith("peer:")]
+        assert owed.debits_msat == owed.credits_msat > 0
+        assert peer.debits_msat == peer.credits_msat
+        assert ledger.accounts["rewards"].debits_msat == owed.credits_msat
+        assert ledger.debits_msat == ledger.credits_msat
+        assert debts.debts(folder.settler / "books.sqlite3") == []
+        assert not (await comparing.ask(network.nats_url)).differences
+        assert count(folder, "freezes") == 0
+
+
+def height_at_the_attestor(folder: Folder) -> int:
+    """The block height that it goes by, as its own page tells."""
+    (url,) = [file.read_text().strip() for file in folder.run.rglob("attestor.url")]
+    page = services.get(f"{url}/metrics")[1].decode()
+    lines = [line for line in page.splitlines() if line.startswith("l402_node_block_height ")]
+    return int(float(lines[0].split()[1])) if lines else 0
+
+
+def count(folder: Folder, table: str, where: str = "1") -> int:
+    """Rows of the settler's books, read from outside."""
+    file = folder.settler / "books.sqlite3"
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        (found,) = connection.execute(f"select count(*) from {table} where {where}").fetchone()  # noqa: S608 - ours
+    return int(found)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Ask until it holds. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - other processes' books tell nobody of a change
+            await asyncio.sleep(0.1)
