@@ -189,6 +189,16 @@ async def test_no_deadline_strikes_it_and_the_round_turns_without_it(stage: Stag
     assert (await state(stage), len(stage.said(CreditIssued))) == (("ended", False), 1)
 
 
+async def test_a_deadline_that_passed_while_it_was_frozen_costs_the_peer_no_fee(stage: Stage) -> None:
+    """Its invoices were turned away until the time for them was over: that is nobody's fault but ours."""
+    await offered(stage)
+    await stage.freeze(A)
+    await stage.turn(now_ms=stage.terms().lock_by_ms)
+    await stage.thaw(A)
+    await stage.turn()
+    assert (await state(stage), len(stage.said(CreditIssued))) == (("ended", False), 1)
+
+
 async def test_nobody_is_asked_to_cancel(stage: Stage) -> None:
     """Neither by message nor by what the peer reads of itself, until the thaw."""
     await stage.uploaded()

@@ -23,6 +23,7 @@ from l402core.schedule import difference
 
 from l402_settler import ledger
 from l402_settler.adapters import books
+from l402_settler.adapters.freeze_books import was_frozen
 from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
 from l402_settler.owed import book_decision, give_up_lap, offer_again
@@ -215,6 +216,8 @@ def fail_escrow(
         Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure,
         turns=books.times_returned(tx, row.payment_hash),
     )  # fmt: skip
+    if trigger is Trigger.DEADLINE and not ours:
+        ours = was_frozen(tx, row.commitment)  # it may have come in time, and was told to wait
     if not move_escrow(tx, row.commitment, Escrow(row.state), trigger, failure=reason, credit_due=ours):
         return
     id_, at = office.stamp()

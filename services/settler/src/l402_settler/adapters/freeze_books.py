@@ -89,6 +89,11 @@ def is_noted(tx: Transaction, about: str, code: str) -> bool:
     return code in since
 
 
+def was_frozen(tx: Transaction, about: str) -> bool:
+    """Whether it ever was."""
+    return tx.row(sa.select(freezes.c.id).where(freezes.c.about == about).limit(1)) is not None
+
+
 def fee_is_held(tx: Transaction, payment_hash: str) -> bool:
     """Whether a submission that this fee opened waits for a person."""
     where = (submissions.c.payment_hash == payment_hash) & submissions.c.frozen
