@@ -16,6 +16,8 @@ from l402core.events import (
     Thaw,
     WorkDead,
 )
+from l402train import tranche_story
+from rich.console import Console
 
 from tests.support.sponsors import AMOUNT, SPONSOR, Patron, patron, payment_hash
 
@@ -167,3 +169,30 @@ async def test_a_dead_letter_about_a_tranche_freezes_it(at: Patron) -> None:
     line = await at.stage.database.read(lambda tx: sponsor_books.tranche(tx, HASH))
     assert line is not None
     assert line.frozen
+
+
+async def test_a_tranches_story_is_told(at: Patron) -> None:
+    """Where the money is and why, who froze it, and its ledger lines; by its hash or its sponsorship's."""
+    id_ = await at.locked()
+    await at.stage.open_round()
+    where = at.stage.config.database_url
+    assert "wait at our node for the oracle's judgement of round 1" in story(where, HASH[:10]).why
+    await freeze(at)
+    await thaw(at)
+    await at.desk.on_judged(at.judged(id_))
+    await at.desk.tending.tend()
+    told = story(where, id_[:10])
+    assert (told.payment_hash, told.state, told.round) == (HASH, "settled", 1)
+    assert [line.phase for line in told.lines] == ["pending", "post"]
+    assert [one.action for one in told.freezes] == ["freeze", "thaw"]
+    out = Console(record=True, width=160)
+    tranche_story.tell(out, told)
+    assert "20,000 sat were earned by round 1 and taken" in out.export_text()
+    assert tranche_story.tranche(where, "ffffffff") is None
+
+
+def story(where: str, wanted: str) -> tranche_story.TrancheStory:
+    """One that is there."""
+    told = tranche_story.tranche(where, wanted)
+    assert told is not None
+    return told

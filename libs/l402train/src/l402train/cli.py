@@ -293,7 +293,7 @@ def explain(
     submission: Annotated[
         str,
         Parameter(
-            help="A commitment, a payment hash of its fee or of a rung, a trace id, a beginning of one, or `latest`."
+            help="A commitment, a payment hash of its fee, of a rung or of a tranche, a trace id, a beginning, or `latest`."
         ),
     ] = "latest",
     /,
@@ -302,7 +302,7 @@ def explain(
     books: Books = None,
     as_json: Json = False,
 ) -> int:
-    """One submission's whole story: offer, rungs, lock, score, decision, ledger lines, and why this amount."""
+    """One submission's whole story: offer, rungs, lock, score, decision, ledger lines, and why this amount; or a tranche's."""
     from l402train import looking, screen
 
     where = books or Folder(folder).settler / "books.sqlite3"

@@ -102,7 +102,7 @@ def explain(where: Path | str, wanted: str) -> Story:
         freezes, held = freezes_of(books, commitment)
         scored = books.execute(sa.text("select scored from submissions where round = :r"), {"r": row.round}).scalars()
         others = [receipt for text in scored if (receipt := _receipt(text))]
-    known = _signed(terms, Terms)
+    known = signed(terms, Terms)
     story = _story(row, rungs, credit, known, lines)
     told = explanation.explain(story.receipt, known, others) if story.receipt and known else None
     return msgspec.structs.replace(story, frozen=bool(row.frozen), freezes=freezes, held=held, explanation=told)
@@ -155,7 +155,7 @@ def _story(row: Any, rungs: Any, credit: Any, terms: Terms | None, lines: tuple[
     story = Story(
         commitment=row.commitment, round=row.round, seq=row.seq, peer=row.peer, state=row.state, why="",
         trace_id=row.traceparent.split("-")[1] if row.traceparent else "", fee_msat=row.fee_msat,
-        fee_payment_hash=row.payment_hash, fee_outcome=_fee_outcome(row, credit), offer=_signed(row.offer, Offer),
+        fee_payment_hash=row.payment_hash, fee_outcome=_fee_outcome(row, credit), offer=signed(row.offer, Offer),
         rungs=tuple(
             RungStory(
                 attempt=one.attempt, index=one.rung, amount_msat=one.amount_msat, state=one.state,
@@ -163,7 +163,7 @@ def _story(row: Any, rungs: Any, credit: Any, terms: Terms | None, lines: tuple[
             )
             for one in rungs
         ),
-        accepted=_signed(row.accepted, Accepted), locked=_signed(row.locked, Locked), receipt=receipt,
+        accepted=signed(row.accepted, Accepted), locked=signed(row.locked, Locked), receipt=receipt,
         decided_msat=scored.reward_msat if scored else 0, collected_msat=moved("end:"),
         returned_msat=sum(line.amount_msat for line in lines if line.phase == "void"), forfeited_msat=moved("forfeit:"),
         frozen=False, freezes=(), held=(), lines=lines,
@@ -202,5 +202,6 @@ def _why(story: Story, failure: str, terms: Terms | None) -> str:
     )
 
 
-def _signed(text: str | None, kind: type[T]) -> T | None:
+def signed(text: str | None, kind: type[T]) -> T | None:
+    """A signed document from its column."""
     return None if text is None else msgspec.json.decode(msgspec.json.decode(text, type=Signed).body, type=kind)

@@ -13,7 +13,18 @@ from l402core.signing import Signed
 from rich.console import Console
 from rich.table import Table
 
-from l402train import books, channel_tables, explaining, exporting, lives, screen, services, spans, story_screen
+from l402train import (
+    books,
+    channel_tables,
+    explaining,
+    exporting,
+    lives,
+    screen,
+    services,
+    spans,
+    story_screen,
+    tranche_story,
+)
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.knobs import knobs
@@ -170,7 +181,12 @@ def ledger(out: Console, *, where: Path | str, account: str | None, export: Path
 
 
 def explain(out: Console, *, where: Path | str, wanted: str, as_json: bool) -> Exit:
-    """One submission's whole story."""
+    """One submission's whole story, or one tranche's."""
+    if len(wanted) >= explaining.SHORTEST and set(wanted.lower()) <= explaining.HEX:
+        told = tranche_story.tranche(where, wanted.lower())
+        if told is not None:
+            out.print_json(msgspec.json.encode(told).decode()) if as_json else tranche_story.tell(out, told)
+            return Exit.FINE
     story = explaining.explain(where, wanted)
     if as_json:
         out.print_json(msgspec.json.encode(story).decode())

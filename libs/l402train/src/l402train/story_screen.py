@@ -25,7 +25,7 @@ def tell_statement(out: Console, statement: Statement) -> None:
         line = entry.line
         pending = sat(line.amount_msat) if line.phase == "pending" else "ended" if line.phase == "void" else ""
         table.add_row(
-            _clock(line.at_ms), f"{line.kind} {line.phase}", account_name(entry.other), _some(entry.debit_msat),
+            clock(line.at_ms), f"{line.kind} {line.phase}", account_name(entry.other), _some(entry.debit_msat),
             _some(entry.credit_msat), pending, sat(entry.balance_msat),
         )  # fmt: skip
     out.print(table)
@@ -96,7 +96,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     if story.accepted:
         told.append(("peer's word", f"accepted, expiring at heights {_span(story.accepted.expiry_heights)}"))
     if locked := story.locked:
-        told.append(("locked", f"signed at {_clock(locked.locked_at_ms)}, good until height {locked.expiry_height}"))
+        told.append(("locked", f"signed at {clock(locked.locked_at_ms)}, good until height {locked.expiry_height}"))
     if receipt := story.receipt:
         low, high = receipt.drop_low * 1e-9, receipt.drop_high * 1e-9
         score = f"drop {receipt.drop_mean * 1e-9:.4f} ({low:.4f} to {high:.4f}) nats per token"
@@ -106,7 +106,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         told.append(("decision", f"{receipt.verdict}, {receipt.units} units, rungs {receipt.mask:06b} (highest first)"))
     ends = f"{sat(story.collected_msat)} collected, {sat(story.returned_msat)} returned, {sat(story.forfeited_msat)} forfeited"
     told.append(("settled", f"{ends}, of {sat(story.decided_msat)} sat decided"))
-    told += [(one.action, f"{_clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
+    told += [(one.action, f"{clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
     if story.held:
         told.append(("held", ", ".join(story.held)))
     return [*told, ("trace", story.trace_id)]
@@ -134,7 +134,7 @@ def _lines(story: Story) -> Table:
     for line in story.lines:
         what = line.kind if line.phase == "single" else f"{line.kind} {line.phase}"
         table.add_row(
-            _clock(line.at_ms), what, account_name(line.debit), account_name(line.credit), sat(line.amount_msat)
+            clock(line.at_ms), what, account_name(line.debit), account_name(line.credit), sat(line.amount_msat)
         )
     return table
 
@@ -147,5 +147,6 @@ def _span(heights: tuple[int, ...]) -> str:
     return str(heights[0]) if len(set(heights)) == 1 else f"{min(heights)} to {max(heights)}"
 
 
-def _clock(at_ms: int) -> str:
+def clock(at_ms: int) -> str:
+    """Time of day, UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
