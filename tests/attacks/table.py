@@ -13,10 +13,9 @@ PAY_CHANGE_MAX, LOSS_CHANGE_MAX = 0.05, 0.02
 
 def lines(ran: Sequence[Ran]) -> list[str]:
     """Two tables in Markdown: the attacks' money, and what the honest peers beside them had of it."""
-    rounds = max((len(one.honest_msat) for one in ran), default=0)
     made = [
-        f"| attack | identities | fees | pay | net, sat in {rounds} rounds | honest peer beside it | decided by |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| attack | identities | rounds | fees, sat | pay | net | an honest peer beside it | decided by |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     made += [_attack(told, one) for one in ran for told in one.told]
     made += [
@@ -24,25 +23,30 @@ def lines(ran: Sequence[Ran]) -> list[str]:
         "| run | honest pay | without the attacks | change | final loss | change |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    alone = next((one.losses[-1] for one in ran if not one.told), None)
-    made += [_run(one, alone) for one in ran]
+    made += [_run(one, _alone(ran, len(one.honest_msat))) for one in ran]
     return made
 
 
 def broken(ran: Sequence[Ran]) -> list[str]:
-    """Every promise that did not hold, a sentence each."""
-    alone = next((one.losses[-1] for one in ran if not one.told), None)
+    """Every promise that did not hold, a sentence each. Beside others who work, pay moves with the round's reference."""
     found = []
     for one in ran:
+        alone = _alone(ran, len(one.honest_msat))
         for told in one.told:
             found += _broken_by(told, one)
-        if abs(one.honest_change) >= PAY_CHANGE_MAX:
+        working = one.told and all(told.kind in HOLD_WORK for told in one.told)
+        if abs(one.honest_change) >= PAY_CHANGE_MAX and not working:
             found.append(f"{one.name}: honest pay changed by {one.honest_change:+.1%}")
         if alone and (one.losses[-1] / alone - 1) >= LOSS_CHANGE_MAX:
             found.append(
                 f"{one.name}: the final loss is {one.losses[-1] / alone - 1:+.1%} of what it is without attacks"
             )
     return found
+
+
+def _alone(ran: Sequence[Ran], rounds: int) -> float | None:
+    """The loss that honest peers reach alone in so many rounds; None where nobody played that."""
+    return next((one.losses[rounds] for one in ran if not one.told and len(one.losses) > rounds), None)
 
 
 def _broken_by(told: Told, beside: Ran) -> list[str]:
@@ -56,7 +60,15 @@ def _broken_by(told: Told, beside: Ran) -> list[str]:
 def _attack(told: Told, beside: Ran) -> str:
     decided = ", ".join(f"{count} {code}" for code, count in Counter(told.verdicts).most_common())
     money = [f"{value / 1000:,.0f}" for value in (told.fees_msat, told.paid_msat)]
-    cells = [told.kind, str(told.identities), *money, _signed(told.net_msat), _signed(beside.honest_net_msat), decided]
+    cells = [
+        told.kind,
+        str(told.identities),
+        str(len(beside.honest_msat)),
+        *money,
+        _signed(told.net_msat),
+        _signed(beside.honest_net_msat),
+        decided,
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -59,5 +59,5 @@ def test_the_table_says_what_did_not_hold() -> None:
     bad = Ran("bad", (cheat, pool), (5_000_000,), (6_000_000,), 2_000_000, (), (2.0, 1.95))
     assert table.broken([sound]) == []
     assert len(table.broken([sound, bad])) == 4
-    assert "| noise | 1 | 500 | 600 | +100 |" in "\n".join(table.lines([sound, bad]))
+    assert "| noise | 1 | 1 | 500 | 600 | +100 |" in "\n".join(table.lines([sound, bad]))
     assert "noise" not in HOLD_WORK
