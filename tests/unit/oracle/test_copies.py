@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from l402_oracle import copies
 from l402_oracle.copies import Work, find_copies
-from l402_oracle.mixtures import cover
+from l402_oracle.mixtures import Cover, cover
 from l402_oracle.similarity import Sketch, likeness
 
 CHUNKS, KEPT = 20, 64
@@ -76,3 +77,18 @@ def test_sketches_of_another_model_are_left_out() -> None:
     other = Sketch(1, np.arange(KEPT, dtype=np.uint32), np.ones(KEPT, dtype=np.float16))
     assert find_copies(the_works(a_sketch(1)), [Work("old", "p", other)]) == {}
     assert cover(other, []).actual == 0.0
+
+
+def test_a_known_copy_is_not_looked_at_as_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred copies of one work cost no look through all that came before them."""
+    looked: list[Sketch] = []
+
+    def counted(work: Sketch, earlier: list[Sketch]) -> Cover:
+        looked.append(work)
+        return cover(work, earlier)
+
+    monkeypatch.setattr(copies, "cover", counted)
+    one = a_sketch(1)
+    found = find_copies(the_works(one, *[one] * 20), [])
+    assert len(found) == 20
+    assert looked == [one]

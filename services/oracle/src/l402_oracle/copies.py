@@ -1,6 +1,6 @@
 """Which uploads of a round repeat earlier works, of this round or of some before it. It knows no money."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from l402_oracle.mixtures import cover
@@ -27,7 +27,7 @@ def find_copies(round_works: Sequence[Work], earlier_rounds: Sequence[Work]) -> 
     for work in round_works:
         if work.commitment not in found and (copy := _of_earlier_rounds(work, earlier_rounds)):
             found[work.commitment] = copy
-    return {**_mixtures(round_works, earlier_rounds), **found}
+    return {**_mixtures(round_works, earlier_rounds, known=found.keys()), **found}
 
 
 def _of_earlier_rounds(work: Work, earlier_rounds: Sequence[Work]) -> Duplicate | None:
@@ -40,10 +40,17 @@ def _of_earlier_rounds(work: Work, earlier_rounds: Sequence[Work]) -> Duplicate 
     return None
 
 
-def _mixtures(round_works: Sequence[Work], earlier_rounds: Sequence[Work]) -> dict[str, Duplicate]:
-    """Works that are patched together of others' earlier ones. A peer's own are left out: it may go on where it was."""
+def _mixtures(
+    round_works: Sequence[Work], earlier_rounds: Sequence[Work], *, known: Collection[str]
+) -> dict[str, Duplicate]:
+    """Works that are patched together of others' earlier ones. A peer's own are left out: it may go on where it was.
+
+    What is known for a copy need not be looked at: each look goes through every earlier work.
+    """
     found: dict[str, Duplicate] = {}
     for place, work in enumerate(round_works):
+        if work.commitment in known:
+            continue
         earlier = [*earlier_rounds, *round_works[:place]]
         others = [w for w in earlier if w.peer != work.peer and w.sketch.chunks == work.sketch.chunks]
         seen = cover(work.sketch, [other.sketch for other in others])
