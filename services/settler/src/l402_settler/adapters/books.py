@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 from l402core import telemetry
-from l402core.documents import LADDER
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
 from l402core.events import Event
@@ -164,22 +163,8 @@ def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
 
 def exposure(tx: Transaction, *, peer: str = "", payee: str = "") -> Exposure:
     """What is out to a peer or to a payee's node, or promised: open rungs, and ladders that nobody has made yet."""
-    whose = submissions.c.peer == peer if peer else submissions.c.payee == payee
-    open_ = rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))
-    columns: list[sa.ColumnElement[Any]] = [
-        sa.func.coalesce(sa.func.sum(rungs.c.amount_msat), 0).label("msat"), sa.func.count().label("rungs"),
-        sa.func.coalesce(sa.func.sum(sa.case((rungs.c.state == Rung.REGISTERED, 1), else_=0)), 0).label("unsent"),
-    ]  # fmt: skip
-    joined = sa.select(*columns).join(submissions, submissions.c.commitment == rungs.c.commitment)
-    out = tx.row(joined.where(submissions.c.state != Escrow.ENDED, open_, whose))
-    waiting = submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED, *q.OWED_STATES))
-    owes = submissions.c.owed_rungs > 0  # of what is owed, the rungs of the decision; else the whole ladder
-    msat = sa.case((owes, submissions.c.owed_msat), else_=submissions.c.reserved_msat)
-    columns = [
-        sa.func.coalesce(sa.func.sum(msat), 0).label("msat"),
-        sa.func.coalesce(sa.func.sum(sa.case((owes, submissions.c.owed_rungs), else_=len(LADDER))), 0).label("rungs"),
-    ]  # fmt: skip
-    promised = tx.row(sa.select(*columns).where(submissions.c.state != Escrow.ENDED, waiting, whose))
+    queries, whose = q.EXPOSED["peer" if peer else "payee"], peer or payee
+    out, promised = (tx.row(query, b_whose=whose) for query in queries)
     assert out is not None
     assert promised is not None
     rungs_promised = int(promised.rungs)
@@ -191,8 +176,7 @@ def exposure(tx: Transaction, *, peer: str = "", payee: str = "") -> Exposure:
 
 def payees_of(tx: Transaction, peer: str) -> frozenset[str]:
     """The nodes that a peer's open submissions are paid to."""
-    query = sa.select(submissions.c.payee).where(submissions.c.state != Escrow.ENDED, submissions.c.peer == peer)
-    return frozenset(row.payee for row in tx.rows(query))
+    return frozenset(row.payee for row in tx.rows(q.PAYEES_OF, b_whose=peer))
 
 
 def owed_waiting(tx: Transaction) -> tuple[int, int]:
@@ -204,9 +188,7 @@ def owed_waiting(tx: Transaction) -> tuple[int, int]:
 
 def owing(tx: Transaction) -> list[sa.Row[Any]]:
     """Submissions whose reward is owed and waits for somebody; frozen ones wait for a person."""
-    states = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)
-    where = (submissions.c.state != Escrow.ENDED) & submissions.c.state.in_(states) & ~submissions.c.frozen
-    return tx.rows(sa.select(submissions).where(where))
+    return tx.rows(q.OWING)
 
 
 def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
@@ -237,7 +219,7 @@ def counts(tx: Transaction, round_: int) -> sa.Row[Any]:
 
 def unended(tx: Transaction) -> list[sa.Row[Any]]:
     """Every submission that still has a next action."""
-    return tx.rows(sa.select(submissions).where(submissions.c.state != Escrow.ENDED))
+    return tx.rows(q.UNENDED)
 
 
 def next_seq(tx: Transaction, round_: int) -> int:

@@ -3,11 +3,16 @@
 What is looked for is a parameter named `b_…`, because the plain column names are what an update sets.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
+from l402core.documents import LADDER
 from l402core.escrow import Escrow, Rung
 
 from l402_settler.adapters.tables import credits_, fees, inbox, rounds, rungs, submissions, tokens, transfers
 
+IS_OPEN = submissions.c.state != sa.literal_column("'ended'")
+"""Written out, not a parameter: PostgreSQL uses an index of part of a table only where it can prove that the part suffices."""
 _SCORED = submissions.c.scored.is_not(None)
 _commitment = sa.bindparam("b_commitment", type_=sa.String())
 _hash = sa.bindparam("b_hash", type_=sa.String())
@@ -26,8 +31,12 @@ FORGET = sa.delete(inbox).where(inbox.c.at_ms < sa.bindparam("b_before_ms"))
 ROUND = sa.select(rounds).where(rounds.c.round == _round)
 CURRENT_ROUND = sa.select(rounds).order_by(rounds.c.round.desc()).limit(1)
 LIVE_ROUNDS = sa.select(rounds).where(
-    (rounds.c.phase != "done")
-    | rounds.c.round.in_(sa.select(submissions.c.round).where(submissions.c.state != Escrow.ENDED))
+    rounds.c.round.in_(
+        sa.union(
+            sa.select(rounds.c.round).where(rounds.c.phase != sa.literal_column("'done'")),
+            sa.select(submissions.c.round).where(IS_OPEN),
+        )
+    )
 )
 
 SUBMISSION = sa.select(submissions).where(submissions.c.commitment == _commitment)
@@ -54,12 +63,48 @@ OCCUPANCY = (
     .where(submissions.c.round == _round)
     .group_by(submissions.c.state, _ENDED_SCORED)
 )
-
 OWED_STATES = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED)
+PAYEES_OF = sa.select(submissions.c.payee).where(IS_OPEN, submissions.c.peer == sa.bindparam("b_whose"))
+UNENDED = sa.select(submissions).where(IS_OPEN)
+OWING = UNENDED.where(
+    submissions.c.state.in_((Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)), ~submissions.c.frozen
+)
+
+
+def _out(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
+    """Rungs that are out to somebody, and of these what was not sent yet."""
+    unsent = sa.case((rungs.c.state == Rung.REGISTERED, 1), else_=0)
+    return (
+        sa.select(
+            sa.func.coalesce(sa.func.sum(rungs.c.amount_msat), 0).label("msat"),
+            sa.func.count().label("rungs"),
+            sa.func.coalesce(sa.func.sum(unsent), 0).label("unsent"),
+        )
+        .join(submissions, submissions.c.commitment == rungs.c.commitment)
+        .where(IS_OPEN, whose == sa.bindparam("b_whose"), rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
+    )
+
+
+def _promised(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
+    """Ladders that somebody was promised and has not made yet; of what is owed, the rungs of the decision."""
+    owes = submissions.c.owed_rungs > 0
+    msat = sa.case((owes, submissions.c.owed_msat), else_=submissions.c.reserved_msat)
+    return sa.select(
+        sa.func.coalesce(sa.func.sum(msat), 0).label("msat"),
+        sa.func.coalesce(sa.func.sum(sa.case((owes, submissions.c.owed_rungs), else_=len(LADDER))), 0).label("rungs"),
+    ).where(
+        IS_OPEN,
+        whose == sa.bindparam("b_whose"),
+        submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED, *OWED_STATES)),
+    )
+
+
+EXPOSED = {column.name: (_out(column), _promised(column)) for column in (submissions.c.peer, submissions.c.payee)}
+
 OWED_WAITING = sa.select(
     sa.func.coalesce(sa.func.sum(submissions.c.owed_msat), 0).label("msat"),
     sa.func.coalesce(sa.func.sum(submissions.c.owed_rungs), 0).label("rungs"),
-).where(submissions.c.state != Escrow.ENDED, submissions.c.state.in_(OWED_STATES))
+).where(IS_OPEN, submissions.c.state.in_(OWED_STATES))
 
 ADD_RUNG = sa.insert(rungs)
 RUNGS = sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung)

@@ -16,6 +16,7 @@ outbox = outbox_table(metadata)
 inbox = inbox_table(metadata)
 
 _OPEN = sa.text("state <> 'ended'")
+_LIVE = sa.text("phase <> 'done'")
 
 rounds = sa.Table(
     "rounds",
@@ -26,6 +27,7 @@ rounds = sa.Table(
     sa.Column("root", sa.Text),
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.CheckConstraint("phase in ('commit', 'upload', 'judge', 'done')"),
+    sa.Index("rounds_live", "round", sqlite_where=_LIVE, postgresql_where=_LIVE),
 )
 
 submissions = sa.Table(
@@ -68,8 +70,11 @@ submissions = sa.Table(
     sa.Index("submissions_by_state", "round", "state", "reserved_msat"),
     sa.Index("submissions_by_peer", "round", "peer"),
     sa.Index("submissions_by_payment", "payment_hash"),
-    sa.Index("submissions_open", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("submissions_open", "round", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("submissions_open_of_peer", "peer", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("submissions_open_to_payee", "payee", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
+"""What is looked for again and again is open, and few: indexes that hold nothing else stay small however long the past."""
 
 rungs = sa.Table(
     "rungs",
