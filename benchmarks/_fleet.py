@@ -166,6 +166,9 @@ class NoWork:
     def opened(self, terms: Terms, packed: bytes) -> None:
         raise NotImplementedError
 
+    async def sent(self, terms: Terms, sealed: bytes) -> bytes:
+        raise NotImplementedError
+
     def conclude(self, round_: int, *, accepted: bool) -> None:
         raise NotImplementedError
 
