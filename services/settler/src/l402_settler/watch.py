@@ -76,7 +76,11 @@ class Watch:
                 await self._record(views)
 
     async def open_rungs(self) -> None:
-        """The stream's backstop: ask about each open rung now and then."""
+        """Ask about each open rung now and then: silence is what the stream cannot tell.
+
+        A rung that LND has never heard of long after it could be sent, or noted and never sent, brings no update ever;
+        nor does a stream that hangs without an error. One look-up per open rung each 15 s is what that costs.
+        """
         while True:
             await asyncio.sleep(LOOK_AGAIN_EVERY_S)
             try:
