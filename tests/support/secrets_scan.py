@@ -6,8 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 ALLOWED = ("keys", "lnd")
 """Folders that hold secrets by design. A peer's own state may hold its own preimages and tokens, and no one else's."""
+
+START, HASH_BITS = 8, 24
+MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def key_values(keys: Path) -> dict[str, bytes]:
@@ -40,16 +46,43 @@ def spellings(secret: bytes) -> tuple[bytes, ...]:
     return tuple({secret, hexed, hexed.upper(), standard.rstrip(b"="), urlsafe.rstrip(b"=")})
 
 
+class Needles:
+    """Thousands of secrets in all their spellings, looked for in one pass: by a hash of eight bytes, then by themselves."""
+
+    def __init__(self, secrets: dict[str, bytes]) -> None:
+        self._by_start: dict[bytes, list[tuple[str, bytes]]] = {}
+        for name, secret in secrets.items():
+            for written in spellings(secret):
+                assert len(written) >= START, f"{name} is too short to be looked for"
+                self._by_start.setdefault(written[:START], []).append((name, written))
+        self._hashes = np.zeros(1 << HASH_BITS, dtype=np.bool_)
+        self._hashes[_hashed(np.frombuffer(b"".join(self._by_start), dtype="<u8"))] = True
+
+    def found_in(self, content: bytes) -> set[str]:
+        """The names of those that are written there."""
+        found: set[str] = set()
+        for shift in range(min(START, len(content) - START + 1)):
+            words = np.frombuffer(content, dtype="<u8", offset=shift, count=(len(content) - shift) // START)
+            for place in np.flatnonzero(self._hashes[_hashed(words)]):
+                at = shift + START * int(place)
+                for name, written in self._by_start.get(content[at : at + START], ()):
+                    if content.startswith(written, at):
+                        found.add(name)
+        return found
+
+
+def _hashed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return (words * MIX) >> np.uint64(64 - HASH_BITS)
+
+
 def scan(folder: Path, secrets: dict[str, bytes], *, leave_out: tuple[str, ...] = ALLOWED) -> list[str]:
     """`NAME in FILE` for each secret in each file below the folder, the left-out folders excepted."""
-    wanted = [(name, written) for name, secret in secrets.items() for written in spellings(secret)]
-    found = []
+    needles, found = Needles(secrets), []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if not path.is_file() or inside.parts[0] in leave_out:
             continue
-        content = path.read_bytes()
-        found += sorted({f"{name} in {inside}" for name, written in wanted if written in content})
+        found += sorted(f"{name} in {inside}" for name in needles.found_in(path.read_bytes()))
     return found
 
 
