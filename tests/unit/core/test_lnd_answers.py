@@ -11,7 +11,7 @@ URI = "/routerrpc.Router/SendPaymentV2"
 
 def failure(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
     """What grpc.aio raises for a call that ended so."""
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details, debug_error_string="")
 
 
 @pytest.mark.parametrize(
