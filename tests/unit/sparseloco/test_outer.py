@@ -101,3 +101,9 @@ def test_one_peers_influence_is_bounded(everybody: list[dict[int, float]], media
     displaced = without[torch.from_numpy(last.indices)].norm()
     assert last.norms()[0] <= median * (1 + 1e-5)
     assert float(moved.norm()) <= (last.norms()[0] + float(displaced) / 2) * (1 + 1e-4) + 1e-6
+
+
+def test_a_majority_of_small_updates_is_the_median() -> None:
+    """The known limit: who sends most of a round's updates says how large all of them may be (docs/oracle.md)."""
+    assert median_norms([(1.0,)] * 4 + [(0.1,)] * 10) == (0.1,)
+    assert median_norms([(1.0,)] * 4 + [(0.1,)] * 3) == (1.0,)
