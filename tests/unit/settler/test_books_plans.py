@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from l402_settler.adapters import statements
 from l402_settler.adapters.tables import metadata
 from l402core.dialects import open_engine
+from sqlalchemy import event
 
 ASKED = {name: one for name, one in vars(statements).items() if isinstance(one, sa.Select)} | {
     f"EXPOSED {whose} {number}": one
@@ -40,6 +41,6 @@ def _scans(connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], asked:
     def explain(_connection: object, cursor: Any, text: str, parameters: Any, *_: object) -> None:
         plan.extend(step for *_, step in cursor.connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters))
 
-    sa.event.listen(connection, "before_cursor_execute", explain)
+    event.listen(connection, "before_cursor_execute", explain)
     connection.execute(query, asked)
     return [step for step in plan if step.startswith("SCAN")]
