@@ -71,6 +71,7 @@ lint: setup ## ruff, import contracts, mypy --strict, pyright: all of them, whic
 docs: setup ## build the documentation into site/ and check what is generated against the code
 	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m l402train.docs --check
+	$(BIN)/python tools/chart_schema.py --check
 
 bench: setup ## measure on this machine: every program in benchmarks/
 	@for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
