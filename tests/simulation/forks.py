@@ -55,13 +55,14 @@ class Forks:
         for fault in self._wanted(world.effects, world.labels[-1]):
             while len(self._running) >= self._jobs:
                 self._collect()
+            mine = _copied()
             hears, says = os.pipe()
             sys.stdout.flush()
             pid = os.fork()
             if pid == 0:
                 os.close(hears)
                 self._mine = (fault, says)
-                _move_into_a_copy()
+                os.chdir(mine)
                 asyncio._set_running_loop(world.loop)  # asyncio takes the one of another process for none
                 world.plan = Plan((fault,))
                 return
@@ -101,8 +102,8 @@ class Forks:
             self.endings.append(Ending(copy.fault, "the copy died without a word", "", 0, 0, 0.0))
 
 
-def _move_into_a_copy() -> None:
-    """A history writes below the current folder only."""
+def _copied() -> Path:
+    """A copy of the current folder, below which a history writes; made before the fork, because the history goes on at once."""
     mine = Path(tempfile.mkdtemp(prefix="history-", dir=Path.cwd().parent))
     shutil.copytree(Path.cwd(), mine, dirs_exist_ok=True)
-    os.chdir(mine)
+    return mine
