@@ -53,6 +53,7 @@ class Quiet:
             ("an escrow is open", self._open_escrows()),
             ("a round is judged", _all(decided, JUDGED)),
             ("a round turns", self._turning()),
+            ("a fee is not booked", self._unbooked()),
         ):  # fmt: skip
             if found:
                 return f"{what}: {', '.join(found[:3])}"
@@ -74,6 +75,12 @@ class Quiet:
     def _turning(self) -> list[str]:
         """Rounds that the settler has not closed, or the attestor not decided."""
         return _all(self._steps.books, "select round || ' ' || phase from rounds where phase <> 'done'")
+
+    def _unbooked(self) -> list[str]:
+        """Fees that were paid and whose message was lost: the settler's next look at the node's list finds them."""
+        booked = set(_all(self._steps.books, "select payment_hash from fees"))
+        paid = (one.payment_hash.hex() for one in self._network.nodes[COORDINATOR].settled if not one.hold)
+        return [hash_[:8] for hash_ in paid if hash_ not in booked]
 
     def wrong(self) -> str:
         """What does not hold in the end; '' where all does."""
