@@ -100,12 +100,6 @@ def fee_is_held(tx: Transaction, payment_hash: str) -> bool:
     return tx.row(sa.select(submissions.c.commitment).where(where)) is not None
 
 
-def count_frozen(tx: Transaction) -> int:
-    """How many submissions and tranches wait for a person."""
-    both = (sa.select(sa.func.count()).select_from(one).where(one.c.frozen) for one in (submissions, tranches))
-    return sum(int(tx.scalar(query)) for query in both)
-
-
 def withdraw(tx: Transaction, subjects: tuple[str, ...]) -> None:
     """Requests that the bus has not taken yet are not said at all."""
     tx.execute(sa.delete(outbox).where(outbox.c.subject.in_(subjects)))
