@@ -1,9 +1,15 @@
-"""The triggers that guard the journal, in both dialects. They know no caller, and trust none.
+"""The triggers that guard the books, in both dialects. They know no caller, and trust none.
 
-An append-only journal; an end that is its own pending transfer's; sums that follow every transfer in the same statement.
+What is only ever added to; an end that is its own pending transfer's; sums that follow every transfer in the same
+statement.
 """
 
+from l402core.guards import append_only
+
 from l402_settler.ledger import LIGHTNING
+
+APPEND_ONLY = ("transfers", "fees", "tokens", "past_offers", "freezes", "settlements")
+"""Facts: who would change or forget one would write another history."""
 
 SLOT_MS = 600_000
 
@@ -27,11 +33,7 @@ _SLOT = f"""
 """  # noqa: S608 - made of constants
 
 SQLITE = (
-    *(
-        f"create trigger transfers_no_{verb} before {verb} on transfers "
-        "begin select raise(abort, 'the journal is append-only'); end"
-        for verb in ("update", "delete")
-    ),
+    *append_only("sqlite", APPEND_ONLY),
     "create trigger transfers_end before insert on transfers when new.pending_id is not null begin "
     f"select raise(abort, 'an end is that of a pending transfer of the same accounts and amount') where {_NO_PENDING}; end",
     f"create trigger transfers_sums after insert on transfers begin {_SUMS} end",
@@ -39,10 +41,7 @@ SQLITE = (
 )
 
 POSTGRES = (
-    "create function refuse_journal_change() returns trigger language plpgsql as "
-    "$$ begin raise exception 'the journal is append-only' using errcode = 'integrity_constraint_violation'; end $$",
-    "create trigger transfers_append_only before update or delete or truncate on transfers "
-    "for each statement execute function refuse_journal_change()",
+    *append_only("postgresql", APPEND_ONLY),
     "create function check_journal_end() returns trigger language plpgsql as "
     f"$$ begin if new.pending_id is not null and {_NO_PENDING} then raise exception "
     "'an end is that of a pending transfer of the same accounts and amount' "

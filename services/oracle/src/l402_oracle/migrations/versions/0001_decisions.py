@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from l402_oracle.adapters.guards import guards
 
 revision = "0001"
 down_revision = None
@@ -95,3 +96,5 @@ def upgrade() -> None:
         sa.Column("said", sa.Boolean, nullable=False),
         sa.UniqueConstraint("sponsorship", "tranche", name="one_hash_each"),
     )
+    for statement in guards(op.get_bind().dialect.name):
+        op.execute(statement)
