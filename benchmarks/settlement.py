@@ -45,6 +45,7 @@ from l402core.events import (
 )
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.outbox import Database
+from l402core.schedule import PPM
 from l402core.signing import SigningKey
 from l402train import credentials, keys, migration, parts, services
 from l402train.folder import Folder
@@ -55,6 +56,8 @@ sys.path.append(str(Path(__file__).parent.parent))  # the private PostgreSQL is 
 from tests.support.postgres import HOW, postgres_is_there, running_postgres
 
 MASK = (1 << RUNGS) - 1
+REFERENCE = 10_000_000
+"""Nano-nats; any that the terms allow, with a drop so far above it that the whole ladder is earned."""
 PER_NODE = 75
 """Ladders per node at a time: 450 of a channel's 483 slots."""
 GOAL_RATE, GOAL_P99_S, GOAL_RECONCILE_S = 100.0, 1.0, 60.0
@@ -192,6 +195,17 @@ class World:
         pay = {"timeout_s": 30, "fee_limit_msat": 10_000, "cltv_limit": 400}
         await asyncio.gather(*(self.hub.pay(invoice.bolt11, **pay) for invoice in invoices))
 
+    async def ended(self, ladders: list[Ladder]) -> None:
+        """Not timed: each is over. One that is frozen has posted its rungs too, but against the settler's will."""
+        for ladder in ladders:
+            await _until(lambda one=ladder: self._is(one, "ended"), "an escrow ended")
+
+    async def _is(self, ladder: Ladder, state: str) -> bool:
+        view = await self.bus.ask(
+            ReadSubmission(round=self.round, commitment=ladder.commitment), SubmissionView, timeout_s=PATIENCE_S
+        )
+        return view.state == state
+
     async def settle(self, ladder: Ladder) -> None:
         """What is timed: accepted, uploaded, decided, collected; the end is heard in `hear`."""
         ladder.begun_s = ladder.begun_s or time.perf_counter()
@@ -211,8 +225,9 @@ def _precomputed(terms: Terms, peer: SigningKey, name: str, node: int) -> Ladder
     )
     receipt = Receipt(
         commitment=commitment, round=terms.round, peer=peer.public, verdict="accepted", reasons=(), checks=(),
-        checkpoint="", payload_hash="", content_key="", terms="", seed="", root="", shards=(), eval_tokens=0,
-        drop_mean=0, drop_low=0, drop_high=0, reference=0, floor=0, quality_ppm=0, units=63, mask=MASK,
+        checkpoint="", payload_hash="", content_key="", terms=terms.digest(), seed="", root="", shards=(), eval_tokens=0,
+        drop_mean=10 * REFERENCE, drop_low=1, drop_high=20 * REFERENCE, reference=REFERENCE,
+        floor=REFERENCE * terms.phi_ppm // PPM, quality_ppm=terms.quality_cap_ppm, units=sum(terms.rungs), mask=MASK,
         reward_msat=terms.ladder_msat(), model_id="", losses=None, previous="",
     )  # fmt: skip
     return Ladder(
@@ -282,8 +297,10 @@ async def measured(database: str, url: str | None, past: int, asked: argparse.Na
             timed_s += max(one.done_s for one in ladders) - started
             cpu = {name: cpu[name] + now - before[name] for name, now in cpu_seconds(world).items()}
             burst += ladders
+            await world.ended(ladders)
         paced = await world.wave()
         await settled(world, paced, rate=GOAL_RATE / 2)
+        await world.ended(paced)
     took = sorted(one.done_s - one.begun_s for one in paced)
     row = {
         "database": database, "past": past, "escrows": len(burst), "rate": len(burst) / timed_s,
