@@ -719,6 +719,6 @@ async def test_a_hint_reaches_its_listeners_and_no_others(it: Edge, http: httpx.
         lines = stream.aiter_lines()
         await anext(lines)
         for told in (msgspec.structs.replace(fact, round=2), fact):
-            await it.bus.broker.publish(msgspec.json.encode(told), told.subject)
+            await it.bus.hint(told)
         heard = [await anext(lines) for _ in range(3)]
     assert heard[1:] == ["event: submission.expired", f'data: {{"round":1,"commitment":"{draft.commitment}"}}']

@@ -96,8 +96,8 @@ class Broker:
 
     def _hand_over(self, message: Message, process: Process, handler: Handler) -> None:
         consumer = self.consumers[message.durable]
-        message.num_delivered += 1
-        if message.num_delivered > consumer.patience:
+        message.attempt += 1
+        if message.attempt > consumer.patience:
             message.done = True
             self.bury(message, "delivered too often")
             return
@@ -107,7 +107,7 @@ class Broker:
         async def hand_over() -> None:
             try:
                 decoder, dead = msgspec.json.Decoder(consumer.event), self.undertakers.get(message.durable)
-                await deliver(consumer, decoder, handler, message, dead)  # type: ignore[arg-type]
+                await deliver(consumer, decoder, handler, message, dead)
             finally:
                 if process.alive:
                     self._free(message)
@@ -117,7 +117,7 @@ class Broker:
 
     def _remind(self, message: Message) -> None:
         wait_s = self.consumers[message.durable].ack_wait_s
-        self.world.loop.call_later(wait_s, self._overdue, message, message.num_delivered, context=Context())
+        self.world.loop.call_later(wait_s, self._overdue, message, message.attempt, context=Context())
 
     def _free(self, message: Message) -> None:
         message.worker = None
@@ -126,7 +126,7 @@ class Broker:
 
     def _overdue(self, message: Message, delivery: int) -> None:
         """No ack came in time: again, unless somebody is still at work on it and says so."""
-        if message.done or message.waiting or message.num_delivered != delivery:
+        if message.done or message.waiting or message.attempt != delivery:
             return
         if message.running:
             self._remind(message)

@@ -17,12 +17,12 @@ class Keeper(Protocol):
 
 
 class Message:
-    """It looks like a `NatsMessage`."""
+    """It has what `l402core.bus.Message` asks for."""
 
     def __init__(self, broker: Keeper, durable: str, subject: str, body: bytes, number: int = 0) -> None:
         self.broker, self.durable, self.subject, self.body, self.number = broker, durable, subject, body, number
         self.headers: dict[str, str] = {}
-        self.num_delivered = 0
+        self.attempt = 0
         self.done = self.waiting = False
         self.worker: Process | None = None
         """Who has it in hand."""
@@ -31,14 +31,6 @@ class Message:
     def running(self) -> bool:
         """Whether somebody who lives has it in hand."""
         return self.worker is not None and self.worker.alive
-
-    @property
-    def raw_message(self) -> "Message":
-        return self
-
-    @property
-    def metadata(self) -> "Message":
-        return self
 
     async def ack(self) -> None:
         """It is done, unless nobody hears of it."""

@@ -15,7 +15,7 @@ def a_payment() -> list[Span]:
         a_span("opened", start_ms=20, name="POST submission", attributes={"http.response.status_code": 201}),
         a_span("two", start_ms=85, service="peer-agent", name="invoicesrpc.Invoices/SettleInvoice"),
         a_span("one", start_ms=80, service="peer-agent", name="invoicesrpc.Invoices/SettleInvoice"),
-        a_span("told", start_ms=70, service="settler", name=f"publish reward.revealed.v1.{'ab' * 20}"),
+        a_span("told", start_ms=70, service="settler", name="consume gradient.scored.v1"),
         a_span("train", start_ms=0, service="peer-agent", name="train"),
     ]
 

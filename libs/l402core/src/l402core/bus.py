@@ -1,4 +1,4 @@
-"""The bus: FastStream on NATS JetStream, with our rules for acks, retries, traces and dead letters.
+"""The bus: NATS JetStream with our rules for acks, retries, traces and dead letters.
 
 Facts and work are consumed from durable consumers that one migration declared (`migrate`); a handler that raises
 `WorldError` is retried with a growing delay, `Contradiction` and the caller's errors end the message as a dead letter,
@@ -9,13 +9,13 @@ It refuses to know what a message means.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import nats
 import structlog
-from faststream import AckPolicy
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.js.api import AckPolicy as JetStreamAck
@@ -26,6 +26,7 @@ from opentelemetry.util.types import AttributeValue
 
 from l402core import errors, events, telemetry
 from l402core.events import FACTS, WORK, Event, Question
+from l402core.jetstream import Delivery, Link
 
 log = structlog.get_logger()
 E = TypeVar("E", bound=Event)
@@ -40,6 +41,7 @@ MAX_DELIVER = 20
 MONEY_PATIENCE = 10_000
 """Of messages about money: more than a day, at ten seconds between two."""
 RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 10.0)
+ANSWERS_AT_ONCE = 32
 DEAD = "DEAD"
 _DEAD_SUBJECTS = [
     "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
@@ -53,8 +55,6 @@ class Consumer(msgspec.Struct, frozen=True):
     service: str
     event: type[Event]
     workers: int = 1
-    together: int = 1
-    """How many messages one request may bring; more than one for quick work only, because those that wait grow old."""
     ack_wait_s: int = 30
     patience: int = MAX_DELIVER
     """Deliveries until a message that the world fails is a dead letter. About money it outlasts a day's outage."""
@@ -83,30 +83,29 @@ class Bus:
 
     def __init__(self, url: str, service: str) -> None:
         self.service = service
-        self.broker = NatsBroker(
-            url,
-            name=service,
-            apply_types=False,
-            logger=None,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=1,
-            graceful_timeout=10.0,
-        )
+        self._link = Link(url, service)
+        self._listening: list[Callable[[], Awaitable[None]]] = []
+        """What begins with the connection."""
 
     async def start(self) -> None:
         """Connect and begin to consume. Raises Unavailable when the server does not answer."""
         try:
-            await asyncio.wait_for(self.broker.start(), START_TIMEOUT_S)
+            await asyncio.wait_for(self._start(), START_TIMEOUT_S)
         except (NatsError, OSError, TimeoutError) as error:
             raise errors.Unavailable("bus", f"NATS does not answer: {error}") from error
 
+    async def _start(self) -> None:
+        await self._link.connect()
+        for listen in self._listening:
+            await listen()
+
     async def stop(self) -> None:
         """Finish what is in hand, then disconnect."""
-        await self.broker.stop()
+        await self._link.close()
 
     async def ready(self) -> bool:
-        """Whether the server answers now."""
-        return await self.broker.ping(timeout=1.0)
+        """Whether the server is there now."""
+        return self._link.connected()
 
     def consume(
         self, consumer: Consumer, handler: Callable[[Any], Awaitable[None]], dead: Dead | None = None,
@@ -119,36 +118,25 @@ class Bus:
         kind = consumer.event
         decoder = msgspec.json.Decoder(kind)
 
-        async def on_message(message: NatsMessage) -> None:
-            attempt = message.raw_message.metadata.num_delivered
-            if isolate is None or attempt <= consumer.tries:
+        async def on_message(message: Delivery) -> None:
+            if isolate is None or message.attempt <= consumer.tries:
                 await deliver(consumer, decoder, handler, message, dead)
                 return
-            log.error("event.isolated", event_name=kind.name, subject=message.raw_message.subject, attempt=attempt)
+            log.error("event.isolated", event_name=kind.name, subject=message.subject, attempt=message.attempt)
             await deliver(consumer, decoder, isolate, message, dead)
 
-        self.broker.subscriber(
-            f"{kind.name}.>",
-            durable=consumer.durable,
-            stream=JStream(kind.stream, declare=False),
-            pull_sub=PullSub(batch_size=consumer.together),
-            ack_policy=AckPolicy.MANUAL,
-            max_workers=consumer.workers,
-            config=_consumer_config(consumer),
-            title=f"{self.service}: {kind.__name__}",
-            decoder=_whole_message,
-        )(on_message)
+        pull = partial(self._link.pull, kind.stream, consumer.durable, on_message, at_once=consumer.workers)
+        self._listening.append(pull)
 
     def answer(self, question: type[Q], handler: Callable[[Q], Awaitable[msgspec.Struct]]) -> None:
         """Answer each question of this type. Errors of the tree cross to the asker."""
         decoder = msgspec.json.Decoder(question)
 
-        async def on_question(message: NatsMessage) -> bytes:
-            headers = message.headers
-            with telemetry.span(f"answer {question.name}", parent=headers, kind=SpanKind.SERVER):
+        async def on_question(message: Msg) -> bytes:
+            with telemetry.span(f"answer {question.name}", parent=message.headers or {}, kind=SpanKind.SERVER):
                 try:
                     return msgspec.json.encode(
-                        _Envelope(ok=msgspec.Raw(msgspec.json.encode(await handler(decoder.decode(message.body)))))
+                        _Envelope(ok=msgspec.Raw(msgspec.json.encode(await handler(decoder.decode(message.data)))))
                     )
                 except errors.L402Error as error:
                     return _refusal(error)
@@ -158,13 +146,8 @@ class Bus:
                     log.exception("question.failed", question=question.name)
                     return _refusal(errors.Unavailable("internal", f"{question.name} failed; see the service's log"))
 
-        self.broker.subscriber(
-            question.name,
-            queue=self.service,
-            max_workers=32,
-            decoder=_whole_message,
-            title=f"answers {question.__name__}",
-        )(on_question)
+        serve = partial(self._link.serve, question.name, on_question, queue=self.service, at_once=ANSWERS_AT_ONCE)
+        self._listening.append(serve)
 
     async def ask(self, question: Question, answer: type[A], *, timeout_s: float = REQUEST_TIMEOUT_S) -> A:
         """The answer, or the error that the answering side raised. Raises Unavailable when nobody answers."""
@@ -175,20 +158,20 @@ class Bus:
                 raise errors.Unavailable(
                     "bus", f"{question.answered_by} did not answer {question.name} within {timeout_s:g} s"
                 ) from error
-            envelope = msgspec.json.decode(reply.body, type=_Envelope)
+            envelope = msgspec.json.decode(reply.data, type=_Envelope)
             if envelope.error is not None:
                 kind = errors.BY_NAME.get(envelope.error["kind"], errors.Unavailable)
                 raise kind(envelope.error["code"], envelope.error["detail"])
             return msgspec.json.decode(envelope.ok, type=answer)
 
-    async def _request(self, question: Question, timeout_s: float) -> NatsMessage:
+    async def _request(self, question: Question, timeout_s: float) -> Msg:
         """One reply. Nobody listening is given a moment: a service that starts has not said yet that it answers."""
         loop = asyncio.get_running_loop()
         patient_until = loop.time() + min(timeout_s, NOBODY_YET_S)
         while True:
             try:
-                return await self.broker.request(
-                    msgspec.json.encode(question), question.name, headers=_trace_headers(), timeout=timeout_s
+                return await self._link.request(
+                    question.name, msgspec.json.encode(question), _trace_headers(), timeout_s
                 )
             except NoRespondersError:
                 if loop.time() >= patient_until:
@@ -201,42 +184,58 @@ class Bus:
 
     async def publish_raw(self, stream: str, subject: str, message_id: str, body: bytes, *, parent: str = "") -> None:
         """As `publish`, from an outbox row. `parent` is the traceparent that the row kept."""
-        with telemetry.span(f"publish {subject.rsplit('.', 1)[0][:60]}", parent=parent or None, kind=SpanKind.PRODUCER):
-            headers = {"Nats-Msg-Id": message_id, **_trace_headers()}
-            try:
-                await self.broker.publish(body, subject, headers=headers, stream=stream, timeout=PUBLISH_TIMEOUT_S)
-            except (NatsError, TimeoutError, OSError) as error:
-                raise errors.Unavailable("bus", f"{subject} was not acknowledged: {type(error).__name__}") from error
+        headers = {"traceparent": parent} if parent else _trace_headers()
+        try:
+            await self._link.store(stream, subject, message_id, body, headers, PUBLISH_TIMEOUT_S)
+        except (NatsError, TimeoutError, OSError) as error:
+            raise errors.Unavailable("bus", f"{subject} was not acknowledged: {type(error).__name__}") from error
+
+    async def hint(self, event: Event) -> None:
+        """Tell those who watch now, and nobody later."""
+        await self._link.send(event.subject, msgspec.json.encode(event))
 
     def watch(self, names: tuple[str, ...], on_event: Callable[[str, bytes], Awaitable[None]]) -> None:
         """Hints only: call back with (subject, body) for each live fact of these names; nothing is kept or retried.
 
         Register before `start`.
         """
-        for name in names:
 
-            async def on_hint(message: NatsMessage) -> None:
-                await on_event(message.raw_message.subject, message.body)
+        async def on_hint(message: Msg) -> None:
+            await on_event(message.subject, message.data)
 
-            self.broker.subscriber(f"{name}.>", decoder=_whole_message, no_reply=True, title=f"hint {name}")(on_hint)
+        self._listening += [partial(self._link.listen, f"{name}.>", on_hint) for name in names]
 
 
-async def _whole_message(message: NatsMessage) -> NatsMessage:
-    """A FastStream decoder that decodes nothing: headers, acks and body are all needed, and decoding is ours."""
-    return message
+class Message(Protocol):
+    """One delivery of an event, as far as its outcome is concerned; `l402core.jetstream.Delivery` is one."""
+
+    subject: str
+    body: bytes
+    attempt: int
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def ack(self) -> None: ...
+
+    async def nack(self, delay: float | None = None) -> None: ...
+
+    async def reject(self) -> None: ...
+
+    async def in_progress(self) -> None: ...
 
 
 async def deliver(
     consumer: Consumer,
     decoder: msgspec.json.Decoder[Any],
     handler: Callable[[Any], Awaitable[None]],
-    message: NatsMessage,
+    message: Message,
     dead: Dead | None = None,
 ) -> None:
     """One message to its handler, and what became of it to the server."""
-    attempt = message.raw_message.metadata.num_delivered
+    attempt = message.attempt
     attributes: dict[str, AttributeValue] = {
-        "messaging.destination": message.raw_message.subject,
+        "messaging.destination": message.subject,
         "messaging.attempt": attempt,
     }
     with telemetry.span(
@@ -265,7 +264,7 @@ async def deliver(
             beat.cancel()
 
 
-async def _again(consumer: Consumer, message: NatsMessage, attempt: int, dead: Dead | None, error: Exception) -> None:
+async def _again(consumer: Consumer, message: Message, attempt: int, dead: Dead | None, error: Exception) -> None:
     """Later, unless this was the last delivery."""
     if attempt >= consumer.patience and dead is not None:
         await _bury(message, attempt, dead, error)
@@ -273,19 +272,19 @@ async def _again(consumer: Consumer, message: NatsMessage, attempt: int, dead: D
         await message.nack(delay=_delay(attempt))
 
 
-async def _bury(message: NatsMessage, attempt: int, dead: Dead | None, error: Exception) -> None:
+async def _bury(message: Message, attempt: int, dead: Dead | None, error: Exception) -> None:
     """A dead letter, once whoever must know of it does."""
     try:
         if dead is not None:
-            await dead(message.raw_message.subject, message.body, error)
+            await dead(message.subject, message.body, error)
     except errors.WorldError as silent:
-        log.warning("event.unburied", subject=message.raw_message.subject, code=silent.code, detail=silent.detail)
+        log.warning("event.unburied", subject=message.subject, code=silent.code, detail=silent.detail)
         await message.nack(delay=_delay(attempt))
     else:
         await message.reject()
 
 
-async def _heartbeat(message: NatsMessage, every_s: float) -> None:
+async def _heartbeat(message: Message, every_s: float) -> None:
     """JetStream takes a long job for a lost one unless it hears of it."""
     while True:
         await asyncio.sleep(every_s)

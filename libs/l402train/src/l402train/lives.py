@@ -57,7 +57,7 @@ STEPS = (
     _Step("oracle", "consume gradient.uploaded.v1", "screen: form, size, copies"),
     _Step("oracle", "consume gradient.measure.v1", "measure on hidden text"),
     _Step("oracle", "decide", "decide what it earned"),
-    _Step("settler", "publish reward.revealed.v1", "reveal the earned rungs"),
+    _Step("settler", "consume gradient.scored.v1", "reveal the earned rungs"),
     _Step("peer-agent", "SettleInvoice", "settle the earned rungs"),
     _Step("settler", "ledger succeeded", "ledger: reward paid"),
     _Step("settler", "ledger failed", "ledger: rest returned"),

@@ -154,5 +154,5 @@ def _most_telling(bars: list[Bar], most: int) -> list[Bar]:
 
 
 _HASH = re.compile(r"[0-9a-f]{16,}\S*")
-_PLUMBING = re.compile(r"GET |^fastapi\.|^publish |\.read\.")
+_PLUMBING = re.compile(r"GET |^fastapi\.|\.read\.")
 """Looks and hand-overs: many, and seldom what a reader of a payment's life is after."""

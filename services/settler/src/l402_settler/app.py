@@ -77,11 +77,11 @@ acts on them. The others are taken as often as they come: a checkpoint opens the
 
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("settler", CheckpointPublished),
-    Consumer("settler", OfferMade, workers=16, together=8, patience=MONEY_PATIENCE),
-    Consumer("settler", FeeSettled, workers=16, together=8, patience=MONEY_PATIENCE),
-    Consumer("settler", EscrowDispatched, workers=16, together=8),
+    Consumer("settler", OfferMade, workers=16, patience=MONEY_PATIENCE),
+    Consumer("settler", FeeSettled, workers=16, patience=MONEY_PATIENCE),
+    Consumer("settler", EscrowDispatched, workers=16),
     Consumer("settler", EscrowRefused),
-    Consumer("settler", GradientScored, workers=16, together=8, patience=MONEY_PATIENCE),
+    Consumer("settler", GradientScored, workers=16, patience=MONEY_PATIENCE),
     Consumer("settler", WorkDead, patience=MONEY_PATIENCE),
     *sponsorships.CONSUMERS,
 )
