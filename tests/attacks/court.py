@@ -17,7 +17,7 @@ from l402_oracle.measure import mean_loss
 from l402_oracle.worker.app import Worker
 from l402_oracle.worker.bench import TorchBench
 from l402_peer_agent.training import Taken, Trainer
-from l402core.documents import Offer, Receipt, RoundRoot, Terms, commitment_of
+from l402core.documents import Offer, Receipt, Recipe, RoundRoot, Terms, commitment_of
 from l402core.errors import TooLate
 from l402core.events import (
     CheckpointPublished,
@@ -33,10 +33,13 @@ from l402core.events import (
     RoundAssessed,
     RoundClosed,
     RoundOpened,
+    YardstickMade,
+    YardstickMake,
 )
 from l402core.sealing import UnsealingKey, seal_payload
 from l402core.signing import SigningKey
 from sparseloco.data import held_out_windows, load_corpus, train_batches
+from sparseloco.defaults import CONTEXT, FEEDBACK_DECAY, INNER_BATCH, INNER_LR, INNER_STEPS, OUTER_LR, TOP_K
 from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters
 from sparseloco.train import AdamState, inner_steps
 from torch import Tensor
@@ -46,6 +49,11 @@ from tests.support.oracle import SETTLER, Stage, locked, receipt_of
 SPEC = GPTShape().spec()
 READING = UnsealingKey(bytes([6]) * 32)
 PAYLOAD_MAX_BYTES = 1 << 24
+RECIPE = Recipe(
+    inner_steps=INNER_STEPS, batch=INNER_BATCH, sequence_length=CONTEXT, learning_rate_ppm=round(INNER_LR * 1e6),
+    feedback_decay_ppm=round(FEEDBACK_DECAY * 1e6), outer_rate_ppm=round(OUTER_LR * 1e6), chunk_k=TOP_K,
+)  # fmt: skip
+"""What a network's settler puts into its terms by default."""
 
 
 @dataclass
@@ -92,12 +100,13 @@ class Outcome:
 class Court:
     """One network's oracle, from a checkpoint of our choice."""
 
-    def __init__(self, folder: Path, theta: Tensor, *, eval_tokens: int = 65_536) -> None:
+    def __init__(self, folder: Path, theta: Tensor, *, eval_tokens: int = 65_536, yardstick: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.stage = Stage(folder)
+        self.stage = Stage(folder, yardstick=yardstick)
         self._theta, self._eval_tokens = theta, eval_tokens
         self.bench = TorchBench(shape=GPTShape(), corpus=load_corpus(), chunk_k=64)
         self._said: list[Event] = []
+        self._made: list[YardstickMade] = []
         self.worker = Worker(
             bench=self.bench, objects=self.stage.shelf, bus=self, key=READING, payload_max_bytes=PAYLOAD_MAX_BYTES
         )
@@ -129,10 +138,11 @@ class Court:
         self.number, self.entries = self.number + 1, []
         self.terms = self.stage.terms(
             self.number, model_id=SPEC.model_id.hex(), reading_key=READING.public, eval_tokens=self._eval_tokens,
-            payload_max_bytes=PAYLOAD_MAX_BYTES,
+            payload_max_bytes=PAYLOAD_MAX_BYTES, recipe=RECIPE,
         )  # fmt: skip
         signed = SETTLER.sign(Terms.tag, self.terms)
         await self.stage.hear(RoundOpened(id="s", occurred_at_ms=0, round=self.number, terms=signed))
+        await self._work()
         return self.terms
 
     async def checkpoint(self) -> bytes:
@@ -199,11 +209,13 @@ class Court:
         names = {e.commitment: e.player.name for e in self.entries}
         submissions = await self.stage.database.read(lambda tx: books.read_submissions(tx, mine))
         was = next(e for e in self.stage.ears.all(RoundAssessed) if e.round == self.number)
-        assessed = assess(was, submissions, {})
-        if assessed.median_norms != was.median_norms:
+        made = next((e for e in self._made if e.round == self.number), None)
+        assessed = assess(was, submissions, {}, made)
+        if assessed.clip_norms != was.clip_norms:
             submissions = [await self._measured_again(one, assessed) for one in submissions]
-        reference = reference_of(self.terms, assessed, submissions)
-        faults = late_faults(assessed, submissions)
+        own = await self.stage.database.read(lambda tx: books.read_measured(tx, was.yardstick))
+        reference = reference_of(self.terms, assessed, submissions, own)
+        faults = late_faults(assessed, submissions, own)
         return {
             names[one.commitment]: judge(self.terms, assessed, one, reference, faults.get(one.commitment))
             for one in submissions
@@ -221,7 +233,7 @@ class Court:
 
     async def _measured_again(self, submission: Submission, assessed: RoundAssessed) -> Submission:
         request = next(e for e in self.stage.ears.all(GradientMeasure) if e.commitment == submission.commitment)
-        await self.worker.gradient_measure(msgspec.structs.replace(request, median_norms=assessed.median_norms))
+        await self.worker.gradient_measure(msgspec.structs.replace(request, clip_norms=assessed.clip_norms))
         measured = self._said.pop()
         assert isinstance(measured, GradientMeasured)
         return msgspec.structs.replace(submission, measured=measured)
@@ -234,11 +246,14 @@ class Court:
                 await self.worker.gradient_measure(event)
             elif isinstance(event, RoundAggregate):
                 await self.worker.round_aggregate(event)
+            elif isinstance(event, YardstickMake):
+                await self.worker.yardstick_make(event)
             await self._pass_on()
         return bool(fresh)
 
     async def _pass_on(self) -> None:
         said, self._said = self._said, []
+        self._made += [event for event in said if isinstance(event, YardstickMade)]
         await self.stage.hear(*said)
 
     def _book(self, entry: Entry, receipt: Receipt | None) -> None:

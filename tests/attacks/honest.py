@@ -92,7 +92,7 @@ async def play(folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tok
                 await court.submit(player, ())
             base = load_checkpoint(await court.checkpoint(), SPEC)[1]
             outcome = await court.close()
-            medians = next(e for e in court.stage.ears.all(RoundAssessed) if e.round == terms.round).median_norms
+            medians = next(e for e in court.stage.ears.all(RoundAssessed) if e.round == terms.round).clip_norms
             updates = {
                 entry.player.name: clipped(
                     expand(

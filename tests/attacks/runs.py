@@ -17,7 +17,14 @@ from torch import Tensor
 from tests.attacks.court import Court, Player
 
 HONEST = ("ann", "bob", "cid", "dee")
-POOL_OF = {"pool-copies": 10, "pool-noised": 10, "pool-slices": 10, "pool-disjoint": 10, "pool-harm": 3}
+POOL_OF = {
+    "pool-copies": 10,
+    "pool-noised": 10,
+    "pool-slices": 10,
+    "pool-quick": 10,
+    "pool-disjoint": 10,
+    "pool-harm": 3,
+}
 """Identities of one owner; the last are accomplices, fewer than the honest peers."""
 RUNS: dict[str, tuple[str, ...]] = {
     "nobody": (),
@@ -32,6 +39,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "accomplices": ("pool-harm",),
     "copied pool": ("pool-copies", "pool-noised"),
     "sliced pool": ("pool-slices",),
+    "quick pool": ("pool-quick",),
     "disjoint pool": ("pool-disjoint",),
 }  # fmt: skip
 """Who attacks beside whom. The first run shows what honest peers reach alone."""

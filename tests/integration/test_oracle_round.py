@@ -36,6 +36,7 @@ from l402core.events import (
     RoundOpened,
     SubmissionEvent,
 )
+from l402core.evidence import JudgedRound
 from l402core.objects import FileStore
 from l402core.schema import upgrade
 from l402core.sealing import UnsealingKey, seal_payload
@@ -179,7 +180,7 @@ def _terms(network: Network, base: CheckpointPublished, now_ms: int) -> Terms:
         phi_ppm=600_000, reference_previous=base.reference_previous, eval_tokens=32_768, cltv_min=60, cltv_max=200,
         invoice_expiry_min_s=600, payload_max_bytes=1 << 24, expected_peers=(), settler=network.settler.public,
         attestor=network.attestor, attestor_url=network.attestor_url, reading_key=network.reading,
-        recipe=Recipe(
+        yardstick=base.yardstick, recipe=Recipe(
             inner_steps=10, batch=8, sequence_length=128, learning_rate_ppm=2_000, feedback_decay_ppm=950_000,
             outer_rate_ppm=1_000_000, chunk_k=64,
         ),
@@ -207,16 +208,18 @@ def _audited(network: Network, commitment: str) -> None:
     findings = [*found.round, *(one for each in found.receipts.values() for one in each)]
     assert [one for one in findings if one.agrees is not True] == []
     assert len(found.receipts) == len(PEERS)
-    assert {"every loss after the update", "the medians again"} <= {one.check for one in findings}
+    again_too = {"every loss after the update", "the yardstick trained again", "the yardstick measured again"}
+    assert again_too <= {one.check for one in findings}
     terms = msgspec.json.decode(evidence.terms.body, type=Terms)
     receipt = msgspec.json.decode(evidence.receipts[0].body, type=Receipt)
+    page = msgspec.structs.replace(msgspec.json.decode(evidence.judged.body, type=JudgedRound), yardstick=None)
     lie = msgspec.structs.replace(receipt, drop_mean=receipt.drop_mean + 1)
-    again, _ = replaying.replayed(terms, (lie,), get, device="cpu", whole_round=False)
+    again, _ = replaying.replayed(terms, page, (lie,), get, device="cpu", whole_round=False)
     assert [one.check for one in again[commitment] if not one.agrees] == ["measured again"]
     elsewhere = msgspec.structs.replace(receipt.conditions, hardware="cuda of another kind", dtype="bfloat16")
     for off, agrees in ((400_000, True), (600_000, False)):
         other = msgspec.structs.replace(receipt, conditions=elsewhere, drop_mean=receipt.drop_mean + off)
-        again, _ = replaying.replayed(terms, (other,), get, device="cpu", whole_round=False)
+        again, _ = replaying.replayed(terms, page, (other,), get, device="cpu", whole_round=False)
         assert [one.agrees for one in again[commitment]] == [agrees]
 
 

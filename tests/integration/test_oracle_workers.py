@@ -80,7 +80,7 @@ def jobs(shelf: Shelf) -> list[GradientMeasure]:
     return [
         GradientMeasure(
             id="s", occurred_at_ms=0, round=1, commitment=sha(name), peer=sha(name), checkpoint=base,
-            model_id=SPEC.model_id.hex(), payload=shelf.keep(_payload(name)), median_norms=(10.0,) * len(SPEC.tensors),
+            model_id=SPEC.model_id.hex(), payload=shelf.keep(_payload(name)), clip_norms=(10.0,) * len(SPEC.tensors),
             shards=SHARDS, eval_tokens=16_384, outer_rate_ppm=1_000_000,
         )
         for name in NAMES

@@ -9,10 +9,10 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 from l402_oracle.similarity import Sketch
-from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 from l402core.documents import Conditions, Terms
 from l402core.errors import PeerError
-from l402core.events import GradientMeasure, RoundAggregate
+from l402core.events import GradientMeasure, RoundAggregate, YardstickMake
 
 from tests.simulation.world import World
 
@@ -102,6 +102,10 @@ class ScriptedBench:
         """Some bytes."""
         await self._world.pause()
         return Built(checkpoint=f"checkpoint {number} of {init_seed}".encode(), held_out_before=9, held_out_after=9)
+
+    async def work(self, checkpoint: bytes, state: bytes, request: YardstickMake) -> Worked:
+        """Raises ValueError: what its peers earn is scripted beside one another."""
+        raise ValueError("no yardstick is trained here")
 
     async def step(self, checkpoint: bytes, payloads: list[Opened], request: RoundAggregate) -> Built:
         """Other bytes."""

@@ -142,7 +142,7 @@ class Coordinator:
         parts = Parts(
             database=database, objects=self.objects, heights=heights, keys=keys, corpus=load_corpus(),
             settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN,
-            aggregate_places=256, now_ms=world.now_ms, new_id=self.new_id,
+            aggregate_places=256, yardstick=False, now_ms=world.now_ms, new_id=self.new_id,
         )  # fmt: skip
         attestor = Attestor(parts)
         register(bus, attestor)  # type: ignore[arg-type]  # it has the bus's methods

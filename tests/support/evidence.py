@@ -31,12 +31,14 @@ from tests.support.oracle import (
 NAMES = ("ann", "bob", "cy", "dan", "eve")
 DROPS = {"ann": 0.4, "bob": 0.3, "dan": -0.5, "eve": 0.15}
 """What each does to the loss; cy copies ann, and is not measured."""
+YARDSTICK = 0.35
+"""What the oracle's own update does to it."""
 
 
 async def a_judged_round() -> tuple[Evidence, dict[str, bytes]]:
     """Two accepted, one below the floor, one harmful, one copy; and the objects by hash."""
     with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(Path(folder))
+        stage = Stage(Path(folder), yardstick=True)
         await stage.announce()
         stage.now_ms = UPLOAD_UNTIL_MS
         await stage.hear(stage.round_opened())
@@ -44,23 +46,33 @@ async def a_judged_round() -> tuple[Evidence, dict[str, bytes]]:
             offer = await stage.offer(name, seq)
             screened = stage.screened(name, like="ann" if name == "cy" else "")
             await stage.hear(locked(offer), stage.uploaded(name), screened)
+        made = stage.yardstick_made()
+        await stage.hear(made)
         await stage.hear(commits_closed(*NAMES), round_closed(*NAMES))
         assessed = stage.ears.last(RoundAssessed)
         await stage.hear(*(_measured(stage, name, drop, assessed.shards) for name, drop in DROPS.items()))
+        own = _measured(stage, "yardstick", YARDSTICK, assessed.shards, own=0.5)
+        await stage.hear(msgspec.structs.replace(own, commitment=made.yardstick))
         await stage.tick(to_ms=JUDGE_BY_MS)
         evidence = await Records(stage.database).of_round(1)
         stage.database.close()
         return evidence, stage.shelf.kept
 
 
-def _measured(stage: Stage, name: str, drop: float, shards: tuple[int, ...]) -> GradientMeasured:
-    """With losses that give exactly what it says."""
+def _measured(stage: Stage, name: str, drop: float, shards: tuple[int, ...], own: float = 0.0) -> GradientMeasured:
+    """With losses that give exactly what it says; `own`: the drop on assigned data, where it was tried on it."""
     rng = np.random.default_rng(len(name) + int(drop * 100) % 97)
     used = shards[:8]
     before = (3 + rng.normal(size=len(used) * SHARD_WINDOWS) * 0.1).tolist()
     after = [loss - drop + float(rng.normal()) * 0.01 for loss in before]
     seen = scoring.interval([b - a for b, a in zip(before, after, strict=True)])
-    kept = stage.shelf.keep(msgspec.json.encode({"shards": used, "before": before, "after": after}))
+    told: dict[str, Any] = {"shards": used, "before": before, "after": after}
+    tried: dict[str, int] = {}
+    if own:
+        told |= {"own_before": [3.0] * 16, "own_after": [3 - own + 0.01 * (n % 3 - 1) for n in range(16)]}
+        mine = scoring.interval([b - a for b, a in zip(told["own_before"], told["own_after"], strict=True)])
+        tried = {"own_mean": round(mine.mean * NANO), "own_error": round(mine.se * NANO), "own_sequences": mine.n}
+    kept = stage.shelf.keep(msgspec.json.encode(told))
     conditions = Conditions(
         hardware="cpu", dtype="float32", batch=(SHARD_WINDOWS, CONTEXT), shapes=((2, 2), (2, 2), (2,)),
         corpus=load_corpus().sha256.hex(), code="l402-oracle 0",
@@ -68,6 +80,7 @@ def _measured(stage: Stage, name: str, drop: float, shards: tuple[int, ...]) -> 
     return msgspec.structs.replace(
         measured(name, drop), drop_mean=round(seen.mean * NANO), drop_low=round(seen.lo * NANO),
         drop_high=round(seen.hi * NANO), sequences=seen.n, tokens=seen.n * CONTEXT, losses=kept, conditions=conditions,
+        **tried,
     )  # fmt: skip
 
 

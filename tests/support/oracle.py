@@ -10,6 +10,7 @@ import numpy as np
 from l402_oracle.adapters import tables
 from l402_oracle.attestor.app import Attestor
 from l402_oracle.attestor.parts import Parts
+from l402_oracle.derive import yardstick_name
 from l402_oracle.keys import AttestorKeys
 from l402_oracle.similarity import Sketch
 from l402core import events
@@ -29,9 +30,10 @@ from l402core.events import (
     RoundAggregated,
     RoundClosed,
     RoundOpened,
+    YardstickMade,
 )
 from l402core.outbox import Database
-from l402core.sealing import UnsealingKey
+from l402core.sealing import UnsealingKey, seal_payload
 from l402core.secret import Secret
 from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
@@ -134,7 +136,7 @@ class Height:
 class Stage:
     """One attestor and everybody around it."""
 
-    def __init__(self, folder: Path, *, preimage_keys: dict[str, bytes] | None = None) -> None:
+    def __init__(self, folder: Path, *, preimage_keys: dict[str, bytes] | None = None, yardstick: bool = False) -> None:
         self.file = folder / "l402_oracle.sqlite3"
         self.database = Database(url_for(folder, "l402_oracle"), tables.outbox)
         if self.database.engine.dialect.name == "sqlite":
@@ -146,7 +148,7 @@ class Stage:
             database=self.database, objects=self.shelf, heights=self.height,
             keys=AttestorKeys(ATTESTOR, Secret(SEED_KEY), {name: Secret(key) for name, key in keys.items()}),
             corpus=load_corpus(), settler=SETTLER.public, key_id="k1", init_seed=7, expiry_margin_blocks=24,
-            aggregate_places=256, now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
+            aggregate_places=256, yardstick=yardstick, now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
         )  # fmt: skip
         self.attestor = Attestor(self.parts)
         self.sponsored: TrancheTerms | None = None
@@ -197,7 +199,7 @@ class Stage:
                 inner_steps=20, batch=8, sequence_length=128, learning_rate_ppm=2_000, feedback_decay_ppm=950_000,
                 outer_rate_ppm=1_000_000, chunk_k=64,
             ),
-            "tranche": self.sponsored,
+            "tranche": self.sponsored, "yardstick": base.yardstick,
         }  # fmt: skip
         return Terms(**{**values, **changes})
 
@@ -231,6 +233,19 @@ class Stage:
             id="w", occurred_at_ms=self.now_ms, round=round_, commitment=sha(name), passed=not code, code=code,
             detail=detail, norms=() if code else (1.0, 2.0),
             sketch=None if code else self.shelf.keep(a_sketch(like or name)), content_key=sha(f"content {name}"),
+        )  # fmt: skip
+
+    def yardstick_made(
+        self, round_: int = 1, *, norms: tuple[float, ...] = (1.0, 2.0), failure: str = ""
+    ) -> YardstickMade:
+        """The worker's fact: an update of the oracle's own, and the memory it leaves."""
+        base, name = self.terms(round_).checkpoint, sha(f"state {round_ - 1}")
+        key = hashlib.sha256(f"yardstick {round_}".encode()).digest()
+        payload = None if failure else self.shelf.keep(seal_payload(b"its bytes", sealing_key("reader").public, key))
+        return YardstickMade(
+            id="w", occurred_at_ms=self.now_ms, round=round_, yardstick=yardstick_name(round_, base.sha256),
+            payload=payload, content_key=key.hex(), norms=() if failure else norms,
+            state_before=name if round_ > 1 else "", state=None if failure else a_ref(f"state {round_}"), failure=failure,
         )  # fmt: skip
 
 

@@ -133,6 +133,31 @@ def test_a_page_that_leaves_out_or_exchanges_receipts_is_noticed() -> None:
     assert "every receipt of the round" in differing(looked_at(msgspec.structs.replace(ROUND, receipts=swapped)))
 
 
+def test_a_yardstick_changed_in_any_place_is_noticed() -> None:
+    """Also where the oracle signs its page again: name, payload, norms, losses and reference belong together."""
+    page = msgspec.json.decode(ROUND.judged.body)
+    missed = []
+    for path in leaves(page["yardstick"], ("yardstick",)):
+        try:
+            other = msgspec.convert(tampered(page, path), JudgedRound)
+        except msgspec.ValidationError:
+            continue
+        evidence = msgspec.structs.replace(ROUND, judged=ATTESTOR.sign(JudgedRound.tag, other))
+        audit = looked_at(evidence)
+        if audit.agrees and all(one.agrees for one in audit.round if "yardstick's" in one.check):
+            missed.append(path[1:])
+    assert missed == [("losses", "uri"), ("next_state",), ("state",)]  # memory shows when it is trained again
+
+
+def test_a_round_without_the_yardstick_that_its_terms_promise_says_so() -> None:
+    """It may have come too late; what clipped and paid is then computed another way, and differs here."""
+    page = msgspec.json.decode(ROUND.judged.body, type=JudgedRound)
+    other = msgspec.structs.replace(page, yardstick=None)
+    audit = looked_at(msgspec.structs.replace(ROUND, judged=ATTESTOR.sign(JudgedRound.tag, other)))
+    assert "the yardstick" in {one.check for one in audit.round if one.agrees is None}
+    assert "the round's reference" in differing(audit)
+
+
 def test_another_key_is_not_the_oracles() -> None:
     """A pinned key is the only one that counts, and a stranger's signature is none."""
     assert not looked_at(ROUND, attestor=STRANGER.public).agrees

@@ -41,7 +41,7 @@ def request(peer: str) -> GradientMeasure:
     """The attestor's."""
     return GradientMeasure(
         id="s", occurred_at_ms=0, round=1, commitment=peer, peer=peer, checkpoint=REF, model_id=SPEC.model_id.hex(),
-        payload=REF, median_norms=(1e-2,) * len(SPEC.tensors), shards=(0, 3, 5, 7, 8, 9, 11, 12), eval_tokens=16_384,
+        payload=REF, clip_norms=(1e-2,) * len(SPEC.tensors), shards=(0, 3, 5, 7, 8, 9, 11, 12), eval_tokens=16_384,
         outer_rate_ppm=1_000_000,
     )  # fmt: skip
 

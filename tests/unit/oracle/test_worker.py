@@ -83,7 +83,7 @@ class Bench:
         """The first one, made by the worker."""
         await self.worker.round_aggregate(
             RoundAggregate(
-                id="s", occurred_at_ms=0, round=0, checkpoint=None, model_id="", items=(), median_norms=(),
+                id="s", occurred_at_ms=0, round=0, checkpoint=None, model_id="", items=(), clip_norms=(),
                 outer_rate_ppm=0, init_seed=3,
             )
         )  # fmt: skip
@@ -103,7 +103,7 @@ def a_job(model_id: str, payload: ObjectRef, checkpoint: ObjectRef, norms: tuple
     """The attestor's request."""
     return GradientMeasure(
         id="s", occurred_at_ms=0, round=1, commitment=sha("c"), peer=PEER, checkpoint=checkpoint, model_id=model_id,
-        payload=payload, median_norms=norms, shards=SHARDS, eval_tokens=16_384, outer_rate_ppm=1_000_000,
+        payload=payload, clip_norms=norms, shards=SHARDS, eval_tokens=16_384, outer_rate_ppm=1_000_000,
     )  # fmt: skip
 
 
@@ -280,7 +280,7 @@ async def test_honest_work_is_measured_applied_and_repeats_to_the_bit(bench: Ben
     assert len(drops) == seen.sequences
     assert round(float(drops.mean()) * 1e9) == pytest.approx(seen.drop_mean, abs=2)
     request = RoundAggregate(
-        id="s", occurred_at_ms=0, round=1, checkpoint=base, model_id=bench.torch.model_id, median_norms=norms,
+        id="s", occurred_at_ms=0, round=1, checkpoint=base, model_id=bench.torch.model_id, clip_norms=norms,
         items=(AggregateItem(commitment=sha("c"), peer=PEER, payload=payload),), outer_rate_ppm=1_000_000, init_seed=0,
     )  # fmt: skip
     await bench.worker.round_aggregate(request)

@@ -87,6 +87,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     attestor_url: str
     reading_key: str
     """X25519 public key that payloads are sealed to."""
+    yardstick: bool = False
+    """Whether norms, reference and the question of assigned data are taken from an update of the oracle's own, trained by
+    the recipe, instead of from what the others of the round do."""
     tranche: TrancheTerms | None = None
     """The sponsor's tranche that this round may earn; rewards are paid all the same."""
 
@@ -252,8 +255,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     seed: str
     root: str
     shards: tuple[int, ...]
-    median_norms: tuple[float, ...] = ()
-    """Per tensor: the update was clipped to these before it was measured."""
+    clip_norms: tuple[float, ...] = ()
+    """Per tensor: the update was clipped to these before it was measured; the yardstick's, or the round's medians."""
     outer_rate_ppm: int = 0
     """The step at which it was measured."""
     eval_tokens: int

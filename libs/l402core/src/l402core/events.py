@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from l402core.documents import Conditions, ObjectRef
+from l402core.documents import Conditions, ObjectRef, Recipe
 from l402core.money import Msat
 from l402core.signing import Signed
 
@@ -434,6 +434,8 @@ class CheckpointPublished(RoundEvent, frozen=True, kw_only=True):
     """Held-out loss of the parent, nano-nats per token; equal to `held_out_after` for the first checkpoint."""
     held_out_after: int
     accepted: tuple[str, ...]
+    yardstick: bool = False
+    """Whether the oracle trains an update of its own in `round`, beside which all others are judged."""
 
 
 class RejectedEarly(msgspec.Struct, frozen=True, kw_only=True):
@@ -453,10 +455,12 @@ class RoundAssessed(RoundEvent, frozen=True, kw_only=True):
     root: str
     seed: str
     shards: tuple[int, ...]
-    median_norms: tuple[float, ...]
+    clip_norms: tuple[float, ...]
     """Per tensor, L2; payloads above are clipped to it before scoring."""
     measured: tuple[str, ...]
     rejected: tuple[RejectedEarly, ...]
+    yardstick: str = ""
+    """The name of the oracle's own update, which is measured like the others; '' where there is none."""
 
 
 class GradientMeasure(SubmissionEvent, frozen=True, kw_only=True):
@@ -470,7 +474,7 @@ class GradientMeasure(SubmissionEvent, frozen=True, kw_only=True):
     checkpoint: ObjectRef
     model_id: str
     payload: ObjectRef
-    median_norms: tuple[float, ...]
+    clip_norms: tuple[float, ...]
     shards: tuple[int, ...]
     eval_tokens: int
     outer_rate_ppm: int
@@ -520,9 +524,23 @@ class RoundAggregate(RoundEvent, frozen=True, kw_only=True):
     checkpoint: ObjectRef | None
     model_id: str
     items: tuple[AggregateItem, ...]
-    median_norms: tuple[float, ...]
+    clip_norms: tuple[float, ...]
     outer_rate_ppm: int
     init_seed: int
+
+
+class YardstickMake(RoundEvent, frozen=True, kw_only=True):
+    """Train the round's yardstick: what one honest peer's work by the recipe is, from this checkpoint and state."""
+
+    name = "yardstick.make.v1"
+    stream = WORK
+    writer = "attestor"
+
+    checkpoint: ObjectRef
+    model_id: str
+    recipe: Recipe
+    state: ObjectRef | None
+    """What the round before left: AdamW's memory and the error feedback. None: begin anew."""
 
 
 class SponsorshipAnnounced(SponsorshipEvent, frozen=True, kw_only=True):
@@ -610,6 +628,24 @@ class RoundAggregated(RoundEvent, frozen=True, kw_only=True):
     model_id: str
     held_out_before: int
     held_out_after: int
+
+
+class YardstickMade(RoundEvent, frozen=True, kw_only=True):
+    """The oracle's own update of a round, sealed like any other. A failure is `code: sentence`: then there is none."""
+
+    name = "yardstick.made.v1"
+    writer = "worker"
+
+    yardstick: str
+    """Its name: drawn from round and checkpoint, it stands for a peer's key and for a commitment."""
+    payload: ObjectRef | None
+    content_key: str
+    norms: tuple[float, ...]
+    state_before: str
+    """sha256 of the state it began with; '' where it began anew."""
+    state: ObjectRef | None
+    """For the next round's."""
+    failure: str = ""
 
 
 class CheckpointMeasured(RoundEvent, frozen=True, kw_only=True):
@@ -1082,6 +1118,6 @@ EVENTS: tuple[type[Event], ...] = (
     OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, WorkDead, OfferMade, CheckpointPublished, RoundAssessed,
     GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,
     SponsorshipAnnounce, SponsorshipMint, SponsorshipLocked, SponsorshipSettled, SponsorshipReturned, SponsorshipMinted,
-    SponsorshipAnnounced, SponsorshipJudged, CheckpointMeasure, CheckpointMeasured,
+    SponsorshipAnnounced, SponsorshipJudged, CheckpointMeasure, CheckpointMeasured, YardstickMake, YardstickMade,
 )  # fmt: skip
 """Every message that rides a stream."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from l402core.documents import PayInputs, Receipt, Terms
+from l402core.documents import ObjectRef, PayInputs, Receipt, Terms
 from l402core.signing import Signed, tagged_hash
 
 FAULTY = frozenset({"not_own_data"})
@@ -30,6 +30,29 @@ class JudgedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its drop, where it is one, counts for the round's reference: what was found faulty later does not."""
 
 
+class Yardstick(msgspec.Struct, frozen=True, kw_only=True):
+    """The oracle's own update of a round: honest work by the recipe, beside which the others are judged.
+
+    Anybody can train it again: its data is drawn from its name, its name from round and checkpoint.
+    """
+
+    name: str
+    payload_hash: str
+    content_key: str
+    norms: tuple[float, ...]
+    state: str
+    """sha256 of the memory it began with, which the round before left; '' where it began anew."""
+    next_state: str
+    drop_mean: int
+    drop_low: int
+    drop_high: int
+    own_mean: int
+    """On the data that its name draws, nano-nats per token; and the standard error."""
+    own_error: int
+    own_sequences: int
+    losses: ObjectRef | None
+
+
 class JudgedRound(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided about a round, in the order of commitment."""
 
@@ -40,10 +63,12 @@ class JudgedRound(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     seed: str
     shards: tuple[int, ...]
-    median_norms: tuple[float, ...]
+    clip_norms: tuple[float, ...]
     reference: int
     entries: tuple[JudgedEntry, ...]
     receipts_root: str
+    yardstick: Yardstick | None = None
+    """Null where the terms ask for none, or where it was not made and measured in time."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

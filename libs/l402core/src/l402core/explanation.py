@@ -18,7 +18,7 @@ WORDS: dict[str, str] = {
     "start minus end.",
     "no_improvement": "A larger or surer gain: more inner steps on more text, until the whole interval lies above zero.",
     "not_finite": "Finite values: the update made the loss something that is no number.",
-    "norm_insane": "A sane size: clip gradients; nothing beyond the round's median norm is counted anyway.",
+    "norm_insane": "A sane size: clip gradients; nothing beyond the norms of the round is counted anyway.",
     "zero_update": "An update: this one changes nothing.",
     "stale_checkpoint": "Training from this round's checkpoint, which the terms name.",
     "wrong_round": "A payload made for this round.",

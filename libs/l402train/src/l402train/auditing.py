@@ -20,6 +20,7 @@ from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.own_data_again import own_findings
 from l402train.verifying import Finding, Opened
+from l402train.yardstick_again import yardstick_findings
 
 Get = Callable[[str], bytes | None]
 OBJECT_MAX_BYTES = 1 << 30
@@ -67,7 +68,9 @@ def audit(evidence: Evidence, wanted: Wanted, get: Get) -> Audit:
         again, for_all = _again(found, wanted, get) if wanted.rerun else ({}, [])
         findings += for_all
         receipts = [receipt for receipt, _ in found.receipts]
-        findings += own_findings(receipts, get, whole_round=wanted.whole_round)
+        yardstick = found.judged.yardstick
+        findings += own_findings(receipts, get, whole_round=wanted.whole_round, yardstick=yardstick)
+        findings += yardstick_findings(found.judged, get)
         for receipt, signed in found.receipts:
             looks = [
                 *verifying.receipt_findings(found, receipt, signed),
@@ -85,7 +88,9 @@ def _again(found: Opened, wanted: Wanted, get: Get) -> tuple[dict[str, list[Find
     from l402train import replaying  # noqa: PLC0415  # it imports torch, which nothing else here needs
 
     receipts: tuple[Receipt, ...] = tuple(receipt for receipt, _ in found.receipts)
-    return replaying.replayed(found.terms, receipts, get, device=wanted.device, whole_round=wanted.whole_round)
+    return replaying.replayed(
+        found.terms, found.judged, receipts, get, device=wanted.device, whole_round=wanted.whole_round
+    )
 
 
 def read_evidence(source: str, *, whole_round: bool) -> Evidence:

@@ -1,6 +1,7 @@
 """Whether each update was trained on what the terms assigned, asked again of the published losses. No tensor.
 
-The question compares a round's updates with one another, so the verdicts need all receipts; the words need only one.
+The question compares an update with the round's yardstick, which its page holds; without one it compares a round's
+updates with one another, so the verdicts need all receipts. The words need only one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ import msgspec
 from l402_oracle.attestor.own_data import Tried, not_own_data, shown
 from l402_oracle.scoring import interval
 from l402core.documents import Receipt
+from l402core.evidence import Yardstick
 
 from l402train.verifying import NANO, Finding, Losses
 
@@ -16,7 +18,9 @@ Get = Callable[[str], bytes | None]
 FAULT = "not_own_data"
 
 
-def own_findings(receipts: Sequence[Receipt], get: Get, *, whole_round: bool) -> Iterator[Finding]:
+def own_findings(
+    receipts: Sequence[Receipt], get: Get, *, whole_round: bool, yardstick: Yardstick | None = None
+) -> Iterator[Finding]:
     """What the losses on assigned data make of receipts that were measured."""
     improving = [receipt for receipt in receipts if receipt.drop_low > 0]
     tried: dict[str, Tried] = {}
@@ -28,11 +32,19 @@ def own_findings(receipts: Sequence[Receipt], get: Get, *, whole_round: bool) ->
         if (one := _tried(receipt, losses)) is not None:
             tried[receipt.commitment] = one
             yield _words(receipt, one)
-    if whole_round:
-        found = set(not_own_data(tried))
+    own = yardstick_tried(yardstick) if yardstick else None
+    if whole_round or own:
+        found = set(not_own_data(tried, own))
         said = {receipt.commitment for receipt in improving if FAULT in _failed(receipt)}
         about = "" if found == said else f"differs for {', '.join(name[:16] + '…' for name in sorted(found ^ said))}"
         yield Finding(check="who trained on assigned data", agrees=found == said, detail=about)
+
+
+def yardstick_tried(own: Yardstick) -> Tried | None:
+    """What the oracle's own update does for the data that its name draws; None where that was not measured."""
+    if not own.own_sequences or own.drop_low <= 0:
+        return None
+    return Tried(own.drop_mean, (own.drop_high - own.drop_mean) / 3, own.own_mean, own.own_error)
 
 
 def _words(receipt: Receipt, one: Tried) -> Finding:

@@ -16,12 +16,14 @@ from l402_oracle.worker.results import Measurement, Opened, Screening
 from l402core.documents import ObjectRef, Receipt, Terms
 from l402core.errors import PeerError
 from l402core.events import GradientMeasure
+from l402core.evidence import JudgedRound
 from l402core.sealing import open_payload
 from sparseloco.clip import median_norms
 from sparseloco.corpus import load_corpus
 from sparseloco.model import CheckpointError, GPTShape
 
 from l402train.verifying import Finding, Losses
+from l402train.yardstick_replaying import trained_again
 
 Get = Callable[[str], bytes | None]
 TOLERANCE = {"float32": 20_000, "bfloat16": 500_000}
@@ -72,6 +74,15 @@ class Replay:
             return [Finding(check="measured again", agrees=False, detail=str(error))]
         return list(self._compared(receipt, seen, get))
 
+    async def yardstick(self, judged: JudgedRound, receipts: tuple[Receipt, ...], get: Get) -> list[Finding]:
+        """The oracle's own update trained again, and measured again."""
+        if judged.yardstick is None or not receipts:
+            return []
+        named = next((one for one in receipts if one.conditions.shapes), receipts[0])
+        exact = self._class in {one.conditions.hardware for one in receipts}
+        allowed = 0 if exact else max(TOLERANCE.values())
+        return await trained_again(self._bench_for(named), self._terms, judged, get, allowed=allowed)
+
     async def together(self, receipts: tuple[Receipt, ...], get: Get) -> list[Finding]:
         """Medians and copies, from all of the round's payloads."""
         seen = [(receipt, await self._sketched(receipt, get)) for receipt in receipts]
@@ -79,7 +90,8 @@ class Replay:
             return [Finding(check="the round's medians and copies", agrees=None, detail="a payload is not at hand")]
         passed = [(receipt, screening) for receipt, screening in seen if screening and not screening.code]
         works = [Work(receipt.commitment, receipt.peer, read_sketch(each.sketch)) for receipt, each in passed]
-        return [*_copies(receipts, find_copies(works, ())), *_medians(passed)]
+        copies = list(_copies(receipts, find_copies(works, ())))
+        return copies if self._terms.yardstick else [*copies, *_medians(passed)]
 
     async def _sketched(self, receipt: Receipt, get: Get) -> Screening | None:
         sealed = get(receipt.payload_hash)
@@ -122,7 +134,7 @@ class Replay:
         nowhere = ObjectRef(uri="", sha256=receipt.checkpoint, size=0)
         return GradientMeasure(
             id="", occurred_at_ms=0, round=receipt.round, commitment=receipt.commitment, peer=receipt.peer,
-            checkpoint=nowhere, model_id=receipt.model_id, payload=nowhere, median_norms=receipt.median_norms,
+            checkpoint=nowhere, model_id=receipt.model_id, payload=nowhere, clip_norms=receipt.clip_norms,
             shards=receipt.shards, eval_tokens=receipt.eval_tokens, outer_rate_ppm=receipt.outer_rate_ppm,
             **own_question(self._terms, receipt.seed, receipt.peer),
         )  # fmt: skip
@@ -168,7 +180,7 @@ def _medians(passed: list[tuple[Receipt, Screening]]) -> Iterator[Finding]:
         yield Finding(check="the medians again", agrees=None, detail="not everybody who counts was measured")
         return
     medians = median_norms([screening.norms for _, screening in measured])
-    yield Finding(check="the medians again", agrees=medians == measured[0][0].median_norms)
+    yield Finding(check="the medians again", agrees=medians == measured[0][0].clip_norms)
 
 
 def _to_the_bit(receipt: Receipt, seen: Measurement, get: Get) -> Iterator[Finding]:
@@ -203,7 +215,7 @@ def threads_of(receipts: tuple[Receipt, ...]) -> int:
 
 
 def replayed(
-    terms: Terms, receipts: tuple[Receipt, ...], get: Get, *, device: str, whole_round: bool
+    terms: Terms, judged: JudgedRound, receipts: tuple[Receipt, ...], get: Get, *, device: str, whole_round: bool
 ) -> tuple[dict[str, list[Finding]], list[Finding]]:
     """Every receipt measured again, by commitment; with the whole round, what its payloads say of one another."""
 
@@ -211,7 +223,8 @@ def replayed(
         replay = Replay(terms, device=device, threads=threads_of(receipts))
         try:
             again = {receipt.commitment: await replay.findings(receipt, get) for receipt in receipts}
-            return again, await replay.together(receipts, get) if whole_round else []
+            shared = await replay.yardstick(judged, receipts, get)
+            return again, shared + (await replay.together(receipts, get) if whole_round else [])
         finally:
             replay.close()
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import msgspec
 from l402_oracle import scoring
-from l402_oracle.derive import drawn_shards
+from l402_oracle.attestor.judgement import reference_from
+from l402_oracle.derive import drawn_shards, yardstick_name
 from l402_oracle.planning import FLOOR_SHARDS
 from l402core.documents import Receipt, Terms, mask_indices
 from l402core.errors import L402Error, PeerError
@@ -93,6 +94,7 @@ def round_findings(found: Opened) -> Iterator[Finding]:
     yield _same("the root over the receipts", judged.receipts_root, receipts_root(digests))
     yield from _shards(found)
     yield _same("the round's reference", judged.reference, _reference(terms, judged))
+    yield from _yardstick(found)
 
 
 def receipt_findings(found: Opened, receipt: Receipt, signed: Signed) -> Iterator[Finding]:
@@ -112,7 +114,7 @@ def receipt_findings(found: Opened, receipt: Receipt, signed: Signed) -> Iterato
         drop_low=receipt.drop_low, units=receipt.units, receipt=signed.digest(), counts=counts(receipt),
     )  # fmt: skip
     yield _same("its line on the round's page", entry, judged.entries[place])
-    for name in ("round", "terms", "root", "seed", "shards", "median_norms", "reference"):
+    for name in ("round", "terms", "root", "seed", "shards", "clip_norms", "reference"):
         yield _same(f"its {name.replace('_', ' ')}", getattr(receipt, name), getattr(judged, name))
     yield _same("its checkpoint", receipt.checkpoint, terms.checkpoint.sha256)
     yield _same("its model", receipt.model_id, terms.model_id)
@@ -233,10 +235,20 @@ def _shards(found: Opened) -> Iterator[Finding]:
 
 def _reference(terms: Terms, judged: JudgedRound) -> int:
     """From the drops on the round's page, as the terms' formula has it."""
-    drops = [entry.drop_mean / NANO for entry in judged.entries if entry.counts and entry.drop_low > 0]
-    previous = terms.reference_previous / NANO if terms.reference_previous else None
-    value = scoring.reference(drops, terms.phi_ppm, previous)
-    return round(value * NANO) if value else 0
+    drops = [entry.drop_mean for entry in judged.entries if entry.counts and entry.drop_low > 0]
+    return reference_from(terms, drops, judged.yardstick)
+
+
+def _yardstick(found: Opened) -> Iterator[Finding]:
+    """The oracle's own update: there where the terms have one, under the name that round and checkpoint give."""
+    terms, own = found.terms, found.judged.yardstick
+    if own is None:
+        why = "the terms ask for one, and it was not made in time" if terms.yardstick else ""
+        yield Finding(check="the yardstick", agrees=None if terms.yardstick else True, detail=why)
+        return
+    yield _same("a yardstick", terms.yardstick, True)
+    yield _same("the yardstick's name", own.name, yardstick_name(terms.round, terms.checkpoint.sha256))
+    yield _same("what updates were clipped to", found.judged.clip_norms, own.norms)
 
 
 def _same(check: str, found: object, expected: object) -> Finding:

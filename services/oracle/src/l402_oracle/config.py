@@ -36,6 +36,10 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
         le=10_000,
         description="Accepted updates that enter the aggregate at most, the best reputed first; all of them are paid.",
     )
+    yardstick: bool = Field(
+        default=True,
+        description="Train one update per round by the recipe, and judge the others beside it; off: beside one another.",
+    )
     height_max_age_s: int = Field(
         default=120, ge=5, le=3_600, description="A block height older than this counts as unknown."
     )

@@ -40,6 +40,18 @@ def own_question(terms: Terms, seed: str, peer: str) -> dict[str, Any]:
     }
 
 
+def yardstick_name(round_: int, checkpoint: str) -> str:
+    """The oracle's own update of a round, hex: it stands for a key and a commitment, and draws its training data."""
+    return tagged_hash("l402-train/yardstick/1", round_.to_bytes(8, "big") + bytes.fromhex(checkpoint)).hex()
+
+
+def yardstick_question(terms: Terms, seed: str, name: str) -> dict[str, Any]:
+    """As `own_question`, for the oracle's own update, which is trained before there are terms to draw its data by."""
+    recipe, key = terms.recipe, bytes.fromhex(name)
+    windows = own_windows(bytes.fromhex(seed), key, recipe.inner_steps * recipe.batch, OWN_WINDOWS)
+    return {"own_key": name, "own_windows": windows, "own_batch": recipe.batch}
+
+
 def sponsor_shards(
     corpus: Corpus, seed: bytes, root: str, payment_hash_: str, *, pay: tuple[int, ...]
 ) -> tuple[int, ...]:

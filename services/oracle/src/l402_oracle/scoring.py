@@ -47,18 +47,20 @@ def interval(drops: Sequence[float]) -> Interval:
     return Interval(mean, math.sqrt(variance / n), n)
 
 
-def reference(drops: Sequence[float], phi_ppm: int, previous: float | None) -> float | None:
-    """The round's reference drop, in nats per token: Σs²/Σs over the accepted drops, each positive.
+def reference(
+    drops: Sequence[float], phi_ppm: int, previous: float | None, yardstick: float | None = None
+) -> float | None:
+    """The round's reference drop, in nats per token: the yardstick's, which no submission moves.
 
-    Recomputed over those above φ times the first value, so that many small identities do not lower it, then held within
-    0.25 to 2.5 times the last round's (`previous` is None in the first). No accepted drops: `previous`.
+    Without one, Σs²/Σs over the accepted drops, each positive, recomputed over those above φ times the first value, so
+    that many small identities do not lower it. Either is held within 0.25 to 2.5 times the last round's (`previous` is
+    None in the first). No accepted drops and no yardstick: `previous`.
     """
     if any(drop <= 0 for drop in drops):
         raise ValueError("accepted drops are positive")
-    if not drops:
+    if yardstick is None and not drops:
         return previous
-    first = _self_weighted(drops)
-    value = _self_weighted([drop for drop in drops if drop * PPM >= phi_ppm * first])
+    value = _accepted_reference(drops, phi_ppm) if yardstick is None else yardstick
     if previous is None:
         return value
     return min(max(value, HOLD[0] * previous), HOLD[1] * previous)
@@ -183,6 +185,11 @@ def _improved(measured: Interval, round_reference: float) -> Reason:
 
 def _share(measured: Interval, round_reference: float) -> str:
     return f"{100 * measured.mean / round_reference:.0f} % of the round's reference ({round_reference:.4f})"
+
+
+def _accepted_reference(drops: Sequence[float], phi_ppm: int) -> float:
+    first = _self_weighted(drops)
+    return _self_weighted([drop for drop in drops if drop * PPM >= phi_ppm * first])
 
 
 def _self_weighted(drops: Sequence[float]) -> float:

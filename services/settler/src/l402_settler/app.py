@@ -156,7 +156,7 @@ class Settler:
                 office.config, office.identity, round_=event.round, checkpoint=event.checkpoint,
                 model_id=event.model_id, seed_commitment=event.seed_commitment,
                 reference_previous=event.reference_previous, now_ms=office.now_ms(), height=office.sight.height,
-                tranche=tranche,
+                yardstick=event.yardstick, tranche=tranche,
             )  # fmt: skip
             signed = office.key.sign(Terms.tag, terms)
             books.add_round(

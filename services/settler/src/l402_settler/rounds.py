@@ -31,6 +31,7 @@ def make_terms(
     reference_previous: int,
     now_ms: int,
     height: int,
+    yardstick: bool = False,
     tranche: TrancheTerms | None = None,
 ) -> Terms:
     """The contract of one round."""
@@ -74,6 +75,7 @@ def make_terms(
         attestor=identity.attestor,
         attestor_url=identity.attestor_url,
         reading_key=identity.reading_key,
+        yardstick=yardstick,
         tranche=tranche,
     )
 

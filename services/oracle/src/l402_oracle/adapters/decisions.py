@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from l402core.documents import Locked, Offer, Terms
+from l402core.documents import Locked, ObjectRef, Offer, Terms
 from l402core.events import (
     CheckpointPublished,
     GradientMeasured,
@@ -15,6 +15,7 @@ from l402core.events import (
     RoundAssessed,
     RoundClosed,
     SubmissionEvent,
+    YardstickMade,
 )
 from l402core.outbox import Transaction
 from l402core.signing import Signed
@@ -68,6 +69,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     aggregate: RoundAggregate | None
     judged: Signed | None
     reference: int
+    yardstick: YardstickMade | None = None
 
 
 def read_round(tx: Transaction, number: int) -> Round | None:
@@ -87,6 +89,7 @@ def read_round(tx: Transaction, number: int) -> Round | None:
         aggregate=_decoded(row.aggregate, RoundAggregate),
         judged=_decoded(row.judged, Signed),
         reference=row.reference,
+        yardstick=_decoded(row.yardstick, YardstickMade),
     )
 
 
@@ -176,6 +179,22 @@ def keep_lock(tx: Transaction, commitment: str, attempt: int, locked: Signed) ->
     """The first word on an offer's ladder; False when there is one."""
     where = (offers.c.commitment == commitment) & (offers.c.attempt == attempt) & offers.c.locked.is_(None)
     return tx.execute(sa.update(offers).where(where).values(locked=_json(locked))) == 1
+
+
+def read_measured(tx: Transaction, commitment: str) -> GradientMeasured | None:
+    """What was measured under this name, if anything was."""
+    query = sa.select(heard.c.body).where(heard.c.commitment == commitment, heard.c.kind == MEASURED)
+    return _decoded(tx.scalar(query), GradientMeasured)
+
+
+def yardstick_before(tx: Transaction, number: int) -> ObjectRef | None:
+    """The memory that the last yardstick before this round left."""
+    query = sa.select(rounds.c.yardstick).where(rounds.c.round < number, rounds.c.yardstick.is_not(None))
+    made = [
+        _decoded(row.yardstick, YardstickMade)
+        for row in tx.rows(query.order_by(rounds.c.round.desc()).limit(PACE_ROUNDS))
+    ]
+    return next((one.state for one in made if one is not None and one.state is not None), None)
 
 
 def sketched(tx: Transaction, number: int) -> list[tuple[str, str, GradientScreened]]:

@@ -19,6 +19,7 @@ rounds = sa.Table(
     sa.Column("assessed", sa.Text),  # RoundAssessed
     sa.Column("aggregate", sa.Text),  # RoundAggregate
     sa.Column("judged", sa.Text),  # Signed JudgedRound
+    sa.Column("yardstick", sa.Text),  # YardstickMade, the first heard
     sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("trouble", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),

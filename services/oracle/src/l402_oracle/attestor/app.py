@@ -6,7 +6,7 @@ It signs, remembers and reveals; it touches no tensor, no payload and no money.
 import structlog
 from l402core import telemetry
 from l402core.bus import Consumer
-from l402core.documents import Locked, Offer, RoundRoot, Terms
+from l402core.documents import Locked, ObjectRef, Offer, RoundRoot, Terms
 from l402core.errors import Contradiction
 from l402core.events import (
     CheckpointMeasured,
@@ -26,6 +26,7 @@ from l402core.events import (
     SayAgain,
     SponsorshipAnnounce,
     SponsorshipLocked,
+    YardstickMade,
 )
 from l402core.outbox import Transaction
 from l402core.signing import Signed, open_signed
@@ -37,6 +38,7 @@ from l402_oracle.attestor.judging import Judging
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
+from l402_oracle.attestor.yardsticks import yardstick_request
 from l402_oracle.derive import seed_commitment
 
 log = structlog.get_logger()
@@ -58,7 +60,7 @@ class Attestor:
         """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost."""
         request = RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=FIRST, checkpoint=None, model_id="",
-            items=(), median_norms=(), outer_rate_ppm=0, init_seed=self._parts.init_seed,
+            items=(), clip_norms=(), outer_rate_ppm=0, init_seed=self._parts.init_seed,
         )  # fmt: skip
 
         def first(tx: Transaction) -> bool:
@@ -190,7 +192,7 @@ class Attestor:
             published = CheckpointPublished(
                 id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, checkpoint=event.checkpoint,
                 parent=before.checkpoint.sha256 if before else "", model_id=event.model_id,
-                seed_commitment=seed_commitment(seed), reference_previous=row.reference,
+                seed_commitment=seed_commitment(seed), reference_previous=row.reference, yardstick=self._parts.yardstick,
                 held_out_before=event.held_out_before, held_out_after=event.held_out_after,
                 accepted=tuple(item.commitment for item in row.aggregate.items) if row.aggregate else (),
             )  # fmt: skip
@@ -200,6 +202,18 @@ class Attestor:
 
         if await self._db.transact(remember):
             log.info("checkpoint.published", round=number, checkpoint=event.checkpoint.sha256)
+
+    async def yardstick_made(self, event: YardstickMade) -> None:
+        """Keep the first, while the round is not assessed yet: it is what the others are clipped to."""
+
+        def remember(tx: Transaction) -> None:
+            row = self._known_round(tx, event.round)
+            if row.yardstick is None:
+                books.change_round(tx, event.round, expected="announced", yardstick=event)
+
+        await self._db.transact(remember)
+        log.info("yardstick.heard", round=event.round, failure=event.failure)
+        await self.judging.advance(event.round)
 
     async def say_again(self, _question: SayAgain) -> SaidAgain:
         """An operator's order, after a dead letter."""
@@ -256,12 +270,12 @@ class Attestor:
                 raise Contradiction("terms_twice", f"round {number} has other terms already")
             return row
         terms, announced = books.read_terms(signed), row.announced
-        if announced is None or (terms.checkpoint.sha256, terms.seed_commitment, terms.reference_previous) != (
-            announced.checkpoint.sha256, announced.seed_commitment, announced.reference_previous,
-        ):  # fmt: skip
+        if announced is None or _base(terms.checkpoint, terms) != _base(announced.checkpoint, announced):
             raise Contradiction("terms_base", f"the terms of round {number} are not for what was announced")
         self.sponsoring.adopt(tx, terms)
         books.change_round(tx, number, expected=row.state, terms=signed)
+        if terms.yardstick:
+            tx.say(yardstick_request(self._parts, tx, terms))
         return row
 
     def _check_still_open(self, row: books.Round, event: OfferMake) -> None:
@@ -274,6 +288,11 @@ class Attestor:
             raise Contradiction(
                 "offer_after_close", f"{event.commitment[:16]}… is not in the root of round {event.round}"
             )
+
+
+def _base(checkpoint: ObjectRef, said: Terms | CheckpointPublished) -> tuple[object, ...]:
+    """What the terms must repeat of what was announced."""
+    return (checkpoint.sha256, said.seed_commitment, said.reference_previous, said.yardstick)
 
 
 def _asked(event: OfferMake) -> tuple[object, ...]:
@@ -297,6 +316,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("attestor", RoundClosed),
     Consumer("attestor", GradientMeasured),
     Consumer("attestor", RoundAggregated),
+    Consumer("attestor", YardstickMade),
     Consumer("attestor", SponsorshipAnnounce),
     Consumer("attestor", SponsorshipLocked),
     Consumer("attestor", CheckpointMeasured),

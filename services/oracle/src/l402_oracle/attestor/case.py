@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 from l402core.documents import Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
-from l402core.events import RoundAssessed
-from l402core.evidence import JudgedEntry, JudgedRound, counts, pay_inputs, receipts_root
+from l402core.events import GradientMeasured, RoundAssessed
+from l402core.evidence import JudgedEntry, JudgedRound, Yardstick, counts, pay_inputs, receipts_root
 
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.judgement import Submission, Verdict, root_trouble
@@ -30,6 +30,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """In the root's order."""
     reputations: dict[str, Rating] = {}
     """Of its peers, from earlier rounds."""
+    yardstick: GradientMeasured | None = None
+    """What the oracle's own update was measured at."""
 
 
 def trouble_of(case: Case, *, now_ms: int) -> str:
@@ -67,7 +69,8 @@ def may_assess(case: Case, *, now_ms: int) -> bool:
         return False
     ready = sum(s.is_ready for s in case.uploaded)
     half_ms = (case.row.closed_at_ms + until_ms) // 2
-    return ready == len(closing.uploaded) or (ready > 0 and now_ms >= half_ms)
+    whole = ready == len(closing.uploaded) and (case.row.yardstick is not None or not case.terms.yardstick)
+    return whole or (ready > 0 and now_ms >= half_ms)
 
 
 def receipt_of(
@@ -86,7 +89,7 @@ def receipt_of(
         drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
         quality_ppm=verdict.quality_ppm, units=verdict.units, mask=verdict.mask,
         reward_msat=verdict.units * case.terms.unit_msat, model_id=case.row.announced.model_id,
-        losses=_public(counted.losses) if counted else None, previous=previous, median_norms=assessed.median_norms,
+        losses=_public(counted.losses) if counted else None, previous=previous, clip_norms=assessed.clip_norms,
         outer_rate_ppm=case.terms.recipe.outer_rate_ppm, pay=pay_inputs(case.terms), judge=JUDGE,
         rungs_msat=tuple(case.terms.rung_msat()[index] for index in mask_indices(verdict.mask, len(case.terms.rungs))),
         conditions=counted.conditions if counted else Conditions(),
@@ -104,7 +107,7 @@ def judged_round(
     """The round on one page, for all receipts with their digests in the root's order."""
     return JudgedRound(
         round=case.row.number, terms=case.terms.digest(), root=assessed.root, seed=assessed.seed,
-        shards=assessed.shards, median_norms=assessed.median_norms, reference=reference,
+        shards=assessed.shards, clip_norms=assessed.clip_norms, reference=reference,
         entries=tuple(
             JudgedEntry(
                 commitment=receipt.commitment, peer=receipt.peer, verdict=receipt.verdict, drop_mean=receipt.drop_mean,
@@ -113,4 +116,19 @@ def judged_round(
             for receipt, digest in receipts
         ),
         receipts_root=receipts_root(tuple(digest for _, digest in receipts)),
+        yardstick=_yardstick(case, assessed),
+    )  # fmt: skip
+
+
+def _yardstick(case: Case, assessed: RoundAssessed) -> Yardstick | None:
+    made, seen = case.row.yardstick, case.yardstick
+    if not assessed.yardstick or made is None or made.payload is None or made.state is None:
+        return None
+    counted = seen if seen is not None and not seen.failure else None
+    return Yardstick(
+        name=made.yardstick, payload_hash=made.payload.sha256, content_key=made.content_key, norms=made.norms,
+        state=made.state_before, next_state=made.state.sha256, drop_mean=counted.drop_mean if counted else 0,
+        drop_low=counted.drop_low if counted else 0, drop_high=counted.drop_high if counted else 0,
+        own_mean=counted.own_mean if counted else 0, own_error=counted.own_error if counted else 0,
+        own_sequences=counted.own_sequences if counted else 0, losses=_public(counted.losses) if counted else None,
     )  # fmt: skip

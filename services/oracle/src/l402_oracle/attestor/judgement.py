@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from l402core.documents import LADDER, Check, Locked, Offer, RoundRoot, Terms
 from l402core.errors import Contradiction
-from l402core.events import GradientMeasured, GradientScreened, GradientUploaded, RejectedEarly, RoundAssessed
+from l402core.events import (
+    GradientMeasured,
+    GradientScreened,
+    GradientUploaded,
+    RejectedEarly,
+    RoundAssessed,
+    YardstickMade,
+)
+from l402core.evidence import Yardstick
 from sparseloco.clip import median_norms
 
 from l402_oracle import scoring
@@ -76,8 +84,13 @@ def root_trouble(root: RoundRoot, offered: Sequence[str]) -> str:
     return ""
 
 
-def assess(event: RoundAssessed, submissions: Sequence[Submission], copies: Mapping[str, Duplicate]) -> RoundAssessed:
-    """`event` (root, seed and shards) with medians, who is measured, and who is refused early and why.
+def assess(
+    event: RoundAssessed,
+    submissions: Sequence[Submission],
+    copies: Mapping[str, Duplicate],
+    yardstick: YardstickMade | None = None,
+) -> RoundAssessed:
+    """`event` (root, seed and shards) with the norms to clip to, who is measured, and who is refused early and why.
 
     Who is in neither list was not screened in time, and is unscored.
     """
@@ -85,12 +98,21 @@ def assess(event: RoundAssessed, submissions: Sequence[Submission], copies: Mapp
     refused = {s.commitment for s, _ in rejected}
     measured = [s for s in submissions if s.commitment not in refused and _may_be_measured(s)]
     norms = [s.screened.norms for s in measured if s.screened]
+    usable = yardstick is not None and not yardstick.failure and len(yardstick.norms) == len(norms[0] if norms else ())
     return msgspec.structs.replace(
         event,
-        median_norms=median_norms(norms) if norms else (),
+        yardstick=yardstick.yardstick if yardstick and usable else "",
+        clip_norms=clip_norms(norms, yardstick.norms if yardstick and usable else ()),
         measured=tuple(s.commitment for s in measured),
         rejected=tuple(RejectedEarly(commitment=s.commitment, code=f.code, detail=f.sentence) for s, f in rejected),
     )
+
+
+def clip_norms(norms: Sequence[Sequence[float]], yardstick: Sequence[float]) -> tuple[float, ...]:
+    """Per tensor: the yardstick's norms, which no submission moves; without one, the medians of those measured."""
+    if yardstick:
+        return tuple(yardstick)
+    return median_norms(norms) if norms else ()
 
 
 def _may_be_measured(submission: Submission) -> bool:
@@ -114,19 +136,32 @@ def _copied(copy: Duplicate) -> Reason:
     return Reason("duplicate", f"It copies an earlier submission ({earlier}): it shares {shared}.")
 
 
-def late_faults(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Reason]:
-    """By commitment: what only the measurements of a whole round show to be wrong."""
+def late_faults(
+    assessed: RoundAssessed, submissions: Sequence[Submission], yardstick: GradientMeasured | None = None
+) -> dict[str, Reason]:
+    """By commitment: what only measurements beside one another show to be wrong."""
     improvements = {s.commitment: m for s in submissions if (m := _improving(assessed, s))}
-    return not_own_data({commitment: one for commitment, m in improvements.items() if (one := tried(m))})
+    found = {commitment: one for commitment, m in improvements.items() if (one := tried(m))}
+    return not_own_data(found, tried(yardstick) if yardstick is not None and yardstick.drop_low > 0 else None)
 
 
-def reference_of(terms: Terms, assessed: RoundAssessed, submissions: Sequence[Submission]) -> int:
+def reference_of(
+    terms: Terms,
+    assessed: RoundAssessed,
+    submissions: Sequence[Submission],
+    yardstick: GradientMeasured | None = None,
+) -> int:
     """The round's reference drop in nano-nats, over what improves and has no fault; 0 while no round has had one."""
-    faults = late_faults(assessed, submissions)
+    faults = late_faults(assessed, submissions, yardstick)
     counted = [s for s in submissions if s.commitment not in faults]
-    drops = [m.drop_mean / NANO for s in counted if (m := _improving(assessed, s))]
+    return reference_from(terms, [m.drop_mean for s in counted if (m := _improving(assessed, s))], yardstick)
+
+
+def reference_from(terms: Terms, drops: Sequence[int], yardstick: GradientMeasured | Yardstick | None) -> int:
+    """The same from what is public: the drops that count and the yardstick's, all in nano-nats."""
+    shown = yardstick.drop_mean / NANO if yardstick is not None and yardstick.drop_low > 0 else None
     previous = terms.reference_previous / NANO if terms.reference_previous else None
-    value = scoring.reference(drops, terms.phi_ppm, previous)
+    value = scoring.reference([drop / NANO for drop in drops], terms.phi_ppm, previous, shown)
     return round(value * NANO) if value else 0
 
 

@@ -30,6 +30,7 @@ from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, fared, judge, late_faults, reference_of
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
+from l402_oracle.attestor.yardsticks import yardstick_measure, yardstick_request
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.planning import plan
@@ -93,6 +94,10 @@ class Judging:
             row = books.read_round(tx, number)
             if row and state == "announced" and row.announced and row.terms is None:
                 tx.say(row.announced)
+            if row and state == "announced" and row.terms and row.yardstick is None:
+                terms = books.read_terms(row.terms)
+                if terms.yardstick:
+                    tx.say(yardstick_request(self._parts, tx, terms))
             if row and state == "decided" and row.aggregate:
                 tx.say(row.aggregate)
             if row and state == "assessed" and row.assessed and row.terms:
@@ -142,17 +147,18 @@ class Judging:
             await self.freeze(number, "our seed key is not the one that the round was announced with")
         bare = RoundAssessed(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, root=root, seed=seed.hex(),
-            shards=drawn_shards(self._parts.corpus, seed, root, case.terms.eval_tokens), median_norms=(), measured=(),
+            shards=drawn_shards(self._parts.corpus, seed, root, case.terms.eval_tokens), clip_norms=(), measured=(),
             rejected=(),
         )  # fmt: skip
-        return await self._planned(case, assess(bare, case.uploaded, await self._copies(case)))
+        copies = await self._copies(case)
+        return await self._planned(case, assess(bare, case.uploaded, copies, case.row.yardstick))
 
     async def _planned(self, case: Case, assessed: RoundAssessed) -> RoundAssessed:
         """On as many of its shards as fit into what is left of the window: everybody is measured, on the same ones."""
         pace = await self._db.transact(lambda tx: books.pace_before(tx, case.row.number))
         made = plan(
-            tokens_per_s=pace, peers=len(assessed.measured), window_ms=judged_by_ms(case) - self._parts.now_ms(),
-            wanted_shards=len(assessed.shards),
+            tokens_per_s=pace, peers=len(assessed.measured) + bool(assessed.yardstick),
+            window_ms=judged_by_ms(case) - self._parts.now_ms(), wanted_shards=len(assessed.shards),
         )  # fmt: skip
         if not made.fits:
             log.warning("round.planned", round=assessed.round, shards=made.shards, says=made.says)
@@ -185,13 +191,16 @@ class Judging:
         self, tx: Transaction, chosen: list[Submission], row: Round, terms: Terms, assessed: RoundAssessed
     ) -> None:
         assert row.announced is not None
+        own = yardstick_measure(self._parts, terms, assessed, row.yardstick)
+        if own is not None and books.read_measured(tx, own.commitment) is None:
+            tx.say(own)
         for submission in chosen:
             assert submission.uploaded is not None
             request = GradientMeasure(
                 id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=row.number,
                 commitment=submission.commitment, peer=submission.offer.peer, checkpoint=terms.checkpoint,
                 model_id=row.announced.model_id, payload=submission.uploaded.payload,
-                median_norms=assessed.median_norms, shards=assessed.shards, eval_tokens=terms.eval_tokens,
+                clip_norms=assessed.clip_norms, shards=assessed.shards, eval_tokens=terms.eval_tokens,
                 outer_rate_ppm=terms.recipe.outer_rate_ppm, **own_question(terms, assessed.seed, submission.offer.peer),
             )  # fmt: skip
             tx.say(request, parent=submission.traceparent)
@@ -201,11 +210,12 @@ class Judging:
     async def _decide(self, case: Case) -> bool:
         assessed = case.row.assessed
         assert assessed is not None
-        missing = [s for s in case.uploaded if s.commitment in assessed.measured and s.measured is None]
+        missing = any(s.commitment in assessed.measured and s.measured is None for s in case.uploaded)
+        missing |= bool(assessed.yardstick) and case.yardstick is None
         if missing and self._parts.now_ms() < judged_by_ms(case):
             return False
-        reference = reference_of(case.terms, assessed, case.uploaded)
-        faults = late_faults(assessed, case.uploaded)
+        reference = reference_of(case.terms, assessed, case.uploaded, case.yardstick)
+        faults = late_faults(assessed, case.uploaded, case.yardstick)
         verdicts = [(s, judge(case.terms, assessed, s, reference, faults.get(s.commitment))) for s in case.uploaded]
         aggregate = self._aggregate(case, assessed, verdicts)
         scored, judged = self._scored(case, assessed, verdicts, reference)
@@ -248,7 +258,7 @@ class Judging:
         return RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
             checkpoint=case.terms.checkpoint, model_id=case.row.announced.model_id, items=items,
-            median_norms=assessed.median_norms, outer_rate_ppm=case.terms.recipe.outer_rate_ppm, init_seed=0,
+            clip_norms=assessed.clip_norms, outer_rate_ppm=case.terms.recipe.outer_rate_ppm, init_seed=0,
         )  # fmt: skip
 
     def _keep_checkpoint(self, tx: Transaction, case: Case, reference: int) -> None:
@@ -261,7 +271,7 @@ class Judging:
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, checkpoint=old.checkpoint,
             parent=old.checkpoint.sha256, model_id=old.model_id, seed_commitment=seed_commitment(seed),
             reference_previous=reference, held_out_before=old.held_out_after, held_out_after=old.held_out_after,
-            accepted=(),
+            accepted=(), yardstick=self._parts.yardstick,
         )  # fmt: skip
         books.add_round(tx, number, state="announced", announced=published)
         tx.say(published)
@@ -305,4 +315,5 @@ def _load(tx: Transaction, number: int) -> Case | None:
         offered=tuple(books.offered(tx, number)),
         uploaded=submissions,
         reputations=reputations.read(tx, {one.offer.peer for one in submissions}),
+        yardstick=books.read_measured(tx, row.assessed.yardstick) if row.assessed and row.assessed.yardstick else None,
     )

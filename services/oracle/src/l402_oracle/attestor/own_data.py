@@ -19,6 +19,8 @@ SHOWN = 4.0
 """Where the round's median update helps its own data by so many standard errors more, own data can be told apart."""
 MISSING = 1.0
 """There, an update that helps its own data by fewer did not come from it."""
+PART = 0.25
+"""Of what the yardstick's own data shows: who shows less made few of its steps on it, however long they are."""
 AGAINST = -3.0
 """Anywhere, an update that helps the hidden shards by so much more was trained on them."""
 
@@ -46,13 +48,18 @@ def excess(one: Tried) -> float:
     return (one.own_mean - one.hidden_mean) / error if error else 0.0
 
 
-def not_own_data(improvements: Mapping[str, Tried]) -> dict[str, Reason]:
-    """By commitment: those whose assigned data does not show in their work. Of a whole round."""
+def not_own_data(improvements: Mapping[str, Tried], yardstick: Tried | None = None) -> dict[str, Reason]:
+    """By commitment: those whose assigned data does not show in their work. Of a whole round.
+
+    The yardstick's work says whether own data can be told, and how much of it honest work shows; without one the round's
+    median says whether.
+    """
     found = {commitment: excess(one) for commitment, one in improvements.items()}
     if not found:
         return {}
-    can_tell = statistics.median_low(found.values()) >= SHOWN
-    limit = MISSING if can_tell else AGAINST
+    usual = excess(yardstick) if yardstick else statistics.median_low(found.values())
+    least = max(MISSING, PART * usual) if yardstick else MISSING
+    limit = least if usual >= SHOWN else AGAINST
     return {commitment: _reason(improvements[commitment]) for commitment, seen in found.items() if seen < limit}
 
 

@@ -47,6 +47,8 @@ class Parts:
     expiry_margin_blocks: int
     aggregate_places: int
     """Accepted updates that enter the aggregate at most."""
+    yardstick: bool
+    """Whether coming rounds have an update of our own, beside which the others are judged."""
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
 

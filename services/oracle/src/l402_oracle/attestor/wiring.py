@@ -68,7 +68,7 @@ async def _serve(config: AttestorConfig) -> None:
         database=database, objects=open_store(config.objects_url), heights=heights, keys=keys, corpus=load_corpus(),
         settler=config.settler_public, key_id=key_id, init_seed=config.init_seed,
         expiry_margin_blocks=config.expiry_margin_blocks, aggregate_places=config.aggregate_places,
-        now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: secrets.token_hex(8),
+        yardstick=config.yardstick, now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: secrets.token_hex(8),
     )  # fmt: skip
     attestor = Attestor(parts)
     register(bus, attestor)

@@ -22,10 +22,13 @@ from l402core.events import (
     GradientUploaded,
     RoundAggregate,
     RoundAggregated,
+    YardstickMade,
+    YardstickMake,
 )
-from l402core.sealing import UnsealingKey, unseal_payload
+from l402core.sealing import UnsealingKey, seal_payload, unseal_payload
 
-from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
+from l402_oracle.derive import yardstick_name
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 
 log = structlog.get_logger()
 BREAKS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, TypeError)
@@ -76,6 +79,10 @@ class Bench(Protocol):
 
     async def step(self, checkpoint: bytes, payloads: list[Opened], request: RoundAggregate) -> Built:
         """The outer step with the clipped, accepted payloads."""
+        ...
+
+    async def work(self, checkpoint: bytes, state: bytes, request: YardstickMake) -> Worked:
+        """An honest peer's work on a round; an empty state begins anew. Raises ValueError for a recipe not known here."""
         ...
 
 
@@ -191,6 +198,30 @@ class Worker:
         )  # fmt: skip
         log.info("round.aggregated", round=event.round, checkpoint=ref.sha256, accepted=len(event.items))
 
+    async def yardstick_make(self, event: YardstickMake) -> None:
+        """Train the round's yardstick, sealed like any payload: always answered, where it cannot be made with `failure`."""
+        name, content_key = yardstick_name(event.round, event.checkpoint.sha256), secrets.token_bytes(32)
+        payload, state, worked, failure = None, None, None, ""
+        try:
+            before = await self._objects.get(event.state) if event.state else b""
+            worked = await self._bench.work(await self._objects.get(event.checkpoint), before, event)
+            payload = await self._objects.put(seal_payload(worked.packed, self._key.public, content_key))
+            state = await self._objects.put(worked.state)
+        except (PeerError, Contradiction) as error:
+            failure = f"{error.code}: {error.detail}"
+        except BREAKS as error:
+            log.exception("yardstick.broke", round=event.round)
+            failure = f"{OURS}: {type(error).__name__}"
+        await self._bus.publish(
+            YardstickMade(
+                id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, yardstick=name, payload=payload,
+                content_key=content_key.hex(), norms=worked.norms if worked else (),
+                state_before=event.state.sha256 if event.state else "",
+                state=state, failure=failure,
+            )
+        )  # fmt: skip
+        log.info("yardstick.made", round=event.round, failure=failure)
+
     async def _screening(self, event: GradientUploaded) -> tuple[str, Screening]:
         if event.model_id != self._bench.model_id:
             raise PeerError("wrong_model", "It was made for another model")
@@ -224,5 +255,6 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("worker", GradientMeasure, workers=2, ack_wait_s=LOST_S, tries=TRIES),  # one is opened, one is measured
     Consumer("worker", RoundAggregate, ack_wait_s=60),
     Consumer("worker", CheckpointMeasure, ack_wait_s=60),
+    Consumer("worker", YardstickMake, ack_wait_s=60),
 )
 """The worker's queues, shared by all workers."""

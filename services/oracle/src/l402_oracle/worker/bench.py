@@ -13,7 +13,7 @@ import structlog
 import torch
 from l402core.documents import Conditions
 from l402core.errors import PeerError
-from l402core.events import GradientMeasure, RoundAggregate
+from l402core.events import GradientMeasure, RoundAggregate, YardstickMake
 from sparseloco.data import Corpus, assigned_windows, held_out_windows
 from sparseloco.defaults import CONTEXT, SCORE_MIN_SHARDS, SHARD_WINDOWS
 from sparseloco.device import DeviceUpdate, unpack_on
@@ -27,7 +27,8 @@ from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.scoring import interval
 from l402_oracle.similarity import sketch
-from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening
+from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
+from l402_oracle.worker.yardstick import worked
 
 log = structlog.get_logger()
 R = TypeVar("R")
@@ -86,6 +87,10 @@ class TorchBench:
         """Raises PeerError, ValueError."""
         return await self._run(lambda: self._step(checkpoint, payloads, request))
 
+    async def work(self, checkpoint: bytes, state: bytes, request: YardstickMake) -> Worked:
+        """Raises ValueError."""
+        return await self._run(lambda: self._work(checkpoint, state, request))
+
     def close(self) -> None:
         """Wait for the job in hand."""
         self._aside.shutdown(cancel_futures=True)
@@ -103,10 +108,10 @@ class TorchBench:
 
     def _opened(self, opened: Opened, request: GradientMeasure) -> AnyUpdate:
         if self._device == "cpu":
-            return clipped(self._update(opened), request.median_norms)
+            return clipped(self._update(opened), request.clip_norms)
         with torch.cuda.stream(self._stream), self._refusing():
             update = unpack_on(self._device, opened.packed, self._spec, self._binding(opened))
-            return clipped(update, request.median_norms).handed_over()
+            return clipped(update, request.clip_norms).handed_over()
 
     def _measure(self, update: AnyUpdate, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         stopping = Stopping(min_shards=min(SCORE_MIN_SHARDS, len(request.shards)))
@@ -160,10 +165,19 @@ class TorchBench:
             hardware=self._hardware,
         )
 
+    def _work(self, checkpoint: bytes, state: bytes, request: YardstickMake) -> Worked:
+        if request.recipe.sequence_length != CONTEXT or request.recipe.chunk_k != self._k:
+            raise ValueError("the recipe asks for a context or a chunk that this worker does not have")
+        _, theta = load_checkpoint(checkpoint, self._spec)
+        return worked(
+            theta, state, self._corpus, self._shape, recipe=request.recipe, round_=request.round,
+            checkpoint=request.checkpoint.sha256,
+        )  # fmt: skip
+
     def _step(self, checkpoint: bytes, payloads: list[Opened], request: RoundAggregate) -> Built:
         _, theta = load_checkpoint(checkpoint, self._spec)
         updates = {
-            bytes.fromhex(opened.peer + item.commitment): clipped(self._update(opened), request.median_norms)
+            bytes.fromhex(opened.peer + item.commitment): clipped(self._update(opened), request.clip_norms)
             for opened, item in zip(payloads, request.items, strict=True)
         }
         mean = aggregate(updates, self._spec.numel)

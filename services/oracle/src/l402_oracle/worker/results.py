@@ -53,6 +53,14 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     own_sequences: int = 0
 
 
+class Worked(msgspec.Struct, frozen=True, kw_only=True):
+    """The oracle's own update: packed like a peer's, its norms per tensor, and the memory for its next round."""
+
+    packed: bytes
+    norms: tuple[float, ...]
+    state: bytes
+
+
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint's bytes, with held-out loss before and after in nano-nats per token."""
 

@@ -14,11 +14,11 @@ Adversary = Literal[
     # a submission that is not carried through
     "late", "no-upload", "unlike",
     # one owner with many identities
-    "pool-copies", "pool-noised", "pool-slices", "pool-disjoint", "pool-harm",
+    "pool-copies", "pool-noised", "pool-slices", "pool-quick", "pool-disjoint", "pool-harm",
 ]  # fmt: skip
 Kind = Literal["honest", Adversary]
 HONEST: Final = "honest"
 ADVERSARIES: tuple[Adversary, ...] = get_args(Adversary)
 HOLD_WORK = frozenset({"scaled-up", "half-work", "hidden-pool", "stale-base", "few-steps", "pool-copies", "pool-noised",
-                       "pool-slices", "pool-disjoint"})  # fmt: skip
+                       "pool-slices", "pool-quick", "pool-disjoint"})  # fmt: skip
 """Attacks with some work of their own in them, which is paid for what it is worth; of a pool, at least its owner's."""

@@ -6,12 +6,12 @@ import torch
 from l402core.documents import Terms
 from sparseloco.codec import compress, decompress
 from sparseloco.sparse import Sparse
-from sparseloco.train import AdamState, InnerResult
+from sparseloco.train import AdamState, InnerResult, inner_steps
 from torch import Tensor
 
 from l402_peer_agent.adversaries.copies import NoisedCopy, noised
 from l402_peer_agent.adversaries.work import noise_like
-from l402_peer_agent.training import Trainer, assigned_batches, shard_key, spec_of
+from l402_peer_agent.training import PPM, Trainer, assigned_batches, shard_key, spec_of
 
 _WORKED: dict[tuple[str, bytes], InnerResult] = {}
 """The newest round's work of an owner."""
@@ -49,6 +49,19 @@ class Slices(Trainer):
     def batches(self, terms: Terms) -> Iterator[Tensor]:
         """H divided by the members."""
         return assigned_batches(terms, self._peer, max(1, terms.recipe.inner_steps // self._pool.members))
+
+
+class Quick(Slices):
+    """The same share of the steps, at the full rate from the first step on, and scaled up until the norm clips them."""
+
+    def worked(self, theta: Tensor, terms: Terms, state: AdamState) -> InnerResult:
+        """Without the slow first steps of a life."""
+        return inner_steps(theta, self.batches(terms), state, lr=terms.recipe.learning_rate_ppm / PPM, warmup_steps=0)
+
+    def altered(self, delta: Tensor, terms: Terms) -> Tensor:
+        """Ten times."""
+        del terms
+        return 10 * delta
 
 
 class Disjoint(Copies):

@@ -41,6 +41,7 @@ KINDS: Final[dict[str, type[Trainer]]] = {
     "pool-copies": pools.Copies,
     "pool-noised": pools.Noised,
     "pool-slices": pools.Slices,
+    "pool-quick": pools.Quick,
     "pool-disjoint": pools.Disjoint,
     "pool-harm": pools.Harm,
 }

@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("assessed", sa.Text),
         sa.Column("aggregate", sa.Text),
         sa.Column("judged", sa.Text),
+        sa.Column("yardstick", sa.Text),
         sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("trouble", sa.Text, nullable=False, server_default=""),
         sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),
