@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images clean
+.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -48,6 +48,9 @@ soak: setup tools ## random histories on lndsim and real lnd side by side for lo
 
 fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)
+
+pictures: setup ## pictures of the status page from a network that runs for ten minutes; needs Chromium
+	@$(BIN)/python tools/status_pictures.py $(ARGS)
 
 simulate: setup ## random histories of the whole system: make simulate SEEDS=10000 [SECONDS_MAX=300]; SEED=123 tells one
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seconds-max $(SECONDS_MAX)) $(ARGS)

@@ -22,7 +22,7 @@ async def test_where_the_operator_shows_them_anybody_may_read_the_channels(tmp_p
         assert told[0].channels[0].local_msat == 4_000_000
         assert told[0].flows[0].rewards_msat == 700_000
         page = (await http.get("/")).text
-        for words in ("500 sat in fees, 700 sat out in rewards; round 1: net -200 sat", "6 used, 477 free",
+        for words in ("500 sat in fees, 700 sat out in rewards", "4,000 of 9,000 sat are ours", ">477<",
                       "A full next round takes up to 50,880 sat", "a full next round takes more",
                       "it runs &lt;short&gt;"):  # fmt: skip
             assert words in page
@@ -35,6 +35,6 @@ async def test_channels_are_the_operators_own_unless_shown(tmp_path: Path) -> No
         answer = await http.get("/v1/channels")
         assert (answer.status_code, answer.json()["code"]) == (404, "channels_hidden")
         page = (await http.get("/")).text
-        assert "submissions close" in page
+        assert "until commits close" in page
         assert "Channels" not in page
         assert it.coordinator.asked(events.ReadChannels) == 0

@@ -26,6 +26,7 @@ from l402core.pledges import Pledge
 from l402core.signing import Signed, SigningKey
 
 from tests.support.nats import free_port, running_nats
+from tests.support.status import Looks
 
 BIN = Path(sys.executable).parent
 SETTLER, ATTESTOR, PEER, OTHER = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3, 4))
@@ -106,6 +107,8 @@ class Coordinator:
     """Payment hash to token id of every credit that was claimed."""
     effects: int = 0
     refuse: errors.L402Error | None = None
+    looks: Looks = field(default_factory=Looks)
+    """What the pages for people are told."""
     exposed: str = ""
     """Why no peer is sold another place."""
 
@@ -127,6 +130,7 @@ class Coordinator:
         bus.answer(events.ClaimCredit, self.credit)
         bus.answer(events.SponsorshipOpen, self.pledge)
         bus.answer(events.ReadSponsorship, self.sponsorship)
+        self.looks.answer(bus)
         await bus.start()
 
     async def pledge(self, question: events.SponsorshipOpen) -> events.SponsorshipView:

@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from l402_settler.adapters import statements
+from l402_settler.adapters import statements, status_books
 from l402_settler.adapters.tables import metadata
 from l402core.dialects import open_engine
 from sqlalchemy import event
 
-ASKED = {name: one for name, one in vars(statements).items() if isinstance(one, sa.Select)} | {
+ASKED = {
+    name: one
+    for module in (statements, status_books)
+    for name, one in vars(module).items()
+    if isinstance(one, sa.Select)
+} | {
     f"EXPOSED {whose} {number}": one
     for whose, queries in statements.EXPOSED.items()
     for number, one in enumerate(queries)

@@ -29,6 +29,7 @@ from l402_gateway.hints import NAMES, Hints
 from l402_gateway.library import Library
 from l402_gateway.openapi import described
 from l402_gateway.paid import PaidPath
+from l402_gateway.seeing import Seeing
 
 log = structlog.get_logger()
 CANNOT_START = 2
@@ -60,7 +61,8 @@ async def running(config: Config) -> AsyncIterator[str]:
     async def ready() -> dict[str, bool]:
         return {"bus": await bus.ready(), "redis": await shelf.ready()}
 
-    control = build(gateway, hints, library, ready, show_metrics=config.show_metrics)
+    seeing = Seeing(gateway.seen, gateway.rounds, gateway.channels, ready, now_ms=gateway.now_ms, clock=time.monotonic)
+    control = build(gateway, hints, library, seeing, ready, show_metrics=config.show_metrics)
     control.openapi_schema = described(control)
     edge = Edge(PaidPath(gateway), control)
     bus.watch(NAMES, hints.on_event)

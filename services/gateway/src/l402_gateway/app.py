@@ -52,6 +52,7 @@ from l402_gateway.config import Config
 from l402_gateway.problems import Meaningless
 from l402_gateway.reads import Shared
 from l402_gateway.routes import Paid
+from l402_gateway.seeing import Reads
 from l402_gateway.sponsors import Sponsors
 
 log = structlog.get_logger()
@@ -130,6 +131,7 @@ class Gateway:
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
+        self.seen = Reads(self._ask, clock)
         self._receiving: Counter[str] = Counter()
         self.sponsors = Sponsors(config, bus, shelf, clock=clock)
 

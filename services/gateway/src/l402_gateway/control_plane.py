@@ -1,4 +1,4 @@
-"""The control plane: reads, credits, hints and probes, as FastAPI routes. It refuses to know the paid path."""
+"""The control plane: reads, credits, hints and probes, as FastAPI routes. It refuses to know the paid path and the pages."""
 
 import base64
 import hashlib
@@ -7,23 +7,22 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from l402core.control import Ready, control_app
-from l402core.documents import Receipt
 from l402core.errors import L402Error, Malformed, NotFound, Unavailable
-from l402core.events import ChannelsView, RoundView
-from l402core.explanation import explain
 from l402core.peerauth import read_peer
 from starlette.exceptions import HTTPException
 
-from l402_gateway import page, routes, why
+from l402_gateway import routes
 from l402_gateway.app import Gateway, terms_of
 from l402_gateway.asgi import Answer, Body, Headers, problem_answer
 from l402_gateway.hints import Hints
-from l402_gateway.library import Library, commitments_of, pieces, receipt_of
+from l402_gateway.library import Library, pieces
 from l402_gateway.manifest import manifest
 from l402_gateway.paid import client_of, refusal
+from l402_gateway.people import add_pages
 from l402_gateway.problems import WrongMethod, unexpected
+from l402_gateway.seeing import Seeing
 from l402_gateway.sponsors import PATH as PLEDGES
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -46,14 +45,17 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     amount_msat: int
 
 
-def build(gateway: Gateway, hints: Hints, library: Library, ready: Ready, *, show_metrics: bool = False) -> FastAPI:
+def build(
+    gateway: Gateway, hints: Hints, library: Library, seeing: Seeing, ready: Ready, *, show_metrics: bool = False
+) -> FastAPI:
     """The app. Schemas of the answers are added by `openapi.document`."""
     app = control_app("l402-train gateway", ready, show_metrics=show_metrics)
     _reads(app, gateway, library)
     _hints(app, gateway, hints)
     _credits(app, gateway)
     _sponsors(app, gateway)
-    _human(app, gateway)
+    _manifest(app, gateway)
+    add_pages(app, gateway, seeing)
     _refusals(app)
     return app
 
@@ -142,54 +144,13 @@ def _sponsors(app: FastAPI, gateway: Gateway) -> None:
         return _json(await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship")))
 
 
-async def _receipts(gateway: Gateway, view: RoundView) -> list[Receipt]:
-    """Everybody's who is judged, of a round of at most as many places as its terms sell."""
-    found = []
-    for commitment in commitments_of(view)[: terms_of(view).places]:
-        try:
-            receipt = receipt_of(await gateway.submissions.get((view.round, commitment)))
-        except NotFound:
-            continue
-        found += [receipt] if receipt else []
-    return found
-
-
-def _human(app: FastAPI, gateway: Gateway) -> None:
-    @app.get("/", response_class=HTMLResponse, summary="The current round, for people.")
-    async def status_page() -> Response:
-        try:
-            view = await gateway.rounds.get(0)
-        except (NotFound, Unavailable) as error:
-            return HTMLResponse(page.nothing(error.detail), headers=FRESH)
-        shown = page.of_round(view, terms_of(view), await _shown_channels(gateway), now_ms=gateway.now_ms())
-        return HTMLResponse(shown, headers=FRESH)
-
-    @app.get("/why/{round}/{commitment}", response_class=HTMLResponse, summary="Why a submission earned what it did.")
-    async def why_page(round: str, commitment: str) -> Response:
-        number, wanted = routes.read_round(round), routes.read_hash(commitment, "commitment")
-        view = await gateway.rounds.get(number)
-        receipt = receipt_of(await gateway.submissions.get((number, wanted)))
-        if receipt is None:
-            return HTMLResponse(page.nothing("This submission is not judged yet."), headers=FRESH)
-        terms = terms_of(view)
-        others = await _receipts(gateway, view)
-        shown = why.of_submission(receipt, terms, explain(receipt, terms, others), terms.attestor_url)
-        return HTMLResponse(shown, headers=FRESH)
-
+def _manifest(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/.well-known/l402.json", summary="What is sold here, and for how much now.")
     async def l402_manifest() -> dict[str, Any]:
         try:
             return manifest(terms_of(await gateway.rounds.get(0)))
         except (NotFound, Unavailable):
             return manifest(None)
-
-
-async def _shown_channels(gateway: Gateway) -> ChannelsView | None:
-    """None where they are not shown, or not to be had now: the round is shown all the same."""
-    try:
-        return await gateway.channels()
-    except L402Error:
-        return None
 
 
 def _refusals(app: FastAPI) -> None:

@@ -15,6 +15,7 @@ from l402_gateway.library import Library
 from l402_gateway.manifest import BASE
 from l402_gateway.paid import NONCE_HEADER, PAYLOAD_HASH_HEADER
 from l402_gateway.problems import MEDIA_TYPE, STATUSES, Problem
+from l402_gateway.seeing import Seeing
 from l402_gateway.sponsors import PATH as PLEDGES
 
 _REF = "#/components/schemas/{name}"
@@ -33,7 +34,7 @@ _ANSWERS: dict[str, tuple[str, type[msgspec.Struct]]] = {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, the same bytes every time for the same code."""
     # Only the routes are read; nothing behind them is called.
-    app = build(cast(Gateway, None), cast(Hints, None), cast(Library, None), _never_ready)
+    app = build(cast(Gateway, None), cast(Hints, None), cast(Library, None), cast(Seeing, None), _never_ready)
     return described(app)
 
 

@@ -8,12 +8,13 @@ from l402core import metrics, telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import FeeMint
+from l402core.events import FeeMint, ReadInvoicerParts
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.fitness import silence, trouble
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import INVOICER
 from l402core.lnd.scope import refuse_excess
+from l402core.parts import tell_parts
 
 from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
@@ -41,6 +42,7 @@ async def serve(config: Config) -> None:
     async def ready() -> dict[str, bool]:
         return {"bus": await bus.ready(), **await _node_ready(node, config.lnd_network)}
 
+    tell_parts(bus, ReadInvoicerParts, ready)
     address_file = config.data_dir / "invoicer.url"
     await bus.start()
     try:

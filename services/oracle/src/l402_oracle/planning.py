@@ -31,6 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """As many as the terms ask for."""
     needed_ms: int
     """For all peers on the wanted shards."""
+    peers_fitting: int
+    """How many would be measured in time on the wanted shards; 0 while no pace is known."""
     fits: bool
     workers_percent: int
     """Of the present pool, what all of it in time would take."""
@@ -55,6 +57,7 @@ def plan(*, tokens_per_s: int, peers: int, window_ms: int, wanted_shards: int) -
     made = Plan(
         peers=peers, window_ms=window_ms, tokens_per_s=tokens_per_s, shards=shards, wanted_shards=wanted_shards,
         needed_ms=needed_ms, fits=needed_ms <= usable_ms, workers_percent=percent, says="",
+        peers_fitting=tokens_per_s * usable_ms // (1_000 * SHARD_TOKENS * max(1, wanted_shards)),
     )  # fmt: skip
     return msgspec.structs.replace(made, says=_says(made))
 

@@ -10,12 +10,13 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import Freeze, OwedSettle, ReadChannels, Reconcile, Thaw
+from l402core.events import Freeze, OwedSettle, ReadChannels, ReadSettlerParts, Reconcile, Thaw
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
+from l402core.parts import tell_parts
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 from l402core.streams import keep_streams
@@ -27,6 +28,7 @@ from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
+from l402_settler.status import Status
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
 
@@ -56,15 +58,18 @@ async def serve(config: Config) -> None:
     bus.answer(OwedSettle, ByHand(office, node).settle)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
+    Status(office).register(bus)
+
+    async def ready() -> dict[str, bool]:
+        return {"bus": await bus.ready(), **office.sight.readiness()}
+
+    tell_parts(bus, ReadSettlerParts, ready)
     await (
         watch.look()
     )  # before the first question: a fee that is paid now must not find a node that nobody has looked at
     await bus.start()
     await settler.recover()
     await sponsors.recover()
-
-    async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), **office.sight.readiness()}
 
     url_file = config.data_dir / "settler.url"
     try:

@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from l402core.documents import Locked, ObjectRef, Offer, Terms
 from l402core.events import (
+    CheckpointLine,
     CheckpointPublished,
     GradientMeasured,
     GradientScored,
@@ -245,6 +246,23 @@ def newest_terms(tx: Transaction) -> tuple[int, Signed] | None:
     query = sa.select(rounds.c.round, rounds.c.terms).where(rounds.c.terms.is_not(None))
     row = tx.row(query.order_by(rounds.c.round.desc()).limit(1))
     return None if row is None else (row.round, msgspec.json.decode(row.terms, type=Signed))
+
+
+class _Announced(msgspec.Struct):
+    """All that is read of a checkpoint's announcement here."""
+
+    held_out_after: int
+    occurred_at_ms: int
+
+
+def newest_checkpoints(tx: Transaction, at_most: int) -> tuple[CheckpointLine, ...]:
+    """The held-out loss of the newest checkpoints, oldest first."""
+    query = sa.select(rounds.c.round, rounds.c.announced).where(rounds.c.announced.is_not(None))
+    rows = tx.rows(query.order_by(rounds.c.round.desc()).limit(at_most))
+    told = [(row.round, msgspec.json.decode(row.announced, type=_Announced)) for row in reversed(rows)]
+    return tuple(
+        CheckpointLine(round=number, held_out=one.held_out_after, at_ms=one.occurred_at_ms) for number, one in told
+    )
 
 
 def read_fate(tx: Transaction, commitment: str) -> tuple[int, str]:

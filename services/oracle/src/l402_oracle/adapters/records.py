@@ -1,6 +1,8 @@
 """The public record of what was judged, from the attestor's own tables. It refuses what is not decided, and signs nothing."""
 
+import msgspec
 from l402core.errors import NotFound
+from l402core.events import OraclePlan, OracleView, ReadOracle
 from l402core.evidence import Evidence
 from l402core.outbox import Database, Transaction
 from l402core.signing import Signed
@@ -8,6 +10,8 @@ from l402core.signing import Signed
 from l402_oracle.adapters import decisions as books
 from l402_oracle.derive import SHARD_TOKENS
 from l402_oracle.planning import Plan, plan
+
+CHECKPOINTS_TOLD = 256
 
 
 class Records:
@@ -49,6 +53,15 @@ class Records:
             )  # fmt: skip
 
         return await self._db.read(read)
+
+    async def oracle(self, _question: ReadOracle) -> OracleView:
+        """How the model got on, and the plan; for people who look at the whole network."""
+        checkpoints = await self._db.read(lambda tx: books.newest_checkpoints(tx, CHECKPOINTS_TOLD))
+        try:
+            made = await self.plan()
+        except NotFound:
+            return OracleView(checkpoints=checkpoints, plan=None)
+        return OracleView(checkpoints=checkpoints, plan=msgspec.convert(msgspec.to_builtins(made), OraclePlan))
 
 
 def _evidence(tx: Transaction, number: int, receipts: tuple[Signed, ...]) -> Evidence:

@@ -10,13 +10,14 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
-from l402core.events import SayAgain
+from l402core.events import ReadAttestorParts, ReadOracle, SayAgain
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import ATTESTOR
 from l402core.lnd.scope import refuse_excess
 from l402core.objects import open_store
 from l402core.outbox import Database
+from l402core.parts import tell_parts
 from l402core.streams import keep_streams
 from sparseloco.corpus import load_corpus
 from sqlalchemy.exc import DatabaseError
@@ -72,15 +73,16 @@ async def _serve(config: AttestorConfig) -> None:
     )  # fmt: skip
     attestor = Attestor(parts)
     register(bus, attestor)
+    records, ready = Records(database), _ready(bus, database, heights)
+    bus.answer(ReadOracle, records.oracle)
+    tell_parts(bus, ReadAttestorParts, ready)
     try:
         await _check_schema(database)
         await attestor.begin()
         await bus.start()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         address = config.data_dir / "attestor.url"
-        app = attestor_app(
-            attestor.delivery.decision, round_sight(database), Records(database), _ready(bus, database, heights)
-        )
+        app = attestor_app(attestor.delivery.decision, round_sight(database), records, ready)
         async with serving(app, config.http_host, config.http_port, address_file=address):
             try:
                 await run_until_asked(

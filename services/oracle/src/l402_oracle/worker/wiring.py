@@ -6,9 +6,10 @@ from typing import Any
 from l402core import telemetry
 from l402core.bus import Bus, Consumer
 from l402core.control import control_app, serving
-from l402core.events import Event, GradientMeasure, GradientUploaded
+from l402core.events import Event, GradientMeasure, GradientUploaded, ReadWorkerParts
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
+from l402core.parts import tell_parts
 from sparseloco.corpus import load_corpus
 from sparseloco.model import GPTShape
 
@@ -47,6 +48,7 @@ async def _serve(config: WorkerConfig) -> None:
     async def ready() -> dict[str, bool]:
         return {"nats": await bus.ready()}
 
+    tell_parts(bus, ReadWorkerParts, ready)
     try:
         await bus.start()
         config.data_dir.mkdir(parents=True, exist_ok=True)
