@@ -49,9 +49,6 @@ soak: setup tools ## random histories on lndsim and real lnd side by side for lo
 fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)
 
-pictures: setup ## pictures of the status page from a network that runs for ten minutes; needs Chromium
-	@$(BIN)/python tools/status_pictures.py $(ARGS)
-
 simulate: setup ## random histories of the whole system: make simulate SEEDS=10000 [SECONDS_MAX=300]; SEED=123 tells one
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seconds-max $(SECONDS_MAX)) $(ARGS)
 
@@ -99,6 +96,9 @@ tools-deploy: ## build helm and kubeconform into .tools/deploy (needs Go)
 
 images: ## build our images (needs a Docker engine); LOCAL=1: on a base of Debian packages; REGISTRY, TAG, BASE
 	@LOCAL=$(LOCAL) tools/build-images
+
+pictures: setup ## pictures of the status page from a network that runs for ten minutes; needs Chromium
+	@$(BIN)/python tools/status_pictures.py $(ARGS)
 
 clean: ## remove what was built here, the environment included
 	rm -rf .venv .uv .tools site dist demo-report .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -64,7 +64,7 @@ async def test_a_hint_brings_the_page_up_to_date_without_a_reload(it: Edge, brow
         await page.evaluate("window.mine = document.getElementById('parts') || document.querySelector('#health')")
         it.coordinator.phase = "upload"
         closed = events.SubmissionExpired(id="1", occurred_at_ms=1, round=1, commitment=COMMITMENT, reason="late")
-        await it.bus.broker.publish(msgspec.json.encode(closed), closed.subject)
+        await it.bus.hint(closed)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Gradients are uploaded", timeout=30_000)
         assert await page.evaluate("window.mine === document.querySelector('#health')")
         assert "Round 1: gradients are uploaded" in await page.title()
