@@ -45,6 +45,7 @@ from l402core.events import (
 )
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.outbox import Database
+from l402core.rights import USERS
 from l402core.schedule import PPM
 from l402core.signing import SigningKey
 from l402train import credentials, keys, migration, parts, services
@@ -350,7 +351,8 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
             database.close()
             print(f"  {past:,} before: reconciled {await reconciled(books_url, past)}", flush=True)
             wiring = Wiring(
-                network="simnet", nats_url=nats_url, redis_url="", attestor_port=1, gateway_port=1, nodes=nodes,
+                network="simnet", nats_urls=dict.fromkeys(USERS, nats_url), redis_url="", attestor_port=1, gateway_port=1,
+                nodes=nodes,
                 public=msgspec.structs.replace(public, attestor=ATTESTOR.public), rounds=0, expected=(), seed=0,
             )  # fmt: skip
             bus = Bus(nats_url, "load")

@@ -43,7 +43,7 @@ async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> 
 
     bus.consume(CONSUMER, hear)
     await bus.start()
-    keeping = asyncio.create_task(keep_streams(url, say_again, every_s=0.1))
+    keeping = asyncio.create_task(keep_streams(url, "settler", say_again, every_s=0.1))
     await bus.publish(fee(1))
     await _until(lambda: heard == [1])
     await asyncio.sleep(0.5)
@@ -68,7 +68,7 @@ async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
         async def say_again() -> None:
             said.append(name)
 
-        await keep_streams(url, say_again, every_s=every_s)
+        await keep_streams(url, "settler", say_again, every_s=every_s)
 
     bus = Bus(url, "tester")
     await bus.start()
@@ -101,7 +101,7 @@ async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(
         raise AssertionError("nothing was gone")
 
     monkeypatch.setattr(Declared, "restore", restore)
-    keeping = asyncio.create_task(keep_streams(url, say_again, every_s=0.1))
+    keeping = asyncio.create_task(keep_streams(url, "settler", say_again, every_s=0.1))
     await inside.wait()
     keeping.cancel()
     inside.clear()

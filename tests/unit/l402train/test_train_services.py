@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from l402core.rights import USERS
 from l402train import services
 from l402train.folder import Folder
 from l402train.keys import Public
@@ -13,7 +14,8 @@ def wiring(peers: int) -> Wiring:
     """A network of that many peers."""
     node = {"host": "127.0.0.1:1", "tls_cert": "tls.cert"}
     return Wiring(
-        network="simnet", nats_url="nats://127.0.0.1:1", redis_url="redis://127.0.0.1:1/0", attestor_port=1, gateway_port=2,
+        network="simnet", nats_urls=dict.fromkeys(USERS, "nats://127.0.0.1:1"), redis_url="redis://127.0.0.1:1/0",
+        attestor_port=1, gateway_port=2,
         nodes={"coordinator": node, "observer": node}, public=Public(settler="a", attestor="b", reading="c", peers=()),
         rounds=1, expected=tuple(f"{number:064x}" for number in range(peers)), seed=0,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from opentelemetry.util.types import AttributeValue
 
 from l402core import errors, events, telemetry
 from l402core.events import FACTS, WORK, Event, Question
-from l402core.jetstream import Delivery, Link
+from l402core.jetstream import Delivery, Link, inbox
 
 log = structlog.get_logger()
 E = TypeVar("E", bound=Event)
@@ -348,6 +348,7 @@ async def migrate(url: str, consumers: tuple[Consumer, ...], *, replicas: int = 
     try:
         client = await nats.connect(
             url,
+            inbox_prefix=inbox("migrate"),
             connect_timeout=5,
             allow_reconnect=False,
             max_reconnect_attempts=1,

@@ -31,6 +31,11 @@ _OVER: Final = ("404", "408", "409", "503")
 """The request brings no more: none there, expired, consumer gone or other, nobody listens."""
 
 
+def inbox(user: str) -> str:
+    """Where answers to this user's requests arrive: a subject of its own, so that rights can tell it from another's."""
+    return f"_INBOX_{user}"
+
+
 class Delivery:
     """One message of a durable consumer, and what may be said of it to the server."""
 
@@ -84,8 +89,8 @@ class Link:
     async def connect(self) -> None:
         """Raises when the server does not answer."""
         await self._client.connect(
-            self._url, name=self._name, max_reconnect_attempts=-1, reconnect_time_wait=1, allow_reconnect=True,
-            reconnected_cb=self._reconnected, error_cb=_noted,
+            self._url, name=self._name, inbox_prefix=inbox(self._name), max_reconnect_attempts=-1,
+            reconnect_time_wait=1, allow_reconnect=True, reconnected_cb=self._reconnected, error_cb=_noted,
         )  # fmt: skip
         self._inbox = self._client.new_inbox()
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)

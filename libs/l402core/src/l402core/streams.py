@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 
 from l402core.bus import DEAD
 from l402core.events import FACTS, WORK
+from l402core.jetstream import inbox
 
 log = structlog.get_logger()
 LOOK_EVERY_S = 2.0
@@ -59,9 +60,11 @@ class Declared:
         return gone
 
 
-async def keep_streams(url: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S) -> None:
+async def keep_streams(
+    url: str, service: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S
+) -> None:
     """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called."""
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=1)
+    client = await nats.connect(url, inbox_prefix=inbox(service), max_reconnect_attempts=-1, reconnect_time_wait=1)
     declared = Declared(client.jetstream(timeout=TIMEOUT_S))
     task = asyncio.current_task()
     assert task is not None

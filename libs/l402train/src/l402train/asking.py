@@ -5,6 +5,8 @@ from typing import TypeVar
 import msgspec
 import nats
 from l402core.events import Question
+from l402core.jetstream import inbox
+from l402core.rights import OPERATOR
 from nats.errors import Error as NatsError
 
 from l402train.exits import Exit, Stop
@@ -18,7 +20,9 @@ async def ask(nats_url: str, question: Question, answer: type[A]) -> A:
     """The answer. Raises Stop when nobody answers, or it is refused."""
     who = question.answered_by
     try:
-        client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=1, error_cb=quiet)
+        client = await nats.connect(
+            nats_url, inbox_prefix=inbox(OPERATOR), connect_timeout=5, max_reconnect_attempts=1, error_cb=quiet
+        )
     except (NatsError, OSError) as error:
         raise Stop(Exit.NOT_FOUND, f"no bus answers at {nats_url}: is the network running?") from error
     try:

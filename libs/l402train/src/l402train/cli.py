@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from l402_peer_agent.adversaries.names import Adversary
 
-from l402train import orders_command
+from l402train import orders_command, setup_command
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
 from l402train.keys_command import app as keys_app
@@ -47,6 +47,7 @@ app.command(lightning_app)
 app.command(bake)
 app.command(macaroon)
 orders_command.register(app)
+setup_command.register(app)
 app.command(keys_app)
 
 
@@ -360,7 +361,7 @@ def reconcile(
     from l402train import comparing, screen
 
     async def story() -> Exit:
-        url = bus or Folder(folder).describe().nats_url
+        url = bus or Folder(folder).operator_url()
         return await comparing.reconcile(screen.console(), url, as_json=as_json)
 
     return run(story(), as_json=as_json)
@@ -375,27 +376,6 @@ def config(
 
     async def story() -> Exit:
         return looking.config(screen.console(), service=service, as_json=as_json)
-
-    return run(story(), as_json=as_json)
-
-
-@app.command
-def migrate(
-    *,
-    nats_url: Annotated[str, Parameter(help="NATS server with JetStream.")],
-    books: Annotated[str, Parameter(help="SQLAlchemy URL of the settler's database.")],
-    decisions: Annotated[str, Parameter(help="SQLAlchemy URL of the attestor's database.")],
-    replicas: Annotated[int, Parameter(help="Of each stream.", validator=Number(gte=1, lte=5))] = 1,
-    as_json: Json = False,
-) -> int:
-    """Declare streams, consumers and tables; safe to run again."""
-    from l402train.migration import migrate as story_of
-
-    async def story() -> Exit:
-        count = await story_of(nats_url, books_url=books, decisions_url=decisions, replicas=replicas)
-        line = json.dumps({"consumers": count}) if as_json else f"{count} consumers and both databases are up to date"
-        sys.stdout.write(line + "\n")
-        return Exit.FINE
 
     return run(story(), as_json=as_json)
 

@@ -22,6 +22,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     attestor_url: str
     nats_url: str
+    """Without a password; `Folder.operator_url` has one."""
     redis_url: str
     nodes_file: str
     parts: dict[str, str]
@@ -48,6 +49,7 @@ class Folder:
         self.redis = self.root / "redis"
         self.mark = self.root / MARK
         self.nodes = self.lnd / "nodes.json"
+        self.passwords = self.keys / "bus.json"
 
     @property
     def books_url(self) -> str:
@@ -111,6 +113,19 @@ class Folder:
             return msgspec.json.decode(self.mark.read_bytes(), type=Description)
         except (OSError, msgspec.DecodeError) as error:
             raise Stop(Exit.NOT_FOUND, f"{self.root} holds no network: {MARK} is missing or not readable") from error
+
+    def operator_url(self) -> str:
+        """The bus, for orders and looks. Raises Stop."""
+        from l402core.rights import OPERATOR  # noqa: PLC0415 - `--help` need not know the bus
+
+        from l402train import bus_users  # noqa: PLC0415
+
+        server = self.describe().nats_url
+        try:
+            passwords = msgspec.json.decode(self.passwords.read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.DecodeError) as error:
+            raise Stop(Exit.NOT_FOUND, f"{self.passwords} is missing or not readable") from error
+        return bus_users.url_of(server, OPERATOR, passwords)
 
     @staticmethod
     def write_private(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 from l402core.l402 import keys as root_keys
+from l402core.rights import USERS
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 
@@ -29,6 +30,10 @@ class Keyring:
     def secret(self, name: str) -> bytes:
         """32 bytes for a name."""
         return hmac.digest(self._master, name.encode(), "sha256")
+
+    def passwords(self) -> dict[str, str]:
+        """One for each user of the bus."""
+        return {user: self.secret(f"bus/{user}").hex() for user in USERS}
 
     def stream(self, name: str) -> Callable[[int], bytes]:
         """A source of bytes for a name, as `l402core` asks for one."""
@@ -71,6 +76,7 @@ def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
         },
     )
     write("worker", {"reading_key": reading.hex()})
+    write(folder.passwords.stem, ring.passwords())
     root_keys.save(root_keys.create(ring.stream("gateway/roots")), folder.keys / "gateway.json")
     for name in peers:
         write_peer_key(folder, ring, name)

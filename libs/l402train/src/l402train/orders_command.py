@@ -32,7 +32,7 @@ def ask(question: Callable[[str], Coroutine[Any, Any, Exit]], folder: Path, nats
     """Put it to the network of this folder, or on this bus."""
 
     async def story() -> Exit:
-        return await question(nats or Folder(folder).describe().nats_url)
+        return await question(nats or Folder(folder).operator_url())
 
     return run(story(), as_json=as_json)
 

@@ -5,9 +5,11 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from l402train import bus_users
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.process import Process
@@ -21,12 +23,14 @@ SPONSOR = "sponsor"
 OBSERVER = "observer"
 """The attestor's own node: it tells block heights, and holds no money of anybody."""
 
+_USERS = "bus-users.conf"
 _NATS = """\
 server_name: l402-train
 listen: "127.0.0.1:-1"
 ports_file_dir: {folder}
 max_payload: 8MB
 jetstream {{ store_dir: {folder}, sync_interval: always, max_file_store: 4GB }}
+{users}
 """
 
 
@@ -74,10 +78,14 @@ def version_of(program: Path) -> str:
     return found[0] if found else "unknown"
 
 
-def start_nats(folder: Folder, environment: dict[str, str]) -> Process:
-    """A server on a port of its own choice, whose JetStream writes through to the disk."""
+def start_nats(folder: Folder, environment: dict[str, str], passwords: Mapping[str, str] | None = None) -> Process:
+    """A server on a port of its own choice, whose JetStream writes through to the disk. No passwords: anybody may say all."""
+    users = ""
+    if passwords:
+        folder.write_private(folder.keys / _USERS, bus_users.block(passwords).encode())
+        users = f"include ../{folder.keys.name}/{_USERS}"
     config = folder.nats / "nats.conf"
-    folder.write_private(config, _NATS.format(folder=json.dumps(str(folder.nats))).encode())
+    folder.write_private(config, _NATS.format(folder=json.dumps(str(folder.nats)), users=users).encode())
     return Process("nats", [str(nats_program()), "-c", str(config)], folder.log("nats"), environment)
 
 

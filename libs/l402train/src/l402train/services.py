@@ -34,7 +34,8 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What the services must be told of the network around them."""
 
     network: str
-    nats_url: str
+    nats_urls: dict[str, str]
+    """By user of the bus, with its password."""
     redis_url: str
     attestor_port: int
     gateway_port: int
@@ -69,7 +70,7 @@ def environment(service: str, name: str, folder: Folder, wiring: Wiring) -> dict
     """The variables of one process. What the caller has set wins over our choices, and never over the wiring."""
     prefix = f"L402_{service.upper()}_"
     common: dict[str, object] = {
-        "nats_url": wiring.nats_url,
+        "nats_url": wiring.nats_urls[service],
         "data_dir": folder.run,
         "objects_url": f"file://{folder.objects}",
         "trace_file": folder.trace(name),

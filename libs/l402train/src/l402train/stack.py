@@ -16,8 +16,9 @@ from typing import Literal
 
 import msgspec
 from l402core.errors import L402Error
+from l402core.rights import MIGRATION, OPERATOR, USERS
 
-from l402train import credentials, keys, migration, parts, peers, services
+from l402train import bus_users, credentials, keys, migration, parts, peers, services
 from l402train.exits import Exit, Stop, stop_for
 from l402train.folder import Description, Folder
 from l402train.lightning import backend, programs
@@ -94,6 +95,9 @@ class Network:
         self.gateway_url = ""
         self.attestor_url = ""
         self.nats_url = ""
+        """As the operator."""
+        self._server = ""
+        self._passwords: dict[str, str] = {}
         self.set_up_s: dict[str, float] = {}
         """Seconds from the start until each step was through."""
         self._note = note
@@ -106,13 +110,15 @@ class Network:
         ring = keys.Keyring.from_seed(plan.seed)
         everyone = (*peers.names(len(plan.kinds)), *plan.spare_nodes, *((parts.SPONSOR,) if plan.sponsored else ()))
         public = keys.write_keys(folder, ring, everyone)
+        self._passwords = ring.passwords()
         self.cast = peers.cast(public.peers[: len(plan.kinds)], plan.kinds)
         if plan.gateway_port:
             parts.check_port(plan.gateway_port)
-        nodes, redis_port = await self._start_parts(everyone)
+        nodes, self._server, redis_port = await self._start_parts(everyone)
+        self.nats_url = bus_users.url_of(self._server, OPERATOR, self._passwords)
         wiring = Wiring(
             network="simnet",
-            nats_url=self.nats_url,
+            nats_urls={user: bus_users.url_of(self._server, user, self._passwords) for user in USERS},
             redis_url=f"redis://127.0.0.1:{redis_port}/0",
             attestor_port=parts.free_port(),
             gateway_port=plan.gateway_port,
@@ -123,25 +129,25 @@ class Network:
             seed=plan.seed or 0,
             sponsor=public.peers[-1] if plan.sponsored else "",
         )
-        await self._prepare(nodes, everyone)
+        await self._prepare(nodes, everyone, wiring.nats_urls[MIGRATION])
         await self._start_services(wiring)
         if plan.sponsored:
             self._start_sponsor(wiring)
         self._describe(wiring)
         self._start_peers(wiring)
 
-    async def _start_parts(self, everyone: tuple[str, ...]) -> tuple[dict[str, object], int]:
+    async def _start_parts(self, everyone: tuple[str, ...]) -> tuple[dict[str, object], str, int]:
         base, folder = services.base_environment(), self.folder
         port = parts.free_port()
-        nats = self._keep(parts.start_nats(folder, base))
+        nats = self._keep(parts.start_nats(folder, base, self._passwords))
         redis = self._keep(parts.start_redis(folder, port, base))
         lightning = self._keep(self._start_lightning(everyone, base))
-        self.nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
+        server = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
         await redis.until(lambda: parts.answers(port), deadline_s=parts.START_S)
         patience_s = parts.START_S if self.plan.lightning == "lndsim" else backend.START_S
         nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=patience_s)
         self._through("bus, cache and Lightning nodes")
-        return nodes, port
+        return nodes, server, port
 
     def _start_lightning(self, everyone: tuple[str, ...], base: dict[str, str]) -> Process:
         plan = self.plan
@@ -156,12 +162,10 @@ class Network:
             environment=base,
         )
 
-    async def _prepare(self, nodes: dict[str, object], everyone: tuple[str, ...]) -> None:
+    async def _prepare(self, nodes: dict[str, object], everyone: tuple[str, ...], nats_url: str) -> None:
         try:
             await credentials.bake_all(self.folder, nodes, everyone)
-            await migration.migrate(
-                self.nats_url, books_url=self.folder.books_url, decisions_url=self.folder.decisions_url
-            )
+            await migration.migrate(nats_url, books_url=self.folder.books_url, decisions_url=self.folder.decisions_url)
         except L402Error as error:
             raise Stop(Exit.PART_FAILED, error.detail) from error
         self._through("macaroons, streams and tables")
@@ -216,7 +220,7 @@ class Network:
                 network=wiring.network,
                 gateway_url=self.gateway_url,
                 attestor_url=self.attestor_url,
-                nats_url=self.nats_url,
+                nats_url=self._server,
                 redis_url=wiring.redis_url,
                 nodes_file=str(self.folder.nodes),
                 parts=part_versions(self.plan),

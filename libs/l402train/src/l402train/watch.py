@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 
 import nats
 from l402core.events import FACTS
+from l402core.jetstream import inbox
+from l402core.rights import OPERATOR
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
@@ -22,7 +24,9 @@ async def watching(url: str, on_fact: OnFact) -> AsyncIterator[None]:
         on_fact(message.subject, message.data, (message.headers or {}).get("traceparent", ""))
 
     try:
-        client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=3, error_cb=quiet)
+        client = await nats.connect(
+            url, inbox_prefix=inbox(OPERATOR), connect_timeout=5, max_reconnect_attempts=3, error_cb=quiet
+        )
         await client.jetstream().subscribe(">", stream=FACTS, ordered_consumer=True, cb=on_message)
     except (NatsError, OSError) as error:
         raise Stop(Exit.PART_FAILED, f"the bus at {url} does not answer: {error}") from error

@@ -82,7 +82,7 @@ async def serve(config: Config) -> None:
                 watch.books(),
                 sponsors.tend_forever(),
                 database.publish_forever(bus),
-                keep_streams(config.nats_url, settler.recover),
+                keep_streams(config.nats_url, "settler", settler.recover),
             )
     finally:
         url_file.unlink(missing_ok=True)

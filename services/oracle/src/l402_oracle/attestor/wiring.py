@@ -89,7 +89,7 @@ async def _serve(config: AttestorConfig) -> None:
                     database.publish_forever(bus),
                     attestor.judging.watch_forever(config.tick_s),
                     heights.follow(),
-                    keep_streams(config.nats_url, attestor.begin),
+                    keep_streams(config.nats_url, "attestor", attestor.begin),
                 )
             finally:
                 address.unlink(missing_ok=True)
