@@ -91,8 +91,9 @@ bench-settlement: setup ## settling on SQLite and PostgreSQL: make bench-settlem
 tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 	@tools/build-lightning
 
-tools-deploy: ## build helm and kubeconform into .tools/deploy (needs Go)
+tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs Go)
 	@tools/build-deploy
+	@tools/build-compose
 
 images: ## build our images (needs a Docker engine); LOCAL=1: on a base of Debian packages; REGISTRY, TAG, BASE
 	@LOCAL=$(LOCAL) tools/build-images
