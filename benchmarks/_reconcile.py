@@ -18,6 +18,7 @@ from l402core.lnd.port import ChannelView, InvoiceView, PaymentView
 from l402core.lnd.stubs import lnrpc
 from l402core.lnd.views import invoice_view, payment_view
 from l402core.outbox import Database
+from l402core.rings import SigningRing
 from l402core.signing import SigningKey
 
 PAGE = 1_000
@@ -91,8 +92,9 @@ async def reconciled(url: str, escrows: int) -> str:
     """Compare all of it once; one line that tells what that took. Raises ValueError where anything differs."""
     lists, database = Lists(escrows), Database(url, outbox)
     office = Office(
-        Config.model_construct(), key=SigningKey(b"\x01" * 32), database=database, now_ms=lambda: 0, new_id=lambda: ""
-    )
+        Config.model_construct(attestor_public=""), keys=SigningRing.of(SigningKey(b"\x01" * 32)), database=database,
+        now_ms=lambda: 0, new_id=lambda: "",
+    )  # fmt: skip
     office.sight = NodeSight(height=600)
     before, started, cpu = _peak_mb(), time.perf_counter(), time.process_time()
     found = await Reconciling(office, lists, record=_nothing, freeze=_nothing).reconcile()

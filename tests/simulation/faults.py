@@ -29,6 +29,7 @@ class Kind(StrEnum):
     REDIS_WIPED = "wipe redis at second"
     BLOCKS = "mine a burst at second"
     NODE_AWAY = "take coordinator's node away at second"
+    KEYS_ROTATED = "rotate every key at second"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "")
 
 
-TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY)
+TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY, Kind.KEYS_ROTATED)
 SPANS: dict[Kind, int] = {
     Kind.KILL_BEFORE: 260, Kind.KILL_AFTER: 260, Kind.LND_CALL_LOST: 200, Kind.LND_ANSWER_LOST: 200,
     Kind.PUBLISH_LOST: 70, Kind.PUBLISH_ACK_LOST: 70, Kind.DELIVERY_LOST: 100, Kind.DELIVERY_LATE: 100,
@@ -57,6 +58,12 @@ def draw(chance: Chance, most: int = 14) -> list[Fault]:
     """Some faults of any kind, a few of each."""
     kinds = list(SPANS)
     return [_one(chance, kinds[chance.below(len(kinds))]) for _ in range(chance.below(most + 1))]
+
+
+def draw_rotations(chance: Chance) -> list[Fault]:
+    """Now and then every key is made new in the middle of it, once or twice."""
+    often = (0, 0, 0, 0, 1, 2)[chance.below(6)]
+    return [Fault(Kind.KEYS_ROTATED, 1 + chance.below(60)) for _ in range(often)]
 
 
 def _one(chance: Chance, kind: Kind) -> Fault:

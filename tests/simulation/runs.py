@@ -85,9 +85,8 @@ class Count(msgspec.Struct):
 
 def drawn(seed: int) -> Trial:
     """The history of a seed."""
-    return Trial(
-        seed, casts.draw(Chance(seed, "cast")), tuple(misfortunes.draw(Chance(seed, "faults"))), f"seed {seed}"
-    )
+    faults = misfortunes.draw(Chance(seed, "faults")) + misfortunes.draw_rotations(Chance(seed, "keys"))
+    return Trial(seed, casts.draw(Chance(seed, "cast")), tuple(faults), f"seed {seed}")
 
 
 def tell_trial(trial: Trial) -> Told:

@@ -21,7 +21,6 @@ from l402_oracle.attestor.app import CONSUMERS as ATTESTOR_CONSUMERS
 from l402_oracle.attestor.app import Attestor
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.wiring import register
-from l402_oracle.keys import AttestorKeys
 from l402_oracle.worker.app import CONSUMERS as WORKER_CONSUMERS
 from l402_oracle.worker.app import Worker
 from l402_settler.app import CONSUMERS as SETTLER_CONSUMERS
@@ -32,9 +31,7 @@ from l402_settler.sponsorships import Sponsors
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
 from l402core.events import FeeMint, GradientScored, Reconcile
-from l402core.l402 import keys as root_keys
 from l402core.sealing import UnsealingKey
-from l402core.secret import Secret
 from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
 
@@ -44,14 +41,15 @@ from tests.simulation.bus import SimBus
 from tests.simulation.chance import key_of
 from tests.simulation.disk import SimDatabase
 from tests.simulation.files import Cursor, Objects, Tally
+from tests.simulation.keyrings import Keyrings
 from tests.simulation.node import Calls
 from tests.simulation.shelf import SimShelf
 from tests.simulation.web import ATTESTOR, GATEWAY, Web, attestor_server, gateway_server
 from tests.simulation.world import Process, World
 
 SETTLER_KEY, ATTESTOR_KEY = SigningKey(key_of("settler")), SigningKey(key_of("attestor"))
-SETTLER_SEALING = UnsealingKey(key_of("settler sealing"))
 READING_KEY = UnsealingKey(key_of("worker"))
+"""As every history begins: what others pin."""
 CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORKER_CONSUMERS)
 EXPIRY_MARGIN, REVEAL_BLOCKS = 24, 45
 """With these, either bound of the reveal may be the one that binds."""
@@ -86,6 +84,7 @@ class Coordinator:
         self.books, self.decisions = books, decisions
         self.objects, self.cursor, self.shelf = Objects(world), Cursor(world), SimShelf(world)
         self.tally = Tally(world)
+        self.keyrings = Keyrings()
         self.heights: NodeHeights | None = None
         self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
@@ -100,10 +99,13 @@ class Coordinator:
     async def settler(self, process: Process) -> None:
         """See `l402_settler.__main__`."""
         world, database = self.world, self.books.reborn()
-        office = Office(self.config, key=SETTLER_KEY, database=database, now_ms=world.now_ms, new_id=self.new_id)
+        office = Office(
+            self.config, keys=self.keyrings.signing(), successions=self.keyrings.successions(), database=database,
+            now_ms=world.now_ms, new_id=self.new_id,
+        )  # fmt: skip
         bus, node = SimBus(self.broker, process, "settler"), self.calls.connect(COORDINATOR)
         settler, watch = Settler(office, bus, node), Watch(office, node)
-        sponsors = Sponsors(office, node, SETTLER_SEALING)
+        sponsors = Sponsors(office, node, self.keyrings.unsealing())
         thawing = Thawing(office, settler, sponsors)
         settler.register(thawing.on_dead, thawing.on_work_dead)
         sponsors.register(bus, thawing.on_dead)
@@ -121,11 +123,12 @@ class Coordinator:
         world, bus = self.world, SimBus(self.broker, process, "invoicer")
         node = self.calls.connect(COORDINATOR)
         invoicer = Invoicer(
-            INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic
-        )
+            INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic,
+            successions=self.keyrings.successions(),
+        )  # fmt: skip
         lock, mint = INVOICER_CONSUMERS
         bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
-        minting = SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms)
+        minting = SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms, successions=self.keyrings.successions())
         bus.consume(mint, minting.mint_tranche, invoicer.give_up)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
@@ -138,10 +141,10 @@ class Coordinator:
         heights = self.heights = NodeHeights(
             node, network="simnet", max_age_s=120, poll_s=10.0, monotonic=world.monotonic
         )
-        keys = AttestorKeys(ATTESTOR_KEY, Secret(key_of("seeds")), {"k1": Secret(key_of("preimages"))})
+        settler = self.keyrings.successions().trusted("settler", SETTLER_KEY.public)
         parts = Parts(
-            database=database, objects=self.objects, heights=heights, keys=keys, corpus=load_corpus(),
-            settler=SETTLER_KEY.public, key_id="k1", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN,
+            database=database, objects=self.objects, heights=heights, keyring=self.keyrings.oracle(), corpus=load_corpus(),
+            settler=settler, chosen_key_id="", init_seed=1, expiry_margin_blocks=EXPIRY_MARGIN,
             aggregate_places=256, yardstick=False, now_ms=world.now_ms, new_id=self.new_id,
         )  # fmt: skip
         attestor = Attestor(parts)
@@ -163,8 +166,8 @@ class Coordinator:
         """See `l402_oracle.worker.wiring`."""
         bus = SimBus(self.broker, process, "worker")
         worker = Worker(
-            bench=ScriptedBench(self.world), objects=self.objects, bus=bus, key=READING_KEY, payload_max_bytes=1 << 20,
-            now_ms=self.world.now_ms, new_id=self.new_id,
+            bench=ScriptedBench(self.world), objects=self.objects, bus=bus, key=self.keyrings.read_with(),
+            payload_max_bytes=1 << 20, now_ms=self.world.now_ms, new_id=self.new_id,
         )  # fmt: skip
         for consumer in WORKER_CONSUMERS:
             bus.consume(consumer, getattr(worker, consumer.event.name.removesuffix(".v1").replace(".", "_")))
@@ -174,10 +177,9 @@ class Coordinator:
     async def gateway(self, process: Process) -> None:
         """See `l402_gateway.__main__`."""
         world, bus = self.world, SimBus(self.broker, process, "gateway")
-        ring = root_keys.RootKeys(keys={b"root": Secret(key_of("root"))}, active=b"root")
         gateway = Gateway(
-            GATEWAY_CONFIG, bus, self.shelf, self.objects, ring, now_ms=world.now_ms, clock=world.monotonic,
-            rng_bytes=world.entropy.bytes,
+            GATEWAY_CONFIG, bus, self.shelf, self.objects, lambda: self.keyrings.roots, now_ms=world.now_ms,
+            clock=world.monotonic, rng_bytes=world.entropy.bytes,
         )  # fmt: skip
         library = Library(gateway.rounds, gateway.submissions, self.objects, depth=64, clock=world.monotonic)
         await bus.start()

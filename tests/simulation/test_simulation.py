@@ -14,6 +14,7 @@ from tests.simulation.forks import Forks
 from tests.simulation.runs import Count, Trial
 from tests.simulation.shortening import shortened, story
 from tests.simulation.silence import simulated
+from tests.simulation.sponsor import EARNED
 from tests.simulation.story import tell
 
 QUICK = 3
@@ -84,6 +85,16 @@ def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
 def test_every_mask_is_paid_whoever_dies_while_it_is_revealed(masks: range, hold: Hold) -> None:
     """Each of the 64 decisions, and a death at one of its reveals; `make simulate-exhaustive` has each of them."""
     hold(exhaustive.ladder(masks, every=23))
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 7, 30])
+def test_every_key_may_be_made_new_in_the_middle_of_a_round(at: int, hold: Hold) -> None:
+    """Signing, sealing, reading, seed, preimage and root keys at once, in a sponsored round and the one after it."""
+    cast, again = (
+        Cast(parts=(Part("ada", 31), Part("bob", 5)), rounds=2, margin=EARNED),
+        Fault(Kind.KEYS_ROTATED, at + 1),
+    )
+    hold(runs.run([Trial(1, cast, (Fault(Kind.KEYS_ROTATED, at), again))]))
 
 
 @pytest.mark.parametrize("first", range(1, 61, 15))

@@ -44,6 +44,8 @@ class Weather:
             elif fault.kind is Kind.NODE_AWAY:
                 self._calls.set_away(COORDINATOR, True)
                 world.loop.call_later(fault.amount, self._calls.set_away, COORDINATOR, False, context=Context())
+            elif fault.kind is Kind.KEYS_ROTATED:
+                self._coordinator.keyrings.rotate()
             else:
                 self._delete_streams(fault.amount)
 

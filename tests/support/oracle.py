@@ -36,6 +36,7 @@ from l402core.outbox import Database
 from l402core.sealing import UnsealingKey, seal_payload
 from l402core.secret import Secret
 from l402core.signing import SigningKey
+from l402core.succession import Trusted
 from sparseloco.corpus import load_corpus
 from sqlalchemy.event import listen
 
@@ -144,11 +145,12 @@ class Stage:
         self.now_ms, self.height, self.shelf, self.ears = OPENED_MS, Height(), Shelf(), Ears()
         ids = itertools.count()
         keys = {"k1": PREIMAGE_KEY} if preimage_keys is None else preimage_keys
+        self.keys = AttestorKeys(ATTESTOR, Secret(SEED_KEY), {name: Secret(key) for name, key in keys.items()})
         self.parts = Parts(
             database=self.database, objects=self.shelf, heights=self.height,
-            keys=AttestorKeys(ATTESTOR, Secret(SEED_KEY), {name: Secret(key) for name, key in keys.items()}),
-            corpus=load_corpus(), settler=SETTLER.public, key_id="k1", init_seed=7, expiry_margin_blocks=24,
-            aggregate_places=256, yardstick=yardstick, now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
+            keyring=lambda: self.keys, corpus=load_corpus(), settler=Trusted.alone("settler", SETTLER.public),
+            chosen_key_id="k1", init_seed=7, expiry_margin_blocks=24, aggregate_places=256,
+            yardstick=yardstick, now_ms=lambda: self.now_ms, new_id=lambda: f"id{next(ids)}",
         )  # fmt: skip
         self.attestor = Attestor(self.parts)
         self.sponsored: TrancheTerms | None = None

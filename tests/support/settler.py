@@ -38,6 +38,7 @@ from l402core.events import (
 )
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database
+from l402core.rings import SigningRing
 from l402core.signing import SigningKey
 from sqlalchemy.event import listen
 
@@ -78,7 +79,7 @@ class Stage:
         ids = itertools.count()
         self.office = Office(
             self.config,
-            key=SETTLER,
+            keys=SigningRing.of(SETTLER),
             database=self.database,
             now_ms=lambda: self.now_ms,
             new_id=lambda: f"id{next(ids)}",

@@ -14,9 +14,10 @@ from l402_oracle.adapters import tables
 from l402_oracle.adapters.heights import NodeHeights
 from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_oracle.config import AttestorConfig, WorkerConfig
-from l402_oracle.keys import KeyFileError, read_attestor_keys, read_reading_key
+from l402_oracle.keys import read_attestor_keys, read_reading_keys
 from l402core.documents import Offer
 from l402core.errors import Unavailable
+from l402core.keyfiles import KeyFileError
 from l402core.lnd.port import NodeInfo
 from l402core.schema import upgrade
 
@@ -104,7 +105,7 @@ def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:
             read_attestor_keys(path)
         assert "0707" not in str(refused.value)
     with pytest.raises(KeyFileError, match="cannot be read"):
-        read_reading_key(tmp_path / "none.json")
+        read_reading_keys(tmp_path / "none.json")
 
 
 def test_the_migration_makes_the_tables_that_the_code_knows(tmp_path: Path) -> None:

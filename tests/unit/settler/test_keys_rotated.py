@@ -60,7 +60,7 @@ async def test_a_root_key_goes_when_nothing_open_was_paid_for_under_it(stage: St
         await stage.seen("a", index, PaymentStatus.FAILED, "FAILURE_REASON_NO_ROUTE")
     claim = ClaimCredit(payment_hash=sha("fee a"), peer=PEER.public, token_id=sha("token a")[:8] + "00" * 28)
     await stage.desk.claim_credit(claim)
-    assert "1 submissions, credits" in refusal(gateway, OLD, stage)
+    assert "1 rounds, submissions, credits" in refusal(gateway, OLD, stage)
     await stage.desk.claim_credit(
         ClaimCredit(payment_hash=sha("fee a"), peer=PEER.public, token_id=made + "00" * 28, replaces=claim.token_id)
     )

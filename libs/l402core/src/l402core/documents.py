@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from l402core.money import Msat
-from l402core.signing import canonical, tagged_hash
+from l402core.signing import Signed, canonical, tagged_hash
 
 LADDER = (1, 2, 4, 8, 16, 32)
 """Rungs in units: any whole number of units up to 63 is the sum of some of them."""
@@ -92,6 +92,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     the recipe, instead of from what the others of the round do."""
     tranche: TrancheTerms | None = None
     """The sponsor's tranche that this round may earn; rewards are paid all the same."""
+    hand_overs: tuple[Signed, ...] = ()
+    """How the keys above follow from those that a peer has pinned: `HandOver`s, oldest first."""
 
     def digest(self) -> str:
         """The terms' hash: sha256 of the signed body."""

@@ -4,6 +4,8 @@ A payload is `sealed_box(content key) ‖ secretbox(payload)`: the reading key o
 the content key alone lets anybody replay the judgement.
 """
 
+from typing import Protocol
+
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.secret import SecretBox
@@ -14,6 +16,15 @@ KEY_BOX_BYTES = 80
 """32 bytes of content key + 48 bytes of sealed-box overhead."""
 OVERHEAD_BYTES = KEY_BOX_BYTES + 40
 """What sealing adds to a payload: the key's box, a 24-byte nonce and a 16-byte tag."""
+
+
+class Unseals(Protocol):
+    """A key, or a ring of them."""
+
+    @property
+    def public(self) -> str: ...
+
+    def unseal(self, data: bytes) -> bytes: ...
 
 
 class UnsealingKey:
@@ -47,7 +58,7 @@ def seal_payload(data: bytes, public: str, content_key: bytes) -> bytes:
     return seal(content_key, public) + bytes(SecretBox(content_key).encrypt(data))
 
 
-def unseal_payload(sealed: bytes, key: UnsealingKey) -> tuple[bytes, bytes]:
+def unseal_payload(sealed: bytes, key: Unseals) -> tuple[bytes, bytes]:
     """(payload, content key). Raises PeerError."""
     content_key = key.unseal(sealed[:KEY_BOX_BYTES])
     return open_payload(sealed, content_key), content_key

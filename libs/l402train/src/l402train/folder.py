@@ -135,6 +135,8 @@ class Folder:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(path)
         except OSError as error:
             raise stop_for(error, path) from error

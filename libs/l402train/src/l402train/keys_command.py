@@ -18,23 +18,45 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 app = App(name="keys", help="Keys: which there are, new ones, and the end of old ones.")
+RingKind = Literal["gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed"]
 RingName = Annotated[
-    Literal["gateway", "preimages"],
-    Parameter(help="gateway: L402 root keys. preimages: the oracle's, of rewards and tranches."),
+    RingKind,
+    Parameter(
+        help="gateway: L402 root keys. preimages: the oracle's, of rewards and tranches. attestor, settler: what they sign "
+        "with. reading: the workers', of payloads. sealing: the settler's, of earned tranches. seed: the oracle's, of rounds."
+    ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
 File = Annotated[Path | None, Parameter(name="--file", help="The key file, instead of the folder's.")]
 Books = Annotated[str | None, Parameter(help="SQLAlchemy URL of the settler's database, instead of the folder's.")]
-FILES = {"gateway": "gateway.json", "preimages": "attestor.json"}
+Vouching = Annotated[
+    Path | None, Parameter(help="For `reading`: the attestor's key file, which vouches; else the one beside it.")
+]
+FILES = {
+    "gateway": "gateway.json", "preimages": "attestor.json", "attestor": "attestor.json", "settler": "settler.json",
+    "reading": "worker.json", "sealing": "settler.json", "seed": "attestor.json",
+}  # fmt: skip
 DEMO_FOLDER = Path("demo-report")
 
 
-def _ring(name: str, folder: Path, file: Path | None) -> "rotating.Ring":
-    from l402train import rotating
+def _ring(name: RingKind, folder: Path, file: Path | None, vouching: Path | None = None) -> "rotating.Ring":
+    from l402train import rotating, rotating_named
 
-    make = {"gateway": rotating.gateway_ring, "preimages": rotating.preimage_ring}[name]
-    return make(file or Folder(folder).keys / FILES[name])
+    path = file or Folder(folder).keys / FILES[name]
+    match name:
+        case "gateway":
+            return rotating.gateway_ring(path)
+        case "preimages":
+            return rotating.preimage_ring(path)
+        case "attestor" | "settler":
+            return rotating_named.signing_ring(name, path)
+        case "reading":
+            return rotating_named.reading_ring(path, vouching or path.parent / FILES["attestor"])
+        case "sealing":
+            return rotating_named.sealing_ring(path)
+        case "seed":
+            return rotating_named.seed_ring(path)
 
 
 def _books(folder: Path, books: str | None) -> Path | str:
@@ -62,18 +84,19 @@ def list_(
 
 
 @app.command
-def rotate(ring: RingName, /, *, folder: Dir = DEMO_FOLDER, file: File = None, as_json: Json = False) -> int:
-    """Make a new key for what begins from the service's next start on; what is open goes on under the old one."""
+def rotate(
+    ring: RingName, /, *, folder: Dir = DEMO_FOLDER, file: File = None, vouching: Vouching = None, as_json: Json = False
+) -> int:  # fmt: skip
+    """Make a new key for what begins from now on; what is open goes on under the old one. Nothing is restarted."""
     from l402train import rotating, screen
 
     async def story() -> Exit:
-        made = _ring(ring, folder, file).rotate(now_ms=rotating.now_ms())
+        made = _ring(ring, folder, file, vouching).rotate(now_ms=rotating.now_ms())
         out = screen.console()
         if as_json:
             out.print_json(json.dumps({"ring": ring, "active": made}))
         else:
-            service = "gateway" if ring == "gateway" else "attestor"
-            out.print(f"{made} is the active key of {ring} once the {service} has started again", soft_wrap=True)
+            out.print(f"{made} is the active key of {ring}: its service reads the file again by itself", soft_wrap=True)
         return Exit.FINE
 
     return run(story(), as_json=as_json)

@@ -32,13 +32,14 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a ring."""
 
     ring: str
-    """gateway (L402 root keys) or preimages (of rewards and tranches)."""
     id: str
     active: bool
     """New challenges or offers use it."""
     open: int
-    """Submissions, credits and tranches that depend on it."""
+    """Rounds, submissions, credits and tranches that depend on it."""
     replaced_at_ms: int | None
+    unheard: bool = False
+    """No round has opened under a newer key yet."""
 
 
 class Ring:
@@ -47,9 +48,12 @@ class Ring:
     def __init__(
         self, name: str, path: Path, *, ids: Callable[[Path], list[str]], add: Callable[[Path], str],
         remove: Callable[[Path, str], None], dependents: Callable[[sa.Connection, str], int],
+        unheard: Callable[[sa.Connection, str], bool] = lambda _books, _id: False,
     ) -> None:  # fmt: skip
         self.name, self.path = name, path
         self._ids, self._add, self._remove, self._dependents = ids, add, remove, dependents
+        self._unheard = unheard
+        """Whether what begins next may still name this key: no round has opened under a newer one."""
 
     def states(self, books: Path | str) -> list[KeyState]:
         """Every key, the active one last. Raises Stop."""
@@ -58,7 +62,7 @@ class Ring:
             return [
                 KeyState(
                     ring=self.name, id=id_, active=id_ == ids[-1], open=self._dependents(connection, id_),
-                    replaced_at_ms=replaced.get(f"{self.name}/{id_}"),
+                    replaced_at_ms=replaced.get(f"{self.name}/{id_}"), unheard=self._unheard(connection, id_),
                 )
                 for id_ in ids
             ]  # fmt: skip
@@ -108,7 +112,9 @@ def preimage_ring(path: Path) -> Ring:
 
 def _still_needed(key: KeyState, now_ms: int) -> str:
     if key.open:
-        return f"{key.open} submissions, credits or tranches depend on it"
+        return f"{key.open} rounds, submissions, credits or tranches depend on it"
+    if key.unheard:
+        return "no round has opened under a newer key yet"
     if key.replaced_at_ms is None:
         return "when it was replaced is not known"
     if key.ring == "gateway" and (left_ms := key.replaced_at_ms + CHALLENGE_LIFE_MS - now_ms) > 0:

@@ -96,6 +96,8 @@ CHOICES: dict[str, dict[str, str]] = {
 """Deadlines are generous on purpose: a phase ends early once every expected peer is through it."""
 
 
+HAND_OVERS = "handovers.json"
+"""Beside the key files: which key follows which. It is public."""
 PLACES = 8
 """A round's places where no more peers run here."""
 
@@ -113,6 +115,7 @@ def _own(service: str, folder: Folder, wiring: Wiring) -> dict[str, object]:
             "database_url": folder.books_url,
             "attestor_public": wiring.public.attestor,
             "reading_public": wiring.public.reading,
+            "hand_overs": folder.keys / HAND_OVERS,
             "attestor_url": wiring.attestor_url,
             "expected_peers": json.dumps(wiring.expected),
             "rounds": wiring.rounds,
@@ -122,12 +125,14 @@ def _own(service: str, folder: Folder, wiring: Wiring) -> dict[str, object]:
         return {
             **lnd(folder, wiring, "invoicer", COORDINATOR),
             "attestor": wiring.public.attestor,
+            "hand_overs": folder.keys / HAND_OVERS,
         }
     if service == "attestor":
         return {
             **lnd(folder, wiring, "attestor", OBSERVER),
             "database_url": folder.decisions_url,
             "settler_public": wiring.public.settler,
+            "hand_overs": folder.keys / HAND_OVERS,
             "http_port": wiring.attestor_port,
             "init_seed": wiring.seed,
         }

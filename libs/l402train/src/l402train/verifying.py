@@ -19,6 +19,7 @@ from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, pay_in
 from l402core.schedule import difference
 from l402core.sealing import open_payload
 from l402core.signing import Signed, open_signed
+from l402core.succession import heirs
 from sparseloco.corpus import load_corpus
 from sparseloco.defaults import CONTEXT, SHARD_WINDOWS
 
@@ -67,11 +68,13 @@ def opened(evidence: Evidence, *, settler: str = "", attestor: str = "") -> tupl
         findings.append(Finding(check=f"signature of {what}", agrees=True, detail=f"by {signer[:16]}…"))
         return document
 
-    terms = read("the terms", evidence.terms, Terms.tag, Terms, settler or evidence.terms.signer)
+    said = _hand_overs(evidence.terms)
+    heirs_of_settler = heirs(said, "settler", settler) if settler else (evidence.terms.signer,)
+    terms = read("the terms", evidence.terms, Terms.tag, Terms, _heir(evidence.terms.signer, heirs_of_settler))
     if terms is None:
         return None, findings
     findings.append(_same("settler's key", terms.settler, evidence.terms.signer))
-    signer = attestor or terms.attestor
+    signer = _heir(terms.attestor, heirs(said, "attestor", attestor) if attestor else (terms.attestor,))
     findings.append(_same("attestor's key", terms.attestor, signer))
     judged = read("the judged round", evidence.judged, JudgedRound.tag, JudgedRound, signer)
     receipts = [
@@ -82,6 +85,18 @@ def opened(evidence: Evidence, *, settler: str = "", attestor: str = "") -> tupl
     if judged is None or len(whole) != len(receipts):
         return None, findings
     return Opened(terms=terms, judged=judged, receipts=whole), findings
+
+
+def _heir(found: str, trusted: tuple[str, ...]) -> str:
+    """The key found, where a pinned one leads to it; else the pinned one, which then is the key that is missed."""
+    return found if found in trusted else trusted[0]
+
+
+def _hand_overs(signed: Signed) -> tuple[Signed, ...]:
+    try:
+        return msgspec.json.decode(signed.body, type=Terms).hand_overs
+    except msgspec.MsgspecError:
+        return ()
 
 
 def round_findings(found: Opened) -> Iterator[Finding]:

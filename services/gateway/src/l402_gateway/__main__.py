@@ -18,6 +18,7 @@ from l402core.errors import L402Error
 from l402core.l402 import keys as root_keys
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
+from l402core.watched import Watched
 from pydantic import ValidationError
 
 from l402_gateway.adapters.shelf import RedisShelf
@@ -52,7 +53,7 @@ async def running(config: Config) -> AsyncIterator[str]:
     bus, shelf = Bus(config.nats_url, "gateway"), RedisShelf(config.redis_url)
     store = open_store(config.objects_url)
     gateway = Gateway(
-        config, bus, shelf, store, root_keys.load(config.key_file),
+        config, bus, shelf, store, Watched(config.key_file, root_keys.load, every_s=0.0).now,
         now_ms=lambda: time.time_ns() // 1_000_000, clock=time.monotonic, rng_bytes=secrets.token_bytes,
     )  # fmt: skip
     hints = Hints(max_clients=config.hint_clients, queue_size=config.hint_queue, on_change=gateway.forget)

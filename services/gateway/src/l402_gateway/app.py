@@ -116,7 +116,7 @@ class Gateway:
     """Every step, as plain calls; HTTP is told elsewhere."""
 
     def __init__(
-        self, config: Config, bus: Asks, shelf: Shelf, store: ObjectStore, keys: RootKeys, *,
+        self, config: Config, bus: Asks, shelf: Shelf, store: ObjectStore, keys: Callable[[], RootKeys], *,
         now_ms: Callable[[], int], clock: Callable[[], float], rng_bytes: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self.config, self._bus, self._shelf, self._store, self._keys = config, bus, shelf, store, keys
@@ -146,7 +146,7 @@ class Gateway:
         challenge.may_sell(view, terms_of(view), now_ms=self.now_ms())
         base = msgspec.structs.replace(paid, step="", path="")
         unpaid = await self._shelf.unpaid(_key(base, peer)) or await self._selling.get((base, peer, client))
-        return challenge.token(self._keys, unpaid, base, peer), unpaid
+        return challenge.token(self._keys(), unpaid, base, peer), unpaid
 
     async def _sell_alone(self, who: tuple[Paid, str, str]) -> Unpaid:
         paid, peer, client = who
@@ -185,7 +185,7 @@ class Gateway:
         return Unpaid(
             payment_hash=minted.payment_hash,
             bolt11=minted.bolt11,
-            token_id=self._keys.new_token_id(self._rng_bytes).hex(),
+            token_id=self._keys().new_token_id(self._rng_bytes).hex(),
             expires_at_ms=minted.expires_at_ms,
             fee_msat=terms.fee_msat,
             terms=terms.digest(),
@@ -205,7 +205,7 @@ class Gateway:
             commitment=paid.commitment, peer=claimed_peer or None, service="credit" if marked else None,
         )  # fmt: skip
         try:
-            return verify(credential, self._keys, request, REQUIRED)
+            return verify(credential, self._keys(), request, REQUIRED)
         except Unauthorized as error:
             if error.code == "caveat_peer" and not claimed_peer:
                 raise Unauthorized("peer_unsigned", "the credential is a peer's own: sign the request") from None
@@ -279,13 +279,13 @@ class Gateway:
 
     async def claim_credit(self, peer: str, payment_hash: str) -> tuple[Macaroon, CreditView]:
         """The credit that stands for a fee of this peer, as a token. Raises NotFound where none is open."""
-        proposed = self._keys.new_token_id(self._rng_bytes).hex()
+        proposed = self._keys().new_token_id(self._rng_bytes).hex()
         question = ClaimCredit(peer=peer, payment_hash=payment_hash, token_id=proposed)
         credit = await self._ask(question, CreditView)
         try:
             return self._credit_token(credit, peer), credit
         except Unauthorized:  # its root key was retired meanwhile: the credit stands, and gets a token id of this ring
-            if self._keys.is_revoked_token(bytes.fromhex(credit.token_id)):
+            if self._keys().is_revoked_token(bytes.fromhex(credit.token_id)):
                 raise
             question = msgspec.structs.replace(question, replaces=credit.token_id)
             credit = await self._ask(question, CreditView)
@@ -293,7 +293,9 @@ class Gateway:
             return self._credit_token(credit, peer), credit
 
     def _credit_token(self, credit: CreditView, peer: str) -> Macaroon:
-        return challenge.credit_token(self._keys, payment_hash=credit.payment_hash, token_id=credit.token_id, peer=peer)
+        return challenge.credit_token(
+            self._keys(), payment_hash=credit.payment_hash, token_id=credit.token_id, peer=peer
+        )
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

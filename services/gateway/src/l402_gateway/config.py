@@ -13,7 +13,10 @@ class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="L402_GATEWAY_")
 
-    key_file: Path = Field(default=Path("gateway.json"), description="The ring of L402 root keys, mode 0600.")
+    key_file: Path = Field(
+        default=Path("gateway.json"),
+        description="The ring of L402 root keys, mode 0600; read again when it is replaced.",
+    )
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0", description="Redis for limits and unpaid challenges; never the ledger."
     )

@@ -15,6 +15,7 @@ from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import INVOICER
 from l402core.lnd.scope import refuse_excess
 from l402core.parts import tell_parts
+from l402core.succession import Successions
 
 from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
@@ -32,8 +33,11 @@ async def serve(config: Config) -> None:
     bus = Bus(config.nats_url, "invoicer")
     cursor = FileCursor(config.data_dir / "invoicer.cursor")
     tally = FileTally(config.data_dir / "invoicer.sqlite3")
-    invoicer = Invoicer(config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000)
-    minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000)
+    successions = Successions(config.hand_overs)
+    invoicer = Invoicer(
+        config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions
+    )
+    minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions)
     lock, mint = CONSUMERS
     bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
     bus.consume(mint, minting.mint_tranche, invoicer.give_up)

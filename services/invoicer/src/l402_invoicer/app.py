@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
+import msgspec
 import structlog
 from l402core import bolt11, telemetry
 from l402core.bus import MONEY_PATIENCE, Consumer
@@ -22,6 +23,7 @@ from l402core.events import (
     WorkDead,
 )
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
+from l402core.succession import Successions
 
 from l402_invoicer.config import Config
 from l402_invoicer.policy import (
@@ -108,11 +110,12 @@ class Invoicer:
 
     def __init__(
         self, config: Config, node: Node, bus: Publisher, cursor: Cursor, tally: Tally, *, now_ms: Callable[[], int],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic, successions: Successions | None = None,
     ) -> None:  # fmt: skip
         self._config, self._node, self._bus, self._cursor, self._now_ms = config, node, bus, cursor, now_ms
         self._tally, self._monotonic = tally, monotonic
         self._fee_caps = FeeCaps(amount_max_msat=config.fee_max_msat, expiry_max_s=config.fee_expiry_max_s)
+        self._attestor = (successions or Successions(None)).trusted("attestor", config.attestor)
         self._caps = Caps(
             attestor=config.attestor,
             network=config.lnd_network,
@@ -146,6 +149,12 @@ class Invoicer:
             bolt11=invoice.bolt11,
             expires_at_ms=(invoice.created_at + invoice.expiry_s) * 1_000,
         )
+
+    def _caps_for(self, signer: str) -> Caps:
+        """Our caps, with the attestor's key or that heir of it which signed. Raises Unauthorized for anybody else's."""
+        if not self._caps.attestor:
+            return self._caps
+        return msgspec.structs.replace(self._caps, attestor=self._attestor.check(signer))
 
     async def watch_fees(self) -> None:
         """Publish each fee as it settles, from the last one published; listens again whenever it is cut off."""
@@ -200,7 +209,7 @@ class Invoicer:
     async def lock_ladder(self, work: EscrowLock) -> None:
         """Pay the rungs that LND has never seen; say of each how it stands. Raises Unavailable: try again later."""
         try:
-            ladder = check_ladder(work, self._caps)
+            ladder = check_ladder(work, self._caps_for(work.offer.signer))
             await self._reserve(work, ladder)
         except CallerError as refused:
             await self._refuse(work, refused)

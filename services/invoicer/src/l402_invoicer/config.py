@@ -1,6 +1,9 @@
 """The invoicer's knobs: its node, its caps on money, and whose offers it pays. It refuses values outside their bounds."""
 
+from pathlib import Path
+
 from l402core.config import BusConfig, HttpConfig, LndConfig, ServiceConfig
+from l402core.succession import HAND_OVERS
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -15,6 +18,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         pattern="^([0-9a-f]{64})?$",
         description="Public key of the attestor whose offers are paid; none: no ladder is ever paid.",
     )
+    hand_overs: Path | None = Field(default=None, description=HAND_OVERS)
     fee_max_msat: int = Field(default=10_000_000, ge=1, description="Largest fee invoice that is minted, in msat.")
     fee_expiry_max_s: int = Field(
         default=3_600, ge=1, le=86_400, description="Longest life of a fee invoice, in seconds."

@@ -9,6 +9,7 @@ from l402core.events import Event, SponsorshipMint, SponsorshipMinted
 from l402core.lnd.port import InvoiceView
 from l402core.pledges import Announcement
 from l402core.signing import open_signed
+from l402core.succession import Successions, Trusted
 
 from l402_invoicer.config import Config
 
@@ -34,8 +35,12 @@ class Publisher(Protocol):
 class SponsorMint:
     """The handler. `now_ms` is the clock."""
 
-    def __init__(self, config: Config, node: Node, bus: Publisher, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, config: Config, node: Node, bus: Publisher, *, now_ms: Callable[[], int],
+        successions: Successions | None = None,
+    ) -> None:  # fmt: skip
         self._config, self._node, self._bus, self._now_ms = config, node, bus, now_ms
+        self._attestor = (successions or Successions(None)).trusted("attestor", config.attestor)
 
     async def mint_tranche(self, work: SponsorshipMint) -> None:
         """The hold invoice on the tranche's hash; one that exists already with the same terms is that one.
@@ -43,7 +48,7 @@ class SponsorMint:
         Raises Unavailable: try again later; any other error is a dead letter, and the settler gives the tranche up
         at its deadline. After that deadline none is begun; one that is there already is told again.
         """
-        announced = check_mint(work, self._config)
+        announced = check_mint(work, self._config, self._attestor)
         payment_hash = announced.hashes[work.tranche]
         try:
             made = await self._node.lookup_invoice(bytes.fromhex(payment_hash))
@@ -71,11 +76,12 @@ class SponsorMint:
         log.info("tranche.minted", sponsorship=work.sponsorship, tranche=work.tranche, payment_hash=payment_hash)
 
 
-def check_mint(work: SponsorshipMint, config: Config) -> Announcement:
+def check_mint(work: SponsorshipMint, config: Config, attestor: Trusted) -> Announcement:
     """The oracle's signed promise, if it allows this invoice. Raises Unauthorized, Conflict, TooLarge."""
     if not config.attestor:
         raise Unauthorized("no_attestor", "no attestor is configured, so no tranche is minted")
-    announced = open_signed(work.announcement, Announcement.tag, Announcement, signer=config.attestor)
+    signer = attestor.check(work.announcement.signer)
+    announced = open_signed(work.announcement, Announcement.tag, Announcement, signer=signer)
     refusal = _refusal(work, announced, config)
     if refusal is not None:
         raise refusal

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from l402core.config import BusConfig, HttpConfig, LndConfig, ObjectsConfig, ServiceConfig
+from l402core.succession import HAND_OVERS
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -17,8 +18,10 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
 
     key_file: Path = Field(
         default=Path("attestor.json"),
-        description='JSON file {"signing_key", "seed_key", "preimage_keys": {id: key}}, 64 hex digits each, mode 0600.',
+        description='JSON file {"signing_key", "seed_key", "preimage_keys": {id: key}}, 64 hex digits each, mode 0600; '
+        "read again when it is replaced.",
     )
+    hand_overs: Path | None = Field(default=None, description=HAND_OVERS)
     key_id: str = Field(
         default="", max_length=32, description="Preimage key for new offers; empty: the last id of the key file."
     )
@@ -55,7 +58,8 @@ class WorkerConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
     model_config = SettingsConfigDict(env_prefix="L402_WORKER_", frozen=True, extra="ignore")
 
     key_file: Path = Field(
-        default=Path("worker.json"), description='JSON file {"reading_key": 64 hex digits}, mode 0600.'
+        default=Path("worker.json"),
+        description='JSON file {"reading_key": 64 hex digits}, mode 0600; read again when it is replaced.',
     )
     payload_max_bytes: int = Field(
         default=1 << 24, ge=1_024, le=1 << 30, description="Largest sealed payload that is opened."

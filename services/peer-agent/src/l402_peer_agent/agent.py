@@ -16,6 +16,7 @@ from l402_peer_agent.app import Parts, Submission
 from l402_peer_agent.journal import Attempt
 from l402_peer_agent.outcome import Outcome, amend, append_line
 from l402_peer_agent.owed import Debts
+from l402_peer_agent.pins import Pins
 
 log = structlog.get_logger()
 
@@ -94,7 +95,7 @@ class Agent:
     async def _outcome(self, attempt: Attempt) -> Outcome:
         trace_id = telemetry.trace_id()
         try:
-            terms = self._read_terms(attempt.terms)
+            terms = self._read_terms(attempt.terms, attempt.round)
         except CallerError as refused:
             log.warning("terms.refused", round=attempt.round, code=refused.code, detail=refused.detail)
             reasons, kind = (f"{refused.code}: {refused.detail}",), self._config.kind
@@ -115,13 +116,14 @@ class Agent:
         self._memory.save(msgspec.structs.replace(newest, done=outcome.verdict != "unread"))
         return outcome
 
-    def _read_terms(self, signed: Signed) -> Terms:
-        """Checked against the keys we were given, or those we saw first."""
-        settler = self._config.settler or self._memory.pinned("settler") or signed.signer
-        attestor = self._config.attestor or self._memory.pinned("attestor")
+    def _read_terms(self, signed: Signed, round_: int) -> Terms:
+        """Checked against the keys we were given or saw first, and remembered where those have handed over."""
+        pins = Pins(self._memory)
+        settler = pins.key("settler", self._config.settler, round_) or signed.signer
+        attestor = pins.key("attestor", self._config.attestor, round_)
         terms = policy.read_terms(signed, settler=settler, attestor=attestor, network=self._config.lnd_network)
-        self._memory.pin("settler", terms.settler)
-        self._memory.pin("attestor", terms.attestor)
+        pins.seen("settler", settler, terms.settler, round_)
+        pins.seen("attestor", attestor, terms.attestor, round_)
         return terms
 
     def _about(self, round_: int) -> dict[str, str | int]:

@@ -10,6 +10,7 @@ from l402core.l402 import Challenge
 from l402core.schedule import difference
 from l402core.sealing import UnsealingKey
 from l402core.signing import Signed, open_signed
+from l402core.succession import heirs
 
 PPM = 1_000_000
 MAX_RUNGS = 32
@@ -24,13 +25,15 @@ class SpendingCaps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_terms(signed: Signed, *, settler: str, attestor: str, network: str) -> Terms:
-    """The terms, signed by the settler we trust and naming the attestor we trust.
+    """The terms, signed by the settler we trust and naming the attestor we trust, or by heirs that those signed for.
 
     An empty `attestor` trusts the one that the terms name. Raises Unauthorized for another settler or attestor,
     Conflict for terms that make no sense.
     """
-    terms = open_signed(signed, Terms.tag, Terms, signer=settler)
-    if terms.settler != settler or (attestor and terms.attestor != attestor):
+    said = _hand_overs(signed)
+    signer = signed.signer if signed.signer in heirs(said, "settler", settler) else settler
+    terms = open_signed(signed, Terms.tag, Terms, signer=signer)
+    if terms.settler != signer or (attestor and terms.attestor not in heirs(said, "attestor", attestor)):
         raise Unauthorized("terms_keys", "the terms name another settler or attestor than the one we trust")
     times = (terms.opened_at_ms, terms.commit_until_ms, terms.lock_by_ms, terms.upload_until_ms, terms.judge_by_ms)
     rules = (
@@ -45,6 +48,18 @@ def read_terms(signed: Signed, *, settler: str, attestor: str, network: str) -> 
         if not holds:
             raise Conflict(f"terms_{code}", f"the round's terms are not acceptable: {code}")
     return terms
+
+
+def _hand_overs(signed: Signed) -> tuple[Signed, ...]:
+    """What the terms bring to show whose heirs their keys are; each is believed as far as it is signed itself."""
+    try:
+        return msgspec.json.decode(signed.body, type=_Brings).hand_overs
+    except msgspec.MsgspecError:
+        return ()
+
+
+class _Brings(msgspec.Struct):
+    hand_overs: tuple[Signed, ...] = ()
 
 
 def check_challenge(challenge: Challenge, terms: Terms, *, now_s: int) -> None:

@@ -1,6 +1,5 @@
 """Wiring: `python -m l402_settler`."""
 
-import json
 import sys
 import time
 import uuid
@@ -11,21 +10,22 @@ from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import Freeze, OwedSettle, ReadChannels, ReadSettlerParts, Reconcile, Thaw
+from l402core.keyfiles import KeyFileError
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
 from l402core.parts import tell_parts
-from l402core.sealing import UnsealingKey
-from l402core.signing import SigningKey
 from l402core.streams import keep_streams
+from l402core.succession import Successions
 
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
 from l402_settler.by_hand import ByHand
 from l402_settler.channels import Channels
 from l402_settler.config import Config
+from l402_settler.keys import rings
 from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
 from l402_settler.status import Status
@@ -39,17 +39,17 @@ async def serve(config: Config) -> None:
     Raises Unavailable when NATS or the database is not there at the start, Malformed for a macaroon that may do too much.
     """
     refuse_excess(config.lnd_macaroon, SETTLER, tolerated=config.lnd_macaroon_excess, service="settler")
-    keys = json.loads(config.key_file.read_text())
-    key = SigningKey(bytes.fromhex(keys["signing_key"]))
+    signing, sealing = rings(config.key_file)
     database = Database(config.database_url, outbox)
     office = Office(
-        config, key=key, database=database, now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4())
-    )
+        config, keys=signing, successions=Successions(config.hand_overs), database=database,
+        now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4()),
+    )  # fmt: skip
     bus = Bus(config.nats_url, "settler")
     node = connect(LndEndpoint(config.lnd_host, config.lnd_tls_cert, config.lnd_macaroon))
     settler = Settler(office, bus, node)
     watch = Watch(office, node)
-    sponsors = Sponsors(office, node, UnsealingKey(bytes.fromhex(keys["sealing_key"])))
+    sponsors = Sponsors(office, node, sealing)
     thawing = Thawing(office, settler, sponsors)
     settler.register(thawing.on_dead, thawing.on_work_dead)
     sponsors.register(bus, thawing.on_dead)
@@ -98,7 +98,7 @@ def main() -> int:
     Path(config.data_dir).mkdir(parents=True, exist_ok=True)
     try:
         run(serve(config))
-    except (L402Error, OSError) as error:
+    except (L402Error, OSError, KeyFileError) as error:
         print(f"settler: {error}", file=sys.stderr)  # noqa: T201 - the process's last words
         return 1
     finally:

@@ -153,12 +153,12 @@ class Settler:
                 return
             tranche = sponsor_steps.bind(office, tx, event.round)
             terms = make_terms(
-                office.config, office.identity, round_=event.round, checkpoint=event.checkpoint,
+                office.config, office.identity(), round_=event.round, checkpoint=event.checkpoint,
                 model_id=event.model_id, seed_commitment=event.seed_commitment,
                 reference_previous=event.reference_previous, now_ms=office.now_ms(), height=office.sight.height,
                 yardstick=event.yardstick, tranche=tranche,
             )  # fmt: skip
-            signed = office.key.sign(Terms.tag, terms)
+            signed = office.keys.named(terms.settler).sign(Terms.tag, terms)
             books.add_round(
                 tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
             )
@@ -194,7 +194,7 @@ class Settler:
     def take_offer(self, tx: Transaction, event: OfferMade) -> None:
         """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
         office = self._office
-        offer = open_signed(event.offer, Offer.tag, Offer, signer=office.config.attestor_public)
+        offer = open_signed(event.offer, Offer.tag, Offer, signer=office.attestor.check(event.offer.signer))
         row = books.submission(tx, event.commitment)
         if row is None:
             raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
@@ -246,7 +246,7 @@ class Settler:
     def take_decision(self, tx: Transaction, event: GradientScored) -> None:
         """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
         office = self._office
-        receipt = open_signed(event.receipt, Receipt.tag, Receipt, signer=office.config.attestor_public)
+        receipt = open_signed(event.receipt, Receipt.tag, Receipt, signer=office.attestor.check(event.receipt.signer))
         if _said(event) != _said(receipt):
             raise Contradiction("decision_unsigned", f"the decision on {event.commitment[:16]}… is not its receipt's")
         row = books.submission(tx, event.commitment)

@@ -5,6 +5,7 @@ from typing import Self
 
 from l402core.config import BusConfig, HttpConfig, LndConfig, ServiceConfig
 from l402core.documents import LADDER
+from l402core.succession import HAND_OVERS
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -20,8 +21,9 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
 
     key_file: Path = Field(
         default=Path("settler.json"),
-        description='JSON file {"signing_key", "sealing_key"}, 64 hex digits each, mode 0600.',
+        description='JSON file {"signing_key", "sealing_key"}, 64 hex digits each, mode 0600; read again when it is replaced.',
     )
+    hand_overs: Path | None = Field(default=None, description=HAND_OVERS)
     database_url: str = Field(default="sqlite:///books.sqlite3", description="SQLAlchemy URL of the books.")
     attestor_public: str = Field(default="0" * 64, pattern=HEX32, description="The oracle's BIP340 public key, pinned.")
     reading_public: str = Field(default="0" * 64, pattern=HEX32, description="X25519 key that payloads are sealed to.")

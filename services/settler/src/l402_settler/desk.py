@@ -158,7 +158,7 @@ class Desk:
             )  # fmt: skip
             move_escrow(
                 tx, row.commitment, Escrow.LOCKED, Trigger.UPLOADED, payload=books.to_json(question.payload),
-                upload=books.to_json(office.key.sign(UploadReceipt.tag, receipt)),
+                upload=books.to_json(office.signing(tx, row.round).sign(UploadReceipt.tag, receipt)),
             )  # fmt: skip
             say_uploaded(office, tx, row, terms, question.payload)
             log.info("gradient.uploaded", commitment=row.commitment, size=question.payload.size)

@@ -125,7 +125,7 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
         return
     claim = msgspec.json.decode(msgspec.json.decode(row.accepted, type=Signed).body, type=Accepted)
     heights = [*claim.expiry_heights, *(line.expiry_height for line in lines if line.expiry_height)]
-    locked = office.key.sign(
+    locked = office.signing(tx, row.round).sign(
         Locked.tag,
         Locked(
             commitment=commitment, round=row.round, peer=row.peer,

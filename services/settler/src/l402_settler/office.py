@@ -9,12 +9,14 @@ from l402core.errors import NotFound
 from l402core.escrow import RUNG_IGNORED, Rung, Sight
 from l402core.events import SubmissionView
 from l402core.outbox import Database, Transaction
+from l402core.rings import SigningRing
 from l402core.signing import SigningKey
+from l402core.succession import Successions, Trusted, heirs
 
 from l402_settler.adapters import books
 from l402_settler.config import Config
 from l402_settler.rounds import Identity
-from l402_settler.views import submission_view
+from l402_settler.views import submission_view, terms_of
 
 JOINED_KEPT = 100_000
 
@@ -75,25 +77,46 @@ class Office:
         self,
         config: Config,
         *,
-        key: SigningKey,
+        keys: SigningRing,
+        successions: Successions | None = None,
         database: Database,
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
     ) -> None:
         self.config = config
-        self.key = key
+        self.keys = keys
+        self.successions = successions or Successions(None)
         self.database = database
         self.now_ms = now_ms
         self.new_id = new_id
         self.sight = NodeSight()
-        self.identity = Identity(
-            settler=key.public,
-            attestor=config.attestor_public,
-            attestor_url=config.attestor_url,
-            reading_key=config.reading_public,
-        )
         self.joined = Joined()
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    @property
+    def attestor(self) -> Trusted:
+        """Whose word on rewards counts."""
+        return self.successions.trusted("attestor", self.config.attestor_public)
+
+    def identity(self) -> Identity:
+        """Who signs, judges and reads what begins now, and how those keys follow from the pinned ones."""
+        told, config = self.successions.now(), self.config
+        oracle = heirs(told.said, "attestor", config.attestor_public)
+        return Identity(
+            settler=self.keys.newest.public,
+            attestor=self.attestor.newest,
+            attestor_url=config.attestor_url,
+            reading_key=(told.keys("reading", config.reading_public, oracle) or (config.reading_public,))[-1],
+            hand_overs=told.said,
+        )
+
+    def signing(self, tx: Transaction, round_: int) -> SigningKey:
+        """The key that the round's terms name. Raises Unavailable."""
+        if self.keys.only:
+            return self.keys.newest
+        row = books.round_row(tx, round_)
+        assert row is not None
+        return self.keys.named(terms_of(row).settler)
 
     def stamp(self) -> tuple[str, int]:
         """A fresh id and the time, for an event."""

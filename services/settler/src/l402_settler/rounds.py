@@ -3,6 +3,7 @@
 import msgspec
 from l402core.documents import LADDER, ObjectRef, Offer, Recipe, Terms, TrancheTerms
 from l402core.escrow import Escrow
+from l402core.signing import Signed
 
 from l402_settler.config import Config
 
@@ -18,6 +19,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     attestor: str
     attestor_url: str
     reading_key: str
+    hand_overs: tuple[Signed, ...] = ()
 
 
 def make_terms(
@@ -77,6 +79,7 @@ def make_terms(
         reading_key=identity.reading_key,
         yardstick=yardstick,
         tranche=tranche,
+        hand_overs=identity.hand_overs,
     )
 
 

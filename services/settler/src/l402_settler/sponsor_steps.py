@@ -194,7 +194,7 @@ def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> 
     wrong = _wrong(office, line, view, expiry_height)
     if wrong and line.frozen:
         return  # to be given back, once a person has looked: the invoice tells it again
-    locked = office.key.sign(
+    locked = office.keys.newest.sign(
         TrancheLocked.tag,
         TrancheLocked(
             sponsorship=line.sponsorship, tranche=line.tranche, payment_hash=line.payment_hash,

@@ -23,7 +23,7 @@ from l402core.events import (
 )
 from l402core.outbox import Transaction
 from l402core.pledges import Announcement, Pledge, SponsorshipTerms, TrancheReceipt
-from l402core.sealing import UnsealingKey
+from l402core.sealing import Unseals
 from l402core.signing import Signed, open_signed
 from l402core.sponsorship import RECOVER, Again, Tranche, Trigger
 
@@ -89,7 +89,7 @@ def _is_awaited(tx: Transaction, expected: tuple[str, ...], round_: int) -> bool
 class Sponsors:
     """Handlers, and the loop that acts on what they wrote down."""
 
-    def __init__(self, office: Office, node: Node, key: UnsealingKey) -> None:
+    def __init__(self, office: Office, node: Node, key: Unseals) -> None:
         self._office = office
         self._key = key
         self.tending = Tending(office, node, key)
@@ -139,7 +139,7 @@ class Sponsors:
         )  # fmt: skip
         sponsor_books.add_sponsorship(
             tx, sponsorship=id_, sponsor=pledge.sponsor, state="asked", pledge=books.to_json(signed),
-            terms=books.to_json(office.key.sign(SponsorshipTerms.tag, terms)), traceparent=telemetry.traceparent(),
+            terms=books.to_json(office.keys.newest.sign(SponsorshipTerms.tag, terms)), traceparent=telemetry.traceparent(),
             opened_at_ms=office.now_ms(),
         )  # fmt: skip
         row = sponsor_books.sponsorship(tx, id_)
@@ -163,7 +163,8 @@ class Sponsors:
     async def on_announced(self, event: SponsorshipAnnounced) -> None:
         """The oracle's hashes: the first tranche may be minted. Raises Unauthorized, Contradiction."""
         office = self._office
-        made = open_signed(event.announcement, Announcement.tag, Announcement, signer=office.config.attestor_public)
+        signer = office.attestor.check(event.announcement.signer)
+        made = open_signed(event.announcement, Announcement.tag, Announcement, signer=signer)
 
         def work(tx: Transaction) -> None:
             row = sponsor_books.sponsorship(tx, event.sponsorship)
@@ -208,7 +209,7 @@ class Sponsors:
 
     def take_judged(self, tx: Transaction, event: SponsorshipJudged) -> None:
         """Join it, or hold it for what is frozen. Raises Unauthorized, Contradiction."""
-        signer = self._office.config.attestor_public
+        signer = self._office.attestor.check(event.receipt.signer)
         receipt = open_signed(event.receipt, TrancheReceipt.tag, TrancheReceipt, signer=signer)
         if (receipt.sponsorship, receipt.tranche, receipt.round, receipt.payment_hash, receipt.earned) != (
             event.sponsorship, event.tranche, event.round, event.payment_hash, event.earned,

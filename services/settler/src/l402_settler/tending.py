@@ -17,7 +17,7 @@ from l402core.documents import Terms
 from l402core.errors import Conflict, Contradiction, L402Error
 from l402core.lnd.port import InvoiceState, InvoiceView
 from l402core.outbox import Transaction
-from l402core.sealing import UnsealingKey
+from l402core.sealing import Unseals
 from l402core.sponsorship import Tranche
 
 from l402_settler import sponsor_steps as steps
@@ -49,7 +49,7 @@ class Node(Protocol):
 class Tending:
     """The one loop that acts, and what it saw."""
 
-    def __init__(self, office: Office, node: Node, key: UnsealingKey) -> None:
+    def __init__(self, office: Office, node: Node, key: Unseals) -> None:
         self._office = office
         self._node = node
         self._key = key

@@ -60,7 +60,7 @@ def _phase_is_over(round_: Row, terms: Terms, rows: list[Row], now_ms: int) -> b
 
 def _close_commits(office: Office, tx: Transaction, round_: int, rows: list[Row]) -> None:
     root = RoundRoot(round=round_, commitments=tuple(row.commitment for row in rows))
-    signed = office.key.sign(RoundRoot.tag, root)
+    signed = office.signing(tx, round_).sign(RoundRoot.tag, root)
     if books.move_round(tx, round_, COMMIT, UPLOAD, root=books.to_json(signed)):
         say_commits_closed(office, tx, round_, signed)
         log.info("commits.closed", round=round_, submissions=len(rows))

@@ -22,6 +22,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     sponsorship: str
     tranche: int
     announced: Announcement
+    announcer: str
+    """The key that signed the promise, and signs what came of it."""
     round: int
     """0 while it funds none."""
     locked: TrancheLocked | None
@@ -128,6 +130,7 @@ def _known(tx: Transaction, where: sa.ColumnElement[bool]) -> list[Known]:
             sponsorship=row.sponsorship,
             tranche=row.tranche,
             announced=msgspec.json.decode(msgspec.json.decode(row.body, type=Signed).body, type=Announcement),
+            announcer=msgspec.json.decode(row.body, type=Signed).signer,
             round=row.round or 0,
             locked=_decoded(row.locked, TrancheLocked),
             asked=row.asked,

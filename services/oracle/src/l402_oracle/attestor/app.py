@@ -92,7 +92,7 @@ class Attestor:
                         return False
                     core = owed
                 offer = with_hashes(core, self._parts)
-                known = self._parts.keys.signing.sign(Offer.tag, offer)
+                known = self._parts.keys.signing.named(terms.attestor).sign(Offer.tag, offer)
                 books.add_offer(tx, offer, known, parent)
             elif _asked(event) != _offered(open_signed(known, Offer.tag, Offer, signer=known.signer)):
                 raise Contradiction("offer_differs", f"another offer was asked for {event.commitment[:16]}… before")
@@ -141,7 +141,7 @@ class Attestor:
 
     async def escrow_locked(self, event: EscrowLocked) -> None:
         """Remember the settler's signed word, once it matches an offer. Raises Unauthorized, Contradiction."""
-        locked = open_signed(event.locked, Locked.tag, Locked, signer=self._parts.settler)
+        locked = open_signed(event.locked, Locked.tag, Locked, signer=self._parts.settler.check(event.locked.signer))
         if (locked.commitment, locked.round) != (event.commitment, event.round):
             raise Contradiction(
                 "locked_other", f"signed for {locked.commitment[:16]}…, sent for {event.commitment[:16]}…"
@@ -244,14 +244,14 @@ class Attestor:
         await self.judging.advance(event.round)
 
     def _terms(self, signed: Signed, number: int) -> Terms:
-        terms = open_signed(signed, Terms.tag, Terms, signer=self._parts.settler)
-        if terms.round != number or terms.attestor != self._parts.keys.signing.public:
+        terms = open_signed(signed, Terms.tag, Terms, signer=self._parts.settler.check(signed.signer))
+        if terms.round != number or not self._parts.keys.signing.holds(terms.attestor):
             raise Contradiction("terms_other", f"terms for round {terms.round} and another oracle, sent for {number}")
         check_terms(terms)
         return terms
 
     def _root(self, signed: Signed, number: int) -> RoundRoot:
-        root = open_signed(signed, RoundRoot.tag, RoundRoot, signer=self._parts.settler)
+        root = open_signed(signed, RoundRoot.tag, RoundRoot, signer=self._parts.settler.check(signed.signer))
         if root.round != number:
             raise Contradiction("root_other", f"a root of round {root.round}, sent for {number}")
         return root

@@ -142,7 +142,7 @@ class Judging:
 
     async def _assessment(self, case: Case) -> RoundAssessed:
         number, root = case.row.number, case.root.root()
-        seed = self._parts.seed(number, case.terms.checkpoint.sha256)
+        seed = self._parts.seed(number, case.terms.checkpoint.sha256, case.terms.seed_commitment)
         if seed_commitment(seed) != case.terms.seed_commitment:
             await self.freeze(number, "our seed key is not the one that the round was announced with")
         bare = RoundAssessed(
@@ -282,10 +282,10 @@ class Judging:
         """One signed receipt each, chained in the root's order, and the signed page that names them all."""
         events: list[GradientScored] = []
         receipts: list[tuple[Receipt, str]] = []
-        previous = ""
+        previous, signing = "", self._parts.keys.signing.named(case.terms.attestor)
         for submission, verdict in verdicts:
             receipt = receipt_of(case, assessed, submission, verdict, reference, previous)
-            signed: Signed = self._parts.keys.signing.sign(Receipt.tag, receipt)
+            signed: Signed = signing.sign(Receipt.tag, receipt)
             previous = signed.digest()
             receipts.append((receipt, previous))
             events.append(
@@ -297,7 +297,7 @@ class Judging:
                 )
             )  # fmt: skip
         judged = judged_round(case, assessed, receipts, reference)
-        return events, self._parts.keys.signing.sign(JudgedRound.tag, judged)
+        return events, signing.sign(JudgedRound.tag, judged)
 
 
 def _load(tx: Transaction, number: int) -> Case | None:

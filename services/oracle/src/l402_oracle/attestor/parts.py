@@ -8,9 +8,9 @@ from l402core.documents import ObjectRef
 from l402core.errors import Unavailable
 from l402core.outbox import Database
 from l402core.secret import Secret
+from l402core.succession import Trusted
 from sparseloco.corpus import Corpus
 
-from l402_oracle.derive import round_seed
 from l402_oracle.keys import AttestorKeys
 
 
@@ -37,12 +37,12 @@ class Parts:
     database: Database
     objects: Objects
     heights: Heights
-    keys: AttestorKeys
+    keyring: Callable[[], AttestorKeys]
+    """As the key file is now."""
     corpus: Corpus
-    settler: str
-    """The settler's public key, pinned."""
-    key_id: str
-    """The preimage key of new offers."""
+    settler: Trusted
+    chosen_key_id: str
+    """The preimage key of new offers; '' for the newest of the file."""
     init_seed: int
     expiry_margin_blocks: int
     aggregate_places: int
@@ -52,9 +52,19 @@ class Parts:
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
 
-    def seed(self, number: int, checkpoint: str) -> bytes:
-        """The round's seed, computed again."""
-        return round_seed(self.keys.seed, number, checkpoint)
+    @property
+    def keys(self) -> AttestorKeys:
+        """Those of now."""
+        return self.keyring()
+
+    @property
+    def key_id(self) -> str:
+        """The preimage key of new offers."""
+        return self.chosen_key_id or self.keys.newest()
+
+    def seed(self, number: int, checkpoint: str, committed: str = "") -> bytes:
+        """The seed that the round was announced with, computed again; a new round's, where nothing is committed yet."""
+        return self.keys.seed_of(number, checkpoint, committed)
 
     def preimage_key(self, key_id: str) -> Secret:
         """Raises Unavailable for a key id that is not in the file: an operator may bring it back."""

@@ -46,7 +46,8 @@ class Sponsoring:
 
     async def sponsorship_announce(self, event: SponsorshipAnnounce) -> None:
         """One hash per tranche, the same for ever. Raises Unauthorized, Contradiction."""
-        terms = open_signed(event.terms, SponsorshipTerms.tag, SponsorshipTerms, signer=self._parts.settler)
+        signer = self._parts.settler.check(event.terms.signer)
+        terms = open_signed(event.terms, SponsorshipTerms.tag, SponsorshipTerms, signer=signer)
         pledge = open_signed(event.pledge, Pledge.tag, Pledge, signer=terms.sponsor)
         if (pledge.sponsorship(), event.pledge.digest(), pledge.amount_msat, pledge.tranches, pledge.margin) != (
             terms.sponsorship, terms.pledge, terms.amount_msat, terms.tranches, terms.margin,
@@ -57,7 +58,7 @@ class Sponsoring:
         def remember(tx: Transaction) -> None:
             known = sponsors.read_announcement(tx, terms.sponsorship)
             if known is None:
-                known = self._parts.keys.signing.sign(Announcement.tag, made)
+                known = self._parts.keys.signing.newest.sign(Announcement.tag, made)
                 sponsors.add_announcement(tx, made, known, parent)
             elif not _same_ask(msgspec.json.decode(known.body, type=Announcement), made):
                 raise Contradiction("announce_differs", f"another promise was asked for {terms.sponsorship[:16]}…")
@@ -73,7 +74,8 @@ class Sponsoring:
 
     async def sponsorship_locked(self, event: SponsorshipLocked) -> None:
         """The settler's signed word that the money waits. Raises Unauthorized, Contradiction."""
-        locked = open_signed(event.locked, TrancheLocked.tag, TrancheLocked, signer=self._parts.settler)
+        signer = self._parts.settler.check(event.locked.signer)
+        locked = open_signed(event.locked, TrancheLocked.tag, TrancheLocked, signer=signer)
 
         def remember(tx: Transaction) -> None:
             announced = sponsors.has_tranche(tx, locked.sponsorship, locked.tranche, locked.payment_hash)
@@ -137,7 +139,7 @@ class Sponsoring:
             return
         terms, child = books.read_terms(row.terms), following.announced.checkpoint
         shards = sponsor_shards(
-            self._parts.corpus, self._parts.seed(row.number, terms.checkpoint.sha256), row.assessed.root,
+            self._parts.corpus, self._parts.seed(row.number, terms.checkpoint.sha256, terms.seed_commitment), row.assessed.root,
             known.payment_hash, pay=row.assessed.shards,
         )  # fmt: skip
         if child.sha256 != terms.checkpoint.sha256 and shards and known.measured is None:
@@ -152,7 +154,7 @@ class Sponsoring:
                 )  # fmt: skip
             return
         receipt = decide(terms, child=child.sha256, root=row.assessed.root, shards=shards, measured=known.measured)
-        signed = self._parts.keys.signing.sign(TrancheReceipt.tag, receipt)
+        signed = self._parts.keys.signing.named(known.announcer).sign(TrancheReceipt.tag, receipt)
         sponsors.note_once(tx, known.payment_hash, judged=signed)
         log.info("tranche.judged", round=row.number, tranche=known.tranche, earned=receipt.earned)
 

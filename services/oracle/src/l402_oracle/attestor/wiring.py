@@ -11,6 +11,7 @@ from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
 from l402core.events import ReadAttestorParts, ReadOracle, SayAgain
+from l402core.keyfiles import KeyFileError
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import ATTESTOR
@@ -19,6 +20,8 @@ from l402core.objects import open_store
 from l402core.outbox import Database
 from l402core.parts import tell_parts
 from l402core.streams import keep_streams
+from l402core.succession import Successions
+from l402core.watched import Watched
 from sparseloco.corpus import load_corpus
 from sqlalchemy.exc import DatabaseError
 
@@ -30,7 +33,7 @@ from l402_oracle.adapters.records import Records
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.config import AttestorConfig
-from l402_oracle.keys import KeyFileError, read_attestor_keys
+from l402_oracle.keys import read_attestor_keys
 
 
 def main() -> int:
@@ -49,11 +52,10 @@ def main() -> int:
 
 async def _serve(config: AttestorConfig) -> None:
     refuse_excess(config.lnd_macaroon, ATTESTOR, tolerated=config.lnd_macaroon_excess, service="attestor")
-    keys = read_attestor_keys(config.key_file)
-    key_id = config.key_id or keys.newest()
-    if key_id not in keys.preimages:
+    key_file = Watched(config.key_file, read_attestor_keys)
+    if config.key_id and config.key_id not in key_file.now().preimages:
         raise KeyFileError(
-            f"{config.key_file.name} has no preimage key {key_id!r}, which new offers are to be made with"
+            f"{config.key_file.name} has no preimage key {config.key_id!r}, which new offers are to be made with"
         )
     database = Database(config.database_url, tables.outbox)
     bus = Bus(config.nats_url, "attestor")
@@ -66,8 +68,9 @@ async def _serve(config: AttestorConfig) -> None:
         monotonic=time.monotonic,
     )
     parts = Parts(
-        database=database, objects=open_store(config.objects_url), heights=heights, keys=keys, corpus=load_corpus(),
-        settler=config.settler_public, key_id=key_id, init_seed=config.init_seed,
+        database=database, objects=open_store(config.objects_url), heights=heights, keyring=key_file.now, corpus=load_corpus(),
+        settler=Successions(config.hand_overs).trusted("settler", config.settler_public),
+        chosen_key_id=config.key_id, init_seed=config.init_seed,
         expiry_margin_blocks=config.expiry_margin_blocks, aggregate_places=config.aggregate_places,
         yardstick=config.yardstick, now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: secrets.token_hex(8),
     )  # fmt: skip

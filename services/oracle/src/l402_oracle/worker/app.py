@@ -25,7 +25,7 @@ from l402core.events import (
     YardstickMade,
     YardstickMake,
 )
-from l402core.sealing import UnsealingKey, seal_payload, unseal_payload
+from l402core.sealing import Unseals, seal_payload, unseal_payload
 
 from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
@@ -90,7 +90,7 @@ class Worker:
     """One process of the pool."""
 
     def __init__(
-        self, *, bench: Bench, objects: Objects, bus: Publisher, key: UnsealingKey, payload_max_bytes: int,
+        self, *, bench: Bench, objects: Objects, bus: Publisher, key: Unseals, payload_max_bytes: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:  # fmt: skip

@@ -10,11 +10,13 @@ from l402core.events import Event, GradientMeasure, GradientUploaded, ReadWorker
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
 from l402core.parts import tell_parts
+from l402core.rings import UnsealingRing
+from l402core.watched import Watched
 from sparseloco.corpus import load_corpus
 from sparseloco.model import GPTShape
 
 from l402_oracle.config import WorkerConfig
-from l402_oracle.keys import read_reading_key
+from l402_oracle.keys import read_reading_keys
 from l402_oracle.worker.app import CONSUMERS, Worker
 from l402_oracle.worker.bench import TorchBench, usable_device
 
@@ -40,7 +42,7 @@ async def _serve(config: WorkerConfig) -> None:
         bench=bench,
         objects=open_store(config.objects_url),
         bus=bus,
-        key=read_reading_key(config.key_file),
+        key=UnsealingRing(Watched(config.key_file, read_reading_keys).now),
         payload_max_bytes=config.payload_max_bytes,
     )
     register(bus, worker)
