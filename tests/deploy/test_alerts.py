@@ -20,6 +20,17 @@ QUIET = {
     'l402_guardian_alarms_total{job="settler"}': "0x60",
     'l402_node_htlc_slots_free{job="settler"}': "2898x60",
     'l402_node_channels_active{job="settler"}': "6x60",
+    'l402_dead_letters_kept{job="settler", stream="DEAD"}': "2x60",
+    'l402_ledger_differences{job="settler", weight="contradiction"}': "0x60",
+    'l402_ledger_differences{job="settler", weight="lag"}': "3x60",
+    'l402_frozen{job="settler", what="escrow"}': "0x60",
+    'l402_round_overdue_seconds{job="settler"}': "0 0 30 0 0x56",
+    'l402_plan_peers{job="attestor"}': "8x60",
+    'l402_plan_peers_fitting{job="attestor"}': "0x5 12x55",
+    'l402_bus_backlog{job="settler", consumer="worker-gradient-measure-v1"}': "8 3 0x58",
+    'l402_bus_backlog{job="settler", consumer="settler-offer-made-v1"}': "40x60",
+    'l402_owed_msat{job="settler"}': "3100000x60",
+    'l402_credits_msat{job="settler"}': "500000x30 2000000x30",
 }
 """A good hour, a sample a minute."""
 TROUBLE = {
@@ -29,6 +40,15 @@ TROUBLE = {
     "L402GuardianAlarm": ('l402_guardian_alarms_total{job="settler"}', "0x50 1x10"),
     "L402SlotsShort": ('l402_node_htlc_slots_free{job="settler"}', "95x60"),
     "L402NoChannels": ('l402_node_channels_active{job="settler"}', "0x60"),
+    "L402DeadLetters": ('l402_dead_letters_kept{job="settler", stream="DEAD"}', "2x50 3x10"),
+    "L402BooksDisagree": ('l402_ledger_differences{job="settler", weight="contradiction"}', "0x50 1x10"),
+    "L402Frozen": ('l402_frozen{job="settler", what="escrow"}', "0x40 1x20"),
+    "L402RoundLate": ('l402_round_overdue_seconds{job="settler"}', "0x40 0+60x20"),
+    "L402OracleDoesNotFit": ('l402_plan_peers_fitting{job="attestor"}', "12x30 5x30"),
+    "L402OracleBehind": ('l402_bus_backlog{job="settler", consumer="worker-gradient-measure-v1"}', "0x10 8x50"),
+    "L402OwedGrows": ('l402_owed_msat{job="settler"}', "0x5 0+100000x55"),
+    "L402CreditsGrow": ('l402_credits_msat{job="settler"}', "0+500000x60"),
+    "L402BusLag": ('l402_bus_backlog{job="settler", consumer="settler-offer-made-v1"}', "40x40 101x20"),
 }
 """What is different from the good hour where that alert must fire, and no other."""
 

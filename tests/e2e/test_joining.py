@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from l402train import books, services
+from l402train.docs.metrics import told_by
 
 from tests.support.demos import COMMAND, environment
 
@@ -42,6 +43,19 @@ def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> No
     assert all("\nl402_ready{" in page and 'l402_ready{part="answers_in_time"}' not in page for page in pages.values())
     assert all('l402_node_fit{check="synced"} 1.0' in pages[name] for name in ("invoicer", "settler"))
     assert all("l402_node_block_height 0.0" not in pages[name] for name in ("settler", "attestor"))
+    for name, page in pages.items():
+        missing = [one.name for one in told_by(name) if f"# TYPE {one.name} {one.kind}\n" not in page]
+        assert missing == [], name
+    fees = number(pages["settler"], "l402_fees_msat_total")
+    assert fees == 500_000
+    assert number(pages["settler"], "l402_rewards_msat_total") == finished["reward_msat"]
+    assert number(pages["attestor"], 'l402_judgements_total{reason="none",verdict="accepted"}') == 1
+    assert number(pages["attestor"], "l402_held_out_loss_nats") > 0
+    assert number(pages["worker"], 'l402_work_seconds_count{job="measure"}') == 1
+    assert number(pages["worker"], 'l402_message_seconds_count{event="gradient.measure.v1",outcome="done"}') == 1
+    assert number(pages["invoicer"], 'l402_node_call_seconds_count{call="AddInvoice",outcome="ok"}') >= 1
+    assert number(pages["settler"], 'l402_dead_letters_kept{stream="DEAD"}') == 0
+    assert number(pages["gateway"], 'l402_request_seconds_count{route="PUT gradient",status="201"}') == 1
     ledger = books.ledger(tmp_path / "net" / "settler" / "books.sqlite3")
     (stranger,) = [account for name, account in ledger.accounts.items() if name.startswith("peer:")]
     assert stranger.debits_msat == stranger.credits_msat == finished["reward_msat"] > 0
@@ -54,6 +68,12 @@ def metrics(url: str) -> str:
     status, body = services.get(f"{url.strip()}/metrics")
     assert status == 200
     return body.decode()
+
+
+def number(page: str, sample: str) -> float:
+    """One sample of it."""
+    (value,) = [line.rpartition(" ")[2] for line in page.splitlines() if line.rpartition(" ")[0] == sample]
+    return float(value)
 
 
 def stat_mode(path: Path) -> int:

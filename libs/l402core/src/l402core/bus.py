@@ -8,6 +8,7 @@ It refuses to know what a message means.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -24,7 +25,7 @@ from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from l402core import errors, events, telemetry
+from l402core import bus_metrics, errors, events, telemetry
 from l402core.events import FACTS, WORK, Event, Question
 from l402core.jetstream import Delivery, Link, inbox
 
@@ -119,6 +120,8 @@ class Bus:
         decoder = msgspec.json.Decoder(kind)
 
         async def on_message(message: Delivery) -> None:
+            if message.attempt == 1:
+                bus_metrics.waited(kind.name, time.time() - message.stored_at_s)
             if isolate is None or message.attempt <= consumer.tries:
                 await deliver(consumer, decoder, handler, message, dead)
                 return
@@ -242,46 +245,50 @@ async def deliver(
         f"consume {consumer.event.name}", parent=message.headers, kind=SpanKind.CONSUMER, attributes=attributes
     ):
         beat = asyncio.create_task(_heartbeat(message, consumer.ack_wait_s / 3))
+        began_s, outcome = time.perf_counter(), bus_metrics.AGAIN
         try:
             await handler(decoder.decode(message.body))
             await message.ack()
+            outcome = bus_metrics.DONE
         except errors.WorldError as error:
             log.info(
                 "event.retry", event_name=consumer.event.name, attempt=attempt, code=error.code, detail=error.detail
             )
-            await _again(consumer, message, attempt, dead, error)
+            outcome = await _again(consumer, message, attempt, dead, error)
         except (errors.L402Error, msgspec.MsgspecError) as error:
             log.exception("event.dead", event_name=consumer.event.name, error=type(error).__name__, detail=str(error))
-            await _bury(message, attempt, dead, error)
+            outcome = await _bury(message, attempt, dead, error)
         except asyncio.CancelledError:
             with contextlib.suppress(NatsError):
                 await message.nack()
             raise
         except Exception as error:  # the edge of the process: the message comes again, and the queue moves on
             log.exception("event.failed", event_name=consumer.event.name, attempt=attempt)
-            await _again(consumer, message, attempt, dead, error)
+            outcome = await _again(consumer, message, attempt, dead, error)
         finally:
             beat.cancel()
+            bus_metrics.handled(consumer.event.name, outcome, time.perf_counter() - began_s)
 
 
-async def _again(consumer: Consumer, message: Message, attempt: int, dead: Dead | None, error: Exception) -> None:
-    """Later, unless this was the last delivery."""
+async def _again(consumer: Consumer, message: Message, attempt: int, dead: Dead | None, error: Exception) -> str:
+    """Later, unless this was the last delivery; what became of it."""
     if attempt >= consumer.patience and dead is not None:
-        await _bury(message, attempt, dead, error)
-    else:
-        await message.nack(delay=_delay(attempt))
+        return await _bury(message, attempt, dead, error)
+    await message.nack(delay=_delay(attempt))
+    return bus_metrics.BURIED if attempt >= consumer.patience else bus_metrics.AGAIN
 
 
-async def _bury(message: Message, attempt: int, dead: Dead | None, error: Exception) -> None:
-    """A dead letter, once whoever must know of it does."""
+async def _bury(message: Message, attempt: int, dead: Dead | None, error: Exception) -> str:
+    """A dead letter, once whoever must know of it does; what became of it."""
     try:
         if dead is not None:
             await dead(message.subject, message.body, error)
     except errors.WorldError as silent:
         log.warning("event.unburied", subject=message.subject, code=silent.code, detail=silent.detail)
         await message.nack(delay=_delay(attempt))
-    else:
-        await message.reject()
+        return bus_metrics.AGAIN
+    await message.reject()
+    return bus_metrics.BURIED
 
 
 async def _heartbeat(message: Message, every_s: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from l402core import metrics
@@ -38,8 +38,9 @@ def control_app(title: str, ready: Ready, *, show_metrics: bool = True) -> FastA
     if show_metrics:
 
         @app.get("/metrics", summary="Numbers for Prometheus.", response_class=PlainTextResponse)
-        async def show() -> Response:
-            return Response(await metrics.page(ready), media_type=metrics.PAGE_TYPE)
+        async def show(request: Request) -> Response:
+            body, media_type = await metrics.page(ready, request.headers.get("accept", ""))
+            return Response(body, media_type=media_type)
 
     return app
 

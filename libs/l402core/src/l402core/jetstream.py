@@ -45,6 +45,7 @@ class Delivery:
         self.body = message.data
         self.headers: Mapping[str, str] = message.headers or {}
         self.attempt = message.metadata.num_delivered
+        self.stored_at_s = message.metadata.timestamp.timestamp()
 
     async def ack(self) -> None:
         """It is done."""

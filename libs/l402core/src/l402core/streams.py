@@ -14,6 +14,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from l402core.bus import DEAD
+from l402core.bus_metrics import lies_there
 from l402core.events import FACTS, WORK
 from l402core.jetstream import inbox
 
@@ -33,15 +34,23 @@ class Declared:
         self._last: dict[str, int] = {}
 
     async def remember(self) -> None:
-        """Take note of every stream and durable consumer that is there, those of services that came later too."""
+        """Take note of every stream and durable consumer that is there, those of services that came later too.
+
+        What lies there is a number for whoever watches.
+        """
+        lying: list[tuple[str, int, int]] = []
+        dead_kept = 0
         for name in NAMES:
             try:
                 info = await self._jetstream.stream_info(name)
                 self._streams[name], self._last[name] = info.config, info.state.last_seq
+                dead_kept = info.state.messages if name == DEAD else dead_kept
                 for one in await self._jetstream.consumers_info(name):
                     self._consumers[name, one.name] = one.config
+                    lying.append((one.name, one.num_pending or 0, one.num_ack_pending or 0))
             except NotFoundError:
                 continue
+        lies_there(lying, dead_kept)
 
     async def restore(self) -> list[str]:
         """Declare again what is gone; its names, and those of streams that somebody else made again meanwhile."""

@@ -1,12 +1,13 @@
 """The edge: one span a request, the paid path beside the control plane, and a last net under both. It knows no step."""
 
+import time
 from typing import Any
 
 import structlog
 from l402core import telemetry
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from l402_gateway import manifest, problems, routes
+from l402_gateway import manifest, metrics, problems, routes
 from l402_gateway.asgi import App, Body, Message, Receive, Scope, Send, problem_answer, reply
 from l402_gateway.paid import path_of
 
@@ -36,10 +37,13 @@ class Edge:
         }
         attributes = _attributes(path)
         with telemetry.span(_name(scope, path), parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
-            await self._guarded(scope, receive, _Told(send, span))
-            route = scope.get("route")
+            began_s, told = time.perf_counter(), _Told(send, span)
+            await self._guarded(scope, receive, told)
+            route, name = scope.get("route"), _name(scope, path)
             if route is not None and not routes.is_paid(path):
-                span.update_name(f"{scope['method']} {route.name}")
+                name = f"{scope['method']} {route.name}"
+                span.update_name(name)
+            metrics.answered(name if name != scope["method"] else "unknown", told.status, time.perf_counter() - began_s)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -64,10 +68,12 @@ class _Told:
 
     def __init__(self, send: Send, span: Span) -> None:
         self._send, self._span = send, span
+        self.status = 0
+        """0 where nothing was answered."""
 
     async def __call__(self, message: Message) -> Any:
         if message["type"] == "http.response.start":
-            status = message["status"]
+            status = self.status = message["status"]
             self._span.set_attribute("http.response.status_code", status)
             if status >= 500:
                 self._span.set_status(Status(StatusCode.ERROR))

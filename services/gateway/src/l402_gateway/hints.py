@@ -7,6 +7,8 @@ import msgspec
 from l402core.errors import Exhausted
 from l402core.events import EVENTS, FACTS, RoundEvent, SubmissionEvent
 
+from l402_gateway.metrics import LISTENERS
+
 NAMES = tuple(
     event.name
     for event in EVENTS
@@ -58,6 +60,7 @@ class Hints:
             raise Exhausted("listeners", f"{len(self._listeners)} listeners are connected; read instead")
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(self._queue_size + 1)
         self._listeners[queue] = round_
+        LISTENERS.set(len(self._listeners))
         return self._stream(queue, keepalive_s)
 
     async def _stream(self, queue: asyncio.Queue[bytes | None], keepalive_s: float) -> AsyncIterator[bytes]:
@@ -74,6 +77,7 @@ class Hints:
                 yield hint
         finally:
             self._listeners.pop(queue, None)
+            LISTENERS.set(len(self._listeners))
 
     def close(self) -> None:
         """Let every listener go, so that the server can stop."""

@@ -29,6 +29,7 @@ from l402_settler.keys import rings
 from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
 from l402_settler.status import Status
+from l402_settler.telling import tell_forever
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
 
@@ -82,6 +83,7 @@ async def serve(config: Config) -> None:
                 watch.books(),
                 sponsors.tend_forever(),
                 database.publish_forever(bus),
+                tell_forever(office),
                 keep_streams(config.nats_url, "settler", settler.recover),
             )
     finally:

@@ -105,11 +105,12 @@ def _status(
     peers = peer_lines(lines)
     view = StatusView(
         at_ms=now_ms, rounds=tuple(_round_line(row, lines[row.round], paid.get(row.round, 0)) for row in rows),
-        peers=peers[:PEERS_TOLD], peers_untold=max(0, len(peers) - PEERS_TOLD), escrows=_escrows(tx),
-        fees_msat=status_books.account(tx, ledger.EARNED), rewards_msat=-status_books.account(tx, ledger.REWARDS),
-        sponsored_msat=status_books.accounts_under(tx, ledger.SPONSORS),
-        owed_msat=status_books.accounts_under(tx, ledger.OWED),
-        credits_msat=status_books.accounts_under(tx, ledger.CREDITS),
+        peers=peers[:PEERS_TOLD], peers_untold=max(0, len(peers) - PEERS_TOLD), escrows=escrow_lines(tx),
+        fees_msat=status_books.account(tx, ledger.EARNED).owed_msat,
+        rewards_msat=-status_books.account(tx, ledger.REWARDS).owed_msat,
+        sponsored_msat=status_books.accounts_under(tx, ledger.SPONSORS).owed_msat,
+        owed_msat=status_books.accounts_under(tx, ledger.OWED).owed_msat,
+        credits_msat=status_books.accounts_under(tx, ledger.CREDITS).owed_msat,
     )  # fmt: skip
     return view, {row.round: lines[row.round] for row in rows if row.phase == DONE and row.round not in live}
 
@@ -161,8 +162,8 @@ def _peer_line(peer: str, mine: Iterable[tuple[int, SubmissionLine]]) -> PeerLin
     )  # fmt: skip
 
 
-def _escrows(tx: Transaction) -> tuple[EscrowLine, ...]:
-    """In the order in which an escrow comes by its states."""
+def escrow_lines(tx: Transaction) -> tuple[EscrowLine, ...]:
+    """What is open, in the order in which an escrow comes by its states."""
     locked = status_books.locked(tx)
     order = list(Escrow)
     return tuple(

@@ -22,6 +22,7 @@ from l402_settler.adapters import books
 from l402_settler.freezing import freeze_payment
 from l402_settler.office import Office
 from l402_settler.reconciling import Reconciling, without_stranded
+from l402_settler.telling import tell_differences
 from l402_settler.tracking import Look, never_sent, record
 
 log = structlog.get_logger()
@@ -132,7 +133,9 @@ class Watch:
 
     async def reconcile(self, _question: Reconcile) -> Reconciled:
         """One comparison: what lags is joined, what contradicts is frozen, all of it is told. Raises Unavailable."""
-        return await Reconciling(self._office, self._node, record=self._record, freeze=self._freeze).reconcile()
+        found = await Reconciling(self._office, self._node, record=self._record, freeze=self._freeze).reconcile()
+        tell_differences(found)
+        return found
 
     async def node(self) -> None:
         """Look at our node, for ever."""

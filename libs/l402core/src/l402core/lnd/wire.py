@@ -1,5 +1,6 @@
 """One TLS channel to one LND: macaroon, trace and deadline on every call. It knows URIs and bytes, not invoices."""
 
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from l402core.errors import L402Error, Unavailable
 from l402core.lnd.answers import fault_of
 from l402core.lnd.stubs import method
+from l402core.metrics import NODE_CALLS
 from l402core.secret import Secret
 
 _OPTIONS: Final = (
@@ -97,11 +99,15 @@ class Wire:
         ) as span:
             carrier: dict[str, str] = {}
             _PROPAGATOR.inject(carrier)
+            began_s, outcome = time.perf_counter(), "ok"
             try:
                 yield (("macaroon", self._macaroon.reveal().decode()), *carrier.items())
             except L402Error as error:
+                outcome = error.code
                 span.set_status(trace.StatusCode.ERROR, error.code)
                 raise
+            finally:
+                NODE_CALLS.labels(name, outcome).observe(time.perf_counter() - began_s)
 
 
 def _read(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from l402train import report
-from l402train.docs import asyncapi, escrow, openapi, pages
+from l402train.docs import asyncapi, escrow, metrics, openapi, pages
 from l402train.exits import Exit
 from l402train.migration import consumers
 
@@ -27,6 +27,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "configuration.md": pages.configuration,
     "cli.md": pages.commands,
     "escrow.md": escrow.page,
+    "metrics.md": metrics.page,
 }
 
 

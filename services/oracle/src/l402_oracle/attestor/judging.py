@@ -28,6 +28,7 @@ from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import Submission, Verdict, assess, fared, judge, late_faults, reference_of
+from l402_oracle.attestor.metrics import JUDGEMENTS
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.attestor.yardsticks import yardstick_measure, yardstick_request
@@ -236,6 +237,8 @@ class Judging:
 
         if await self._db.transact(remember):
             for submission, verdict in verdicts:
+                failed = next((check.code for check in verdict.checks if not check.passed), "none")
+                JUDGEMENTS.labels(verdict.verdict, failed).inc()
                 with telemetry.span("decide", parent=submission.traceparent or None):
                     log.info(
                         "gradient.decided", commitment=submission.commitment, verdict=verdict.verdict, mask=verdict.mask

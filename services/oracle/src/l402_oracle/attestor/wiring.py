@@ -1,11 +1,13 @@
 """The attestor's wiring: configuration in, a running service out. It decides nothing."""
 
+import asyncio
 import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
+import structlog
 from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
@@ -30,10 +32,14 @@ from l402_oracle.adapters import tables
 from l402_oracle.adapters.heights import NodeHeights
 from l402_oracle.adapters.http import RoundSight, attestor_app
 from l402_oracle.adapters.records import Records
+from l402_oracle.attestor import metrics
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.config import AttestorConfig
 from l402_oracle.keys import read_attestor_keys
+
+log = structlog.get_logger()
+TELL_EVERY_S = 10.0
 
 
 def main() -> int:
@@ -93,6 +99,7 @@ async def _serve(config: AttestorConfig) -> None:
                     attestor.judging.watch_forever(config.tick_s),
                     heights.follow(),
                     keep_streams(config.nats_url, "attestor", attestor.begin),
+                    tell_forever(records),
                 )
             finally:
                 address.unlink(missing_ok=True)
@@ -100,6 +107,16 @@ async def _serve(config: AttestorConfig) -> None:
         await bus.stop()
         await node.close()
         database.close()
+
+
+async def tell_forever(records: Records) -> None:
+    """What Prometheus is told, read now and then."""
+    while True:
+        try:
+            metrics.tell(await records.oracle(ReadOracle()))
+        except Unavailable as error:
+            log.warning("metrics.wait", detail=error.detail)
+        await asyncio.sleep(TELL_EVERY_S)
 
 
 def register(bus: Bus, attestor: Attestor) -> None:

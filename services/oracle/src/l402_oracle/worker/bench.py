@@ -27,6 +27,7 @@ from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.scoring import interval
 from l402_oracle.similarity import sketch
+from l402_oracle.worker.metrics import WORKED
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 from l402_oracle.worker.yardstick import worked
 
@@ -68,36 +69,41 @@ class TorchBench:
 
     async def screen(self, opened: Opened) -> Screening:
         """Raises PeerError."""
-        return await self._run(lambda: self._screen(opened))
+        return await self._run("screen", lambda: self._screen(opened))
 
     async def measure(self, opened: Opened, checkpoint: bytes, request: GradientMeasure) -> Measurement:
         """Raises PeerError, ValueError."""
-        update = await self._run(lambda: self._opened(opened, request), self._aside)
-        return await self._run(lambda: self._measure(update, checkpoint, request))
+        loop = asyncio.get_running_loop()
+        update = await loop.run_in_executor(self._aside, self._opened, opened, request)
+        return await self._run("measure", lambda: self._measure(update, checkpoint, request))
 
     async def compare(self, parent: bytes, child: bytes, shards: tuple[int, ...]) -> Compared:
         """Paired loss drop from parent to child. Raises ValueError."""
-        return await self._run(lambda: self._compare(parent, child, shards))
+        return await self._run("compare", lambda: self._compare(parent, child, shards))
 
     async def first(self, init_seed: int, number: int) -> Built:
         """The first checkpoint, from a seed; its held-out loss stands for both."""
-        return await self._run(lambda: self._built(None, init_parameters(init_seed, self._shape), number))
+        return await self._run("build", lambda: self._built(None, init_parameters(init_seed, self._shape), number))
 
     async def step(self, checkpoint: bytes, payloads: list[Opened], request: RoundAggregate) -> Built:
         """Raises PeerError, ValueError."""
-        return await self._run(lambda: self._step(checkpoint, payloads, request))
+        return await self._run("build", lambda: self._step(checkpoint, payloads, request))
 
     async def work(self, checkpoint: bytes, state: bytes, request: YardstickMake) -> Worked:
         """Raises ValueError."""
-        return await self._run(lambda: self._work(checkpoint, state, request))
+        return await self._run("work", lambda: self._work(checkpoint, state, request))
 
     def close(self) -> None:
         """Wait for the job in hand."""
         self._aside.shutdown(cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
 
-    async def _run(self, job: Callable[[], R], thread: ThreadPoolExecutor | None = None) -> R:
-        return await asyncio.get_running_loop().run_in_executor(thread or self._thread, job)
+    async def _run(self, name: str, job: Callable[[], R]) -> R:
+        def timed() -> R:
+            with WORKED.labels(name).time():
+                return job()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
 
     def _screen(self, opened: Opened) -> Screening:
         sparse = self._unpacked(opened)

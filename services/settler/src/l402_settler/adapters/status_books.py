@@ -5,10 +5,11 @@ Nothing here reads a whole table: what is asked for is one round, what is open, 
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from l402core.escrow import Rung
 from l402core.outbox import Transaction
-from l402core.sponsorship import Tranche
+from l402core.sponsorship import LIVE, Tranche
 
 from l402_settler.adapters.sponsor_tables import tranches
 from l402_settler.adapters.statements import IS_OPEN
@@ -53,6 +54,8 @@ LOCKED = (
 SPONSORED = sa.select(tranches.c.round, tranches.c.amount_msat).where(
     tranches.c.round > _round, tranches.c.state == Tranche.SETTLED
 )
+FROZEN_ESCROWS = sa.select(sa.func.count()).select_from(submissions).where(IS_OPEN, submissions.c.frozen)
+FROZEN_TRANCHES = sa.select(sa.func.count()).where(tranches.c.state.in_(sorted(LIVE)), tranches.c.frozen)
 _sums = (
     sa.func.coalesce(sa.func.sum(accounts.c.debits_msat), 0).label("debits_msat"),
     sa.func.coalesce(sa.func.sum(accounts.c.credits_msat), 0).label("credits_msat"),
@@ -91,25 +94,42 @@ def locked(tx: Transaction) -> dict[str, int]:
     return {row.state: int(row.msat) for row in tx.rows(LOCKED)}
 
 
+def frozen(tx: Transaction) -> dict[str, int]:
+    """How many open escrows and live tranches wait for a person."""
+    return {"escrow": int(tx.scalar(FROZEN_ESCROWS)), "tranche": int(tx.scalar(FROZEN_TRANCHES))}
+
+
 def sponsored(tx: Transaction, after: int) -> dict[int, int]:
     """What a sponsor paid for each later round, msat."""
     return {row.round: int(row.amount_msat) for row in tx.rows(SPONSORED, b_round=after)}
 
 
-def account(tx: Transaction, name: str) -> int:
-    """An account's credits less its debits, msat."""
-    return _balance(tx.row(ACCOUNT, b_hash=name))
+class Sums(msgspec.Struct, frozen=True):
+    """What was ever debited and credited, msat: both only grow."""
+
+    debits_msat: int
+    credits_msat: int
+
+    @property
+    def owed_msat(self) -> int:
+        """Credits less debits."""
+        return self.credits_msat - self.debits_msat
 
 
-def accounts_under(tx: Transaction, prefix: str) -> int:
-    """The same of all accounts whose names begin so, together."""
+def account(tx: Transaction, name: str) -> Sums:
+    """One account's."""
+    return _sums_of(tx.row(ACCOUNT, b_hash=name))
+
+
+def accounts_under(tx: Transaction, prefix: str) -> Sums:
+    """Of all accounts whose names begin so, together."""
     until = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    return _balance(tx.row(ACCOUNTS_BETWEEN, b_from=prefix, b_until=until))
+    return _sums_of(tx.row(ACCOUNTS_BETWEEN, b_from=prefix, b_until=until))
 
 
-def _balance(row: Row | None) -> int:
+def _sums_of(row: Row | None) -> Sums:
     assert row is not None
-    return int(row.credits_msat) - int(row.debits_msat)
+    return Sums(int(row.debits_msat), int(row.credits_msat))
 
 
 def lines_of(tx: Transaction, commitment: str, payment_hash: str) -> list[Row]:
