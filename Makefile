@@ -72,6 +72,7 @@ docs: setup ## build the documentation into site/ and check what is generated ag
 	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m l402train.docs --check
 	$(BIN)/python tools/chart_schema.py --check
+	$(BIN)/python tools/dashboards.py --check
 
 bench: setup ## measure on this machine: every program in benchmarks/
 	@for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done

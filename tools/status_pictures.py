@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,15 @@ QUICK = {
     "L402_GATEWAY_SHOW_CHANNELS": "true",
 }
 """Seconds of each phase: a peer here trains for about ten, and nobody waits for strangers in a picture."""
-SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+PHONE, DESKTOP = (390, 844), (1280, 900)
+SHOTS = (
+    ("status-light.png", "status", DESKTOP, "light", 1_080),
+    ("status-dark.png", "status", DESKTOP, "dark", 1_080),
+    ("status-whole.png", "status", DESKTOP, "light", 0),
+    ("status-phone.png", "status", PHONE, "dark", 1_900),
+    ("submission.png", "submission", DESKTOP, "light", 0),
+)
+"""File, page, size, scheme, and how much of it from the top; 0 for all."""
 STEP_S = 1.0
 LIMIT_S = 1_800
 
@@ -103,23 +112,21 @@ def asked(url: str) -> dict[str, int]:
 
 
 def take(browser: Browser, url: str, into: Path) -> None:
-    """Every page in every size and both schemes."""
+    """Every shot, in as few colours as it needs."""
     pages = {"status": "/", "submission": paid_story(url)}
     into.mkdir(parents=True, exist_ok=True)
-    for size, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, device_scale_factor=1.5 if size == "phone" else 1.25,
-                color_scheme=scheme,
-            )  # fmt: skip
-            for name, path in pages.items():
-                page = context.new_page()
-                page.goto(url + path, wait_until="domcontentloaded")
-                page.wait_for_timeout(500)
-                page.screenshot(path=into / f"{name}-{size}-{scheme}.png", full_page=True)
-                page.close()
-            context.close()
-    print(f"{len(pages) * 4} pictures in {into}")
+    for file, name, (width, height), scheme, top in SHOTS:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, device_scale_factor=1.5, color_scheme=scheme
+        )
+        page = context.new_page()
+        page.goto(url + pages[name], wait_until="domcontentloaded")
+        page.wait_for_timeout(500)
+        clip = {"x": 0, "y": 0, "width": width, "height": top} if top else None
+        page.screenshot(path=into / file, full_page=True, clip=clip)
+        context.close()
+        Image.open(into / file).convert("RGB").quantize(128).save(into / file, optimize=True)
+    print(f"{len(SHOTS)} pictures in {into}")
 
 
 def paid_story(url: str) -> str:
