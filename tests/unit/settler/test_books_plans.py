@@ -8,18 +8,15 @@ import sqlalchemy as sa
 from l402_settler.adapters import statements, status_books
 from l402_settler.adapters.tables import metadata
 from l402core.dialects import open_engine
+from l402core.hot import Hot
 from sqlalchemy import event
 
-ASKED = {
-    name: one
-    for module in (statements, status_books)
-    for name, one in vars(module).items()
-    if isinstance(one, sa.Select)
-} | {
-    f"EXPOSED {whose} {number}": one
-    for whose, queries in statements.EXPOSED.items()
-    for number, one in enumerate(queries)
+NAMED = {
+    **{name: one for module in (statements, status_books) for name, one in vars(module).items()},
+    **{f"EXPOSED {whose} {n}": one for whose, queries in statements.EXPOSED.items() for n, one in enumerate(queries)},
 }
+STATEMENTS = {name: one.statement if isinstance(one, Hot) else one for name, one in NAMED.items()}
+ASKED = {name: one for name, one in STATEMENTS.items() if isinstance(one, sa.Select)}
 SMALL = ("submissions_open", "rounds_live")
 """Indexes of what is not over; reading all of one is reading what is open."""
 

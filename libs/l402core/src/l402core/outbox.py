@@ -20,6 +20,7 @@ from l402core.claims import Claim
 from l402core.dialects import NOT_NOW, for_reading, open_engine
 from l402core.errors import Unavailable
 from l402core.events import Event
+from l402core.hot import Hand, Hot, Row
 from l402core.writer import Writer
 
 log = structlog.get_logger()
@@ -72,7 +73,8 @@ class Database:
     ) -> None:
         self.engine = open_engine(url)
         self._outbox = outbox
-        self._oldest = sa.select(outbox).order_by(outbox.c.id).limit(BATCH)
+        self._oldest = Hot(sa.select(outbox).order_by(outbox.c.id).limit(sa.bindparam("b_limit", type_=sa.Integer())))
+        self._add = Hot(sa.insert(outbox))
         self._forget = sa.delete(outbox).where(outbox.c.id.in_(sa.bindparam("b_ids", expanding=True)))
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
@@ -101,6 +103,7 @@ class Database:
 
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
+                connection.begin()  # a snapshot for hot statements too; it ends with the connection
                 return work(self._on(connection))
 
         try:
@@ -111,7 +114,7 @@ class Database:
 
     def _on(self, connection: sa.Connection, parent: str = "") -> "Transaction":
         """What may be done on an open connection."""
-        return Transaction(connection, self._outbox, parent)
+        return Transaction(connection, self._add, parent)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -141,7 +144,7 @@ class Database:
         Whatever is said meanwhile wakes us again, so that only a full batch has more behind it for sure.
         """
         if not self._shared:
-            rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(self._oldest))
+            rows: Sequence[sa.Row[Any]] = await self.read(lambda tx: tx.rows(self._oldest, b_limit=BATCH))
             done, failures = await _published(publisher, rows)
             if done:
                 await self.transact(lambda tx: tx.execute(self._forget, {"b_ids": done}))
@@ -182,28 +185,38 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, connection: sa.Connection, outbox: sa.Table, parent: str) -> None:
+    def __init__(self, connection: sa.Connection, add: Hot, parent: str) -> None:
         self._connection = connection
-        self._outbox = outbox
+        self._hand = Hand(connection)
+        self._add = add
         self._parent = parent
         self._mark = ""
         self._said: list[dict[str, Any]] = []
 
-    def execute(self, statement: sa.Executable, values: Any = None) -> int:
+    def execute(self, statement: sa.Executable | Hot, values: Any = None) -> int:
         """Run a statement; the number of rows it changed."""
+        if isinstance(statement, Hot):
+            if isinstance(values, list):
+                return self._hand.execute_many(statement, values)
+            return self._hand.execute(statement, values)
+        self._hand.forget()
         return self._connection.execute(statement, values).rowcount
 
-    def row(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> sa.Row[Any] | None:
+    def row(self, query: sa.Select[*tuple[Any, ...]] | Hot, **parameters: Any) -> Row | None:
         """The first row, if any."""
-        return self._connection.execute(query, parameters).first()
+        rows = self.rows(query, **parameters)
+        return rows[0] if rows else None
 
-    def rows(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> list[sa.Row[Any]]:
+    def rows(self, query: sa.Select[*tuple[Any, ...]] | Hot, **parameters: Any) -> list[Row]:
         """All rows."""
+        if isinstance(query, Hot):
+            return self._hand.rows(query, parameters)
         return list(self._connection.execute(query, parameters).all())
 
-    def scalar(self, query: sa.Select[*tuple[Any, ...]], **parameters: Any) -> Any:
+    def scalar(self, query: sa.Select[*tuple[Any, ...]] | Hot, **parameters: Any) -> Any:
         """The first row's first column; None without a row."""
-        return self._connection.execute(query, parameters).scalar()
+        row = self.row(query, **parameters)
+        return None if row is None else row[0]
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -214,6 +227,7 @@ class Transaction:
                 yield
         except BaseException:
             del self._said[said:]
+            self._hand.forget()
             raise
 
     @contextmanager
@@ -244,5 +258,5 @@ class Transaction:
     def speak(self) -> bool:
         """Write what was said into the outbox, last thing in the transaction; whether anything was."""
         if self._said:
-            self._connection.execute(sa.insert(self._outbox), self._said)
+            self._hand.execute_many(self._add, self._said)
         return bool(self._said)

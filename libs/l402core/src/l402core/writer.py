@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from l402core.dialects import NOT_NOW
 from l402core.errors import Unavailable
+from l402core.hot import Hand
 
 R = TypeVar("R")
 TOGETHER = 64
@@ -81,7 +82,8 @@ class Writer:
             with self._engine.begin() as connection:
                 if len(changes) == 1:
                     return [changes[0].make(connection)]
-                return [_one_of_many(connection, change) for change in changes]
+                hand = Hand(connection)
+                return [_one_of_many(connection, hand, change) for change in changes]
         except NOT_NOW as error:
             refused = Unavailable("database", f"the database does not take the change: {error.orig}")
             return [refused for _ in changes]
@@ -89,17 +91,17 @@ class Writer:
             return [error for _ in changes]
 
 
-def _one_of_many(connection: sa.Connection, change: Change[Any]) -> Any:
+def _one_of_many(connection: sa.Connection, hand: Hand, change: Change[Any]) -> Any:
     """The outcome of one change, undone alone where it raised. Raises when the whole transaction is lost."""
-    connection.exec_driver_sql("SAVEPOINT one")
+    hand.say("SAVEPOINT one")
     try:
         outcome = change.make(connection)
     except NOT_NOW:
         raise
     except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+        hand.say("ROLLBACK TO SAVEPOINT one")
         outcome = error
-    connection.exec_driver_sql("RELEASE SAVEPOINT one")
+    hand.say("RELEASE SAVEPOINT one")
     return outcome
 
 

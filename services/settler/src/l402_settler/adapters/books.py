@@ -51,7 +51,9 @@ def from_json(text: str | None, kind: type[T]) -> T | None:
 
 def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
     """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
-    known = {row.id: row for row in tx.rows(q.TRANSFERS, b_ids=[one.id for one in lines])}
+    known = {
+        row.id: row for row in tx.rows(q.transfers_of(len(lines)), **{f"b_{n}": one.id for n, one in enumerate(lines)})
+    }
     for line in lines:
         row = known.get(line.id)
         if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (

@@ -3,11 +3,13 @@
 What is looked for is a parameter named `b_…`, because the plain column names are what an update sets.
 """
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from l402core.documents import LADDER
 from l402core.escrow import Escrow, Rung
+from l402core.hot import Hot
 
 from l402_settler.adapters.tables import credits_, fees, inbox, rounds, rungs, submissions, tokens, transfers
 
@@ -19,41 +21,57 @@ _hash = sa.bindparam("b_hash", type_=sa.String())
 _round = sa.bindparam("b_round", type_=sa.Integer())
 _state = sa.bindparam("b_state", type_=sa.String())
 
-TRANSFERS = sa.select(transfers).where(transfers.c.id.in_(sa.bindparam("b_ids", expanding=True)))
-ADD_TRANSFERS = sa.insert(transfers)
 
-TAKEN = sa.select(inbox.c.message_id).where(
-    inbox.c.consumer == sa.bindparam("b_consumer"), inbox.c.message_id == sa.bindparam("b_message")
+@cache
+def transfers_of(count: int) -> Hot:
+    """So many transfers by their ids, `b_0`, `b_1` and so on."""
+    ids = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
+    return Hot(sa.select(transfers).where(transfers.c.id.in_(ids)))
+
+
+ADD_TRANSFERS = Hot(sa.insert(transfers))
+
+TAKEN = Hot(
+    sa.select(inbox.c.message_id).where(
+        inbox.c.consumer == sa.bindparam("b_consumer"), inbox.c.message_id == sa.bindparam("b_message")
+    )
 )
-TAKE = sa.insert(inbox)
-FORGET = sa.delete(inbox).where(inbox.c.at_ms < sa.bindparam("b_before_ms"))
+TAKE = Hot(sa.insert(inbox))
+FORGET = Hot(sa.delete(inbox).where(inbox.c.at_ms < sa.bindparam("b_before_ms")))
 
-ROUND = sa.select(rounds).where(rounds.c.round == _round)
+ROUND = Hot(sa.select(rounds).where(rounds.c.round == _round), kept=True)
 CURRENT_ROUND = sa.select(rounds).order_by(rounds.c.round.desc()).limit(1)
-LIVE_ROUNDS = sa.select(rounds).where(
-    rounds.c.round.in_(
-        sa.union(
-            sa.select(rounds.c.round).where(rounds.c.phase != sa.literal_column("'done'")),
-            sa.select(submissions.c.round).where(IS_OPEN),
+LIVE_ROUNDS = Hot(
+    sa.select(rounds).where(
+        rounds.c.round.in_(
+            sa.union(
+                sa.select(rounds.c.round).where(rounds.c.phase != sa.literal_column("'done'")),
+                sa.select(submissions.c.round).where(IS_OPEN),
+            )
         )
     )
 )
 
-SUBMISSION = sa.select(submissions).where(submissions.c.commitment == _commitment)
-ADD_SUBMISSION = sa.insert(submissions)
-NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
-MOVE_SUBMISSION = NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen)
-LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0)).where(submissions.c.round == _round)
-STANDINGS = (
+SUBMISSION = Hot(sa.select(submissions).where(submissions.c.commitment == _commitment), kept=True)
+ADD_SUBMISSION = Hot(sa.insert(submissions))
+_NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
+NOTE_SUBMISSION = Hot(_NOTE_SUBMISSION)
+MOVE_SUBMISSION = Hot(_NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen))
+LAST_SEQ = Hot(
+    sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0).label("seq")).where(submissions.c.round == _round)
+)
+STANDINGS = Hot(
     sa.select(*(submissions.c[name] for name in ("commitment", "peer", "state", "upload", "frozen")))
     .where(submissions.c.round == _round)
     .order_by(submissions.c.seq)
 )
-STANDINGS_OF = sa.select(submissions.c.state, _SCORED.label("is_scored")).where(
-    submissions.c.round == _round, submissions.c.peer == sa.bindparam("b_peer")
+STANDINGS_OF = Hot(
+    sa.select(submissions.c.state, _SCORED.label("is_scored")).where(
+        submissions.c.round == _round, submissions.c.peer == sa.bindparam("b_peer")
+    )
 )
 _ENDED_SCORED = (submissions.c.state == Escrow.ENDED) & _SCORED  # no other state asks, and the index holds the rest
-OCCUPANCY = (
+OCCUPANCY = Hot(
     sa.select(
         submissions.c.state,
         _ENDED_SCORED.label("is_scored"),
@@ -64,10 +82,12 @@ OCCUPANCY = (
     .group_by(submissions.c.state, _ENDED_SCORED)
 )
 OWED_STATES = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED)
-PAYEES_OF = sa.select(submissions.c.payee).where(IS_OPEN, submissions.c.peer == sa.bindparam("b_whose"))
+PAYEES_OF = Hot(sa.select(submissions.c.payee).where(IS_OPEN, submissions.c.peer == sa.bindparam("b_whose")))
 UNENDED = sa.select(submissions).where(IS_OPEN)
-OWING = UNENDED.where(
-    submissions.c.state.in_((Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)), ~submissions.c.frozen
+OWING = Hot(
+    UNENDED.where(
+        submissions.c.state.in_((Escrow.OWED, Escrow.DUE, Escrow.REOFFERED, Escrow.RELOCKING)), ~submissions.c.frozen
+    )
 )
 
 
@@ -99,21 +119,27 @@ def _promised(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-EXPOSED = {column.name: (_out(column), _promised(column)) for column in (submissions.c.peer, submissions.c.payee)}
+EXPOSED = {
+    column.name: (Hot(_out(column)), Hot(_promised(column))) for column in (submissions.c.peer, submissions.c.payee)
+}
 
-OWED_WAITING = sa.select(
-    sa.func.coalesce(sa.func.sum(submissions.c.owed_msat), 0).label("msat"),
-    sa.func.coalesce(sa.func.sum(submissions.c.owed_rungs), 0).label("rungs"),
-).where(IS_OPEN, submissions.c.state.in_(OWED_STATES))
+OWED_WAITING = Hot(
+    sa.select(
+        sa.func.coalesce(sa.func.sum(submissions.c.owed_msat), 0).label("msat"),
+        sa.func.coalesce(sa.func.sum(submissions.c.owed_rungs), 0).label("rungs"),
+    ).where(IS_OPEN, submissions.c.state.in_(OWED_STATES))
+)
 
-ADD_RUNG = sa.insert(rungs)
-RUNGS = sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung)
-RUNG = sa.select(rungs).where(rungs.c.payment_hash == _hash)
+ADD_RUNG = Hot(sa.insert(rungs))
+RUNGS = Hot(
+    sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung), kept=True
+)
+RUNG = Hot(sa.select(rungs).where(rungs.c.payment_hash == _hash))
 OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
     rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
 )
-OPEN_RUNGS = sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
-MOVE_RUNG = sa.update(rungs).where(rungs.c.payment_hash == _hash, rungs.c.state == _state)
+OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
+MOVE_RUNG = Hot(sa.update(rungs).where(rungs.c.payment_hash == _hash, rungs.c.state == _state))
 
 _limit = sa.bindparam("b_limit", type_=sa.Integer())
 _after = sa.bindparam("b_after", type_=sa.String())
@@ -124,9 +150,9 @@ RUNGS_AFTER = (
     .limit(_limit)
 )
 
-TOKEN = sa.select(tokens).where(tokens.c.token_id == sa.bindparam("b_token"))
-SPEND_TOKEN = sa.insert(tokens)
-FEE = sa.select(fees).where(fees.c.payment_hash == _hash)
+TOKEN = Hot(sa.select(tokens).where(tokens.c.token_id == sa.bindparam("b_token")))
+SPEND_TOKEN = Hot(sa.insert(tokens))
+FEE = Hot(sa.select(fees).where(fees.c.payment_hash == _hash))
 FEES_AFTER = sa.select(fees).where(fees.c.payment_hash > _after).order_by(fees.c.payment_hash).limit(_limit)
-ADD_FEE = sa.insert(fees)
-CREDIT = sa.select(credits_).where(credits_.c.payment_hash == _hash)
+ADD_FEE = Hot(sa.insert(fees))
+CREDIT = Hot(sa.select(credits_).where(credits_.c.payment_hash == _hash))

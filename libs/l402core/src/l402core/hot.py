@@ -1,0 +1,161 @@
+"""Statements that run so often that SQLAlchemy's work around one costs more than the database's: compiled once, then the
+driver's own. It knows both dialects, and refuses to know what is asked.
+
+What a statement answers is the same as through SQLAlchemy: columns by name, values by the columns' types, errors of its
+tree. Lists (`IN`) whose length differs stay with SQLAlchemy.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+Statement = sa.Select[*tuple[Any, ...]] | sa.Insert | sa.Update | sa.Delete
+Row = sa.Row[Any]
+
+
+class Hot:
+    """One statement, built once. `kept`: within a transaction the same question has the same answer until a write."""
+
+    def __init__(self, statement: Statement, *, kept: bool = False) -> None:
+        self.statement = statement.inline() if isinstance(statement, sa.Insert) else statement
+        self.kept = kept
+        self.tables = _tables(statement)
+        self._texts: dict[tuple[str, tuple[str, ...]], _Text] = {}
+
+    def text(self, dialect: sa.Dialect, columns: tuple[str, ...]) -> "_Text":
+        """As the driver takes it, for these parameters."""
+        key = (dialect.name, columns)
+        if key not in self._texts:
+            self._texts[key] = _text(self.statement, dialect, columns)
+        return self._texts[key]
+
+
+class _Text(msgspec.Struct, frozen=True):
+    """A statement for one dialect and one set of parameters."""
+
+    sql: str
+    order: tuple[str, ...] | None
+    """Of positional parameters; None where they go by name."""
+    constants: dict[str, Any]
+    """Parameters that the statement brings itself, and columns' defaults."""
+    row: Callable[[Sequence[Any]], Any] | None
+    convert: tuple[tuple[int, Callable[[Any], Any]], ...]
+    """Columns whose values the driver does not give as their type."""
+
+    def parameters(self, given: Mapping[str, Any]) -> Any:
+        """As the driver takes them."""
+        every = {**self.constants, **given} if self.constants else given
+        return every if self.order is None else tuple([every[name] for name in self.order])
+
+    def read(self, values: Sequence[Any]) -> Row:
+        """One row: what callers ask of an `sa.Row`, the columns by name, a plain named tuple answers as well."""
+        if self.convert:
+            mine = list(values)
+            for index, convert in self.convert:
+                mine[index] = convert(mine[index])
+            values = mine
+        assert self.row is not None
+        return cast(Row, self.row(values))
+
+
+class Hand:
+    """Runs hot statements on one open connection."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._dialect = connection.dialect
+        self._cursor = connection.connection.cursor()
+        self._fault: type[Exception] = connection.dialect.loaded_dbapi.Error
+        self._kept: dict[tuple[int, tuple[Any, ...]], list[Row]] = {}
+        self._kept_of: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
+
+    def rows(self, query: Hot, given: Mapping[str, Any]) -> list[Row]:
+        """All rows."""
+        if not query.kept:
+            return self._rows(query, given)
+        key = (id(query), tuple(given.values()))
+        if key not in self._kept:
+            self._kept[key] = self._rows(query, given)
+            for table in query.tables:
+                self._kept_of.setdefault(table, []).append(key)
+        return list(self._kept[key])
+
+    def _rows(self, query: Hot, given: Mapping[str, Any]) -> list[Row]:
+        text = query.text(self._dialect, tuple(given))
+        try:
+            self._cursor.execute(text.sql, text.parameters(given))
+            found = self._cursor.fetchall()
+        except self._fault as error:
+            raise self._translated(error, text.sql) from error
+        return [text.read(values) for values in found]
+
+    def execute(self, statement: Hot, values: Mapping[str, Any]) -> int:
+        """Change something; the number of rows."""
+        self.forget(statement.tables)
+        text = statement.text(self._dialect, tuple(values))
+        try:
+            self._cursor.execute(text.sql, text.parameters(values))
+        except self._fault as error:
+            raise self._translated(error, text.sql) from error
+        return int(self._cursor.rowcount)
+
+    def execute_many(self, statement: Hot, values: Sequence[Mapping[str, Any]]) -> int:
+        """The same with each of these values, whose names are equal; the number of rows in all."""
+        self.forget(statement.tables)
+        text = statement.text(self._dialect, tuple(values[0]))
+        try:
+            self._cursor.executemany(text.sql, [text.parameters(one) for one in values])
+        except self._fault as error:
+            raise self._translated(error, text.sql) from error
+        return int(self._cursor.rowcount)
+
+    def say(self, sql: str) -> None:
+        """A word to the database itself, such as SAVEPOINT."""
+        try:
+            self._cursor.execute(sql)
+        except self._fault as error:
+            raise self._translated(error, sql) from error
+
+    def forget(self, tables: Sequence[str] | None = None) -> None:
+        """What was kept of these tables, or of all, may have changed."""
+        if tables is None:
+            self._kept.clear()
+            self._kept_of.clear()
+            return
+        for table in tables:
+            for key in self._kept_of.pop(table, ()):
+                self._kept.pop(key, None)
+
+    def _translated(self, error: Exception, sql: str) -> BaseException:
+        """The driver's error as SQLAlchemy's, without the values: they may be somebody's."""
+        return DBAPIError.instance(sql, None, error, self._fault, dialect=self._dialect)
+
+
+def _text(statement: Statement, dialect: sa.Dialect, columns: tuple[str, ...]) -> _Text:
+    compiled: Any = statement.compile(dialect=dialect, column_keys=list(columns) or None)
+    whole = compiled.construct_expanded_state(dict.fromkeys(columns))  # a list of the statement's own is written out
+    own = {name: value for name, value in whole.parameters.items() if name not in columns}
+    own |= {column.name: column.default.arg for column in getattr(compiled, "insert_prefetch", ())}
+    named = list(statement.selected_columns) if isinstance(statement, sa.Select) else []
+    readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in named]
+    return _Text(
+        sql=whole.statement,
+        order=tuple(whole.positiontup) if compiled.positional else None,
+        constants=own,
+        row=_row_of([str(column.key) for column in named]) if named else None,
+        convert=tuple((index, reader) for index, reader in enumerate(readers) if reader is not None),
+    )
+
+
+def _row_of(names: list[str]) -> Callable[[Sequence[Any]], Any]:
+    kind: Any = namedtuple("Row", names)  # type: ignore[misc]
+    return kind._make
+
+
+def _tables(statement: Statement) -> tuple[str, ...]:
+    if isinstance(statement, sa.Select):
+        return tuple(one.name for one in statement.get_final_froms() if isinstance(one, sa.Table))
+    return (statement.table.name,) if isinstance(statement.table, sa.Table) else ()
