@@ -110,6 +110,10 @@ class SimDatabase(Database):
         self._sight = disk.engine("sqlite://").connect()
         """Reads need no transaction where nothing happens beside them."""
 
+    def raw(self) -> sqlite3.Connection:
+        """The file itself, for whoever looks from outside."""
+        return self._disk.raw
+
     def reborn(self) -> "SimDatabase":
         """The same file, opened by a new process."""
         again = copy.copy(self)

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     REDIS_WIPED = "wipe redis at second"
     BLOCKS = "mine a burst at second"
     NODE_AWAY = "take coordinator's node away at second"
+    FROZEN = "an operator freezes the newest escrow at second"
     KEYS_ROTATED = "rotate every key at second"
 
 
@@ -43,7 +44,7 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "")
 
 
-TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY, Kind.KEYS_ROTATED)
+TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY, Kind.FROZEN, Kind.KEYS_ROTATED)
 SPANS: dict[Kind, int] = {
     Kind.KILL_BEFORE: 260, Kind.KILL_AFTER: 260, Kind.LND_CALL_LOST: 200, Kind.LND_ANSWER_LOST: 200,
     Kind.PUBLISH_LOST: 70, Kind.PUBLISH_ACK_LOST: 70, Kind.DELIVERY_LOST: 100, Kind.DELIVERY_LATE: 100,
@@ -64,6 +65,12 @@ def draw_rotations(chance: Chance) -> list[Fault]:
     """Now and then every key is made new in the middle of it, once or twice."""
     often = (0, 0, 0, 0, 1, 2)[chance.below(6)]
     return [Fault(Kind.KEYS_ROTATED, 1 + chance.below(60)) for _ in range(often)]
+
+
+def draw_freezes(chance: Chance) -> list[Fault]:
+    """Now and then somebody stops an escrow, and has looked a while later."""
+    often = (0, 0, 0, 0, 0, 1)[chance.below(6)]
+    return [Fault(Kind.FROZEN, 1 + chance.below(20), round(chance.between(0.5, 60.0), 3)) for _ in range(often)]
 
 
 def _one(chance: Chance, kind: Kind) -> Fault:

@@ -80,6 +80,10 @@ class Tally(FileTally):
         with self._world.effect(f"counts {len(amounts)} rungs as sent"):
             super().reserve(round_, amounts, now_ms, allow, until_ms)
 
+    def note_stop(self, commitment: str, revision: int, now_ms: int, *, frozen: bool) -> bool:
+        with self._world.effect(f"notes that {commitment[:8]} is {'frozen' if frozen else 'thawed'}"):
+            return super().note_stop(commitment, revision, now_ms, frozen=frozen)
+
 
 class PeerDisk(Journal):
     """A peer's journal: the real one, in memory; each line it writes is an effect."""

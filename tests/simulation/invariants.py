@@ -66,6 +66,14 @@ class Steps:
         self._counts = (-1, -1)
         network.watch(self)
 
+    def ordered(self) -> list[str]:
+        """What an operator has frozen."""
+        return self._coordinator.stopped
+
+    def orders(self) -> int:
+        """How many of these wait for a thaw."""
+        return self._coordinator.orders
+
     # --- lndsim tells of every change -------------------------------------------------------------------------------
 
     def payment_changed(self, node: Node, payment: Payment) -> None:
@@ -204,7 +212,7 @@ class Steps:
         for commitment, state, scored, fee, frozen in self.books.execute(
             f"select {columns} from submissions"  # noqa: S608 - a constant
         ):
-            _must(not frozen, f"{commitment[:8]} is frozen")
+            _must(not frozen or commitment in self._coordinator.stopped, f"{commitment[:8]} is frozen")
             if scored is not None:
                 told = msgspec.json.decode(scored, type=_Told)
                 _must(self._scored.setdefault(commitment, told) == told, f"{commitment[:8]} was decided again")
@@ -225,8 +233,16 @@ class Steps:
                     f"lock:{hash_}" in self.pending, f"rung {hash_[:8]} is sent, and the books have no open lock of it"
                 )
                 _must(self.begun[hash_] == 1, f"rung {hash_[:8]} is sent a second time")
+                self._check_stopped(hash_)
             if status is PaymentStatus.SUCCEEDED:
                 self._check_paid(hash_)
+
+    def _check_stopped(self, hash_: str) -> None:
+        """Nothing is sent of what the invoicer has written down as frozen."""
+        if not self._coordinator.stopped:
+            return
+        (owner,) = self.books.execute("select commitment from rungs where payment_hash = ?", (hash_,)).fetchone()
+        _must(owner not in self._coordinator.tally.stopped(), f"rung {hash_[:8]} is sent, and its escrow is frozen")
 
     def _check_paid(self, hash_: str) -> None:
         row = self.books.execute("select commitment, rung from rungs where payment_hash = ?", (hash_,)).fetchone()

@@ -18,7 +18,7 @@ from tests.simulation import bugs, runs
 from tests.simulation.cast import Manner, Part
 from tests.simulation.faults import Kind
 from tests.simulation.runs import Trial
-from tests.simulation.scenes import AGAIN, hurried, plain, struck
+from tests.simulation.scenes import AGAIN, hurried, plain, stopped, struck
 
 MISFITS = (TypeError, AttributeError, NameError)
 """What a plant raises that was made for an older product: no bug was looked for then, and none was found."""
@@ -62,6 +62,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("a forfeit is not booked", bugs.unless(lambda line: line.kind == "forfeit"),
             plain(Part("ada", 31, Manner.NEVER_SETTLES)), 3),
     Planted("routing fees are not booked", bugs.unless(lambda line: line.kind == "routing"), plain(hub=True), 3),
+    Planted("a lock is sent though its escrow is frozen", bugs.sends_what_is_frozen, stopped, 3),
     Planted("a decision is not booked", bugs.unless(lambda line: line.kind == "reward"), plain(), 3),
     Planted("a peer takes silence for failure and pays another fee", bugs.pays_again,
             struck(Kind.LND_ANSWER_LOST, 1, 30, 0.0), 60),

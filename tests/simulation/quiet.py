@@ -49,6 +49,7 @@ class Quiet:
                 f"{node.name} {payment.terms.payment_hash.hex()[:8]}"
                 for node in self._network.nodes.values() for payment in node.unfinished()
             ]),
+            ("an operator waits", ["a thaw"] * self._steps.orders()),
             ("a lock is pending", sorted(self._steps.pending)),
             ("an escrow is open", self._open_escrows()),
             ("a round is judged", _all(decided, JUDGED)),
@@ -182,6 +183,9 @@ class Quiet:
 
     def _check_alarms(self) -> None:
         alarms = [alarm for alarm in self._world.alarms if alarm in ALARMS]
+        for _ in self._steps.ordered():
+            if "escrow.frozen" in alarms:
+                alarms.remove("escrow.frozen")
         _must(not alarms, f"alarm: {', '.join(sorted(set(alarms)))}")
         dead = [one for one in self._broker.dead if not (self._hurried() and one.startswith(STALE))]
         _must(not dead, f"dead letters: {', '.join(dead[:3])}")

@@ -86,6 +86,7 @@ class Count(msgspec.Struct):
 def drawn(seed: int) -> Trial:
     """The history of a seed."""
     faults = misfortunes.draw(Chance(seed, "faults")) + misfortunes.draw_rotations(Chance(seed, "keys"))
+    faults += misfortunes.draw_freezes(Chance(seed, "freezes"))
     return Trial(seed, casts.draw(Chance(seed, "cast")), tuple(faults), f"seed {seed}")
 
 

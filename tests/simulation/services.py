@@ -30,7 +30,7 @@ from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
-from l402core.events import FeeMint, GradientScored, Reconcile
+from l402core.events import FeeMint, Freeze, GradientScored, Reconcile, Thaw
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
 from sparseloco.corpus import load_corpus
@@ -85,6 +85,10 @@ class Coordinator:
         self.objects, self.cursor, self.shelf = Objects(world), Cursor(world), SimShelf(world)
         self.tally = Tally(world)
         self.keyrings = Keyrings()
+        self.stopped: list[str] = []
+        """Escrows that an operator has frozen, or is about to."""
+        self.orders = 0
+        """Those that wait for its thaw."""
         self.heights: NodeHeights | None = None
         self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
@@ -110,6 +114,8 @@ class Coordinator:
         settler.register(thawing.on_dead, thawing.on_work_dead)
         sponsors.register(bus, thawing.on_dead)
         bus.answer(Reconcile, watch.reconcile)
+        bus.answer(Freeze, thawing.freeze)
+        bus.answer(Thaw, thawing.thaw)
         await bus.start()
         await settler.recover()
         await sponsors.recover()
@@ -126,10 +132,12 @@ class Coordinator:
             INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic,
             successions=self.keyrings.successions(),
         )  # fmt: skip
-        lock, mint = INVOICER_CONSUMERS
+        lock, mint, frozen, thawed = INVOICER_CONSUMERS
         bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
         minting = SponsorMint(INVOICER_CONFIG, node, bus, now_ms=world.now_ms, successions=self.keyrings.successions())
         bus.consume(mint, minting.mint_tranche, invoicer.give_up)
+        bus.consume(frozen, invoicer.on_frozen)
+        bus.consume(thawed, invoicer.on_thawed)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
         await self._work(process, invoicer.watch_fees())

@@ -12,6 +12,7 @@ from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.forks import Forks
 from tests.simulation.runs import Count, Trial
+from tests.simulation.scenes import stopped
 from tests.simulation.shortening import shortened, story
 from tests.simulation.silence import simulated
 from tests.simulation.sponsor import EARNED
@@ -85,6 +86,16 @@ def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
 def test_every_mask_is_paid_whoever_dies_while_it_is_revealed(masks: range, hold: Hold) -> None:
     """Each of the 64 decisions, and a death at one of its reveals; `make simulate-exhaustive` has each of them."""
     hold(exhaustive.ladder(masks, every=23))
+
+
+def test_a_freeze_reaches_a_lock_that_is_on_its_way(hold: Hold) -> None:
+    """The node is away, the lock waits, an operator stops it: nothing is sent before the thaw, and then all is paid."""
+    hold(runs.run(map(stopped, range(1, 13))))
+    told = runs.tell_trial(stopped(1))
+    (frozen,) = [number for number, line in enumerate(told.lines) if "is frozen" in line and "notes" in line]
+    sent = [number for number, line in enumerate(told.lines) if "SendPaymentV2 at coordinator" in line]
+    (thawed,) = [number for number, line in enumerate(told.lines) if "is thawed" in line and "notes" in line]
+    assert frozen < thawed < min(sent)
 
 
 @pytest.mark.parametrize("at", [1, 2, 4, 7, 30])

@@ -8,6 +8,7 @@ from lndsim.network import Network
 from tests.simulation.broker import Broker
 from tests.simulation.faults import Kind
 from tests.simulation.node import Calls
+from tests.simulation.orders import Operator
 from tests.simulation.services import COORDINATOR, SERVICES, Coordinator
 from tests.simulation.world import World
 
@@ -22,6 +23,7 @@ class Weather:
     ) -> None:  # fmt: skip
         self._world, self._network, self._calls = world, network, calls
         self._broker, self._coordinator = broker, coordinator
+        self._operator = Operator(world, broker, coordinator)
 
     async def mine(self) -> None:
         """A block now and then, for ever."""
@@ -44,6 +46,8 @@ class Weather:
             elif fault.kind is Kind.NODE_AWAY:
                 self._calls.set_away(COORDINATOR, True)
                 world.loop.call_later(fault.amount, self._calls.set_away, COORDINATOR, False, context=Context())
+            elif fault.kind is Kind.FROZEN:
+                self._operator.freeze(fault.amount)
             elif fault.kind is Kind.KEYS_ROTATED:
                 self._coordinator.keyrings.rotate()
             else:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
+from l402_settler import freezing
 from l402_settler.adapters import books, freeze_books
 from l402_settler.adapters.tables import outbox
 from l402_settler.watch import Watch
@@ -15,8 +16,10 @@ from l402core.events import (
     ClaimCredit,
     CreditIssued,
     EscrowFailed,
+    EscrowFrozen,
     EscrowLock,
     EscrowLocked,
+    EscrowThawed,
     GradientScored,
     GradientUploaded,
     OfferMake,
@@ -463,3 +466,21 @@ async def come_again(stage: Stage, late: list[Step]) -> None:
     await stage.thaw(A)
     while late:
         await late.pop(0)(stage)
+
+
+async def test_the_invoicer_is_told_how_an_escrow_stands(stage: Stage) -> None:
+    """Each freeze and each thaw under a higher revision; a second reason is no second freeze; a restart says the last."""
+    await locking(stage)
+    for _ in range(2):
+        await stage.freeze(A)
+        await stage.database.transact(
+            lambda tx: freezing.freeze(stage.office, tx, "submission", A, code="other", reason="it is odd twice")
+        )
+        await stage.thaw(A)
+    assert [one.revision for one in stage.said(EscrowFrozen)] == [1, 4]
+    assert [one.revision for one in stage.said(EscrowThawed)] == [3, 6]
+    await stage.settler.recover()
+    assert [one.revision for one in stage.said(EscrowThawed)] == [3, 6, 6]
+    await stage.freeze(A)
+    await stage.settler.recover()
+    assert [(one.revision, one.commitment) for one in stage.said(EscrowFrozen)][-2:] == [(7, A), (7, A)]

@@ -165,6 +165,20 @@ class EscrowLocked(SubmissionEvent, frozen=True, kw_only=True):
     locked: Signed
 
 
+class EscrowFrozen(SubmissionEvent, frozen=True, kw_only=True):
+    """Nothing of it is to be sent until it is thawed; `revision` counts freezes and thaws, and the highest holds."""
+
+    name = "escrow.frozen.v1"
+    writer = "settler"
+
+
+class EscrowThawed(SubmissionEvent, frozen=True, kw_only=True):
+    """A person has looked: what was asked for may be sent."""
+
+    name = "escrow.thawed.v1"
+    writer = "settler"
+
+
 class EscrowFailed(SubmissionEvent, frozen=True, kw_only=True):
     """The ladder could not be locked; the fee becomes a credit once every rung is terminal."""
 
@@ -1333,6 +1347,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
 
 EVENTS: tuple[type[Event], ...] = (
     RoundOpened, CommitsClosed, RoundClosed, SubmissionOpened, GradientUploaded, SubmissionExpired, EscrowLocked,
+    EscrowFrozen, EscrowThawed,
     EscrowFailed, EscrowSettled, EscrowReturned, RewardRevealed, RewardOwed, CancelRequested, CreditIssued, CreditSpent,
     OfferMake, EscrowLock, FeeSettled, EscrowDispatched, EscrowRefused, WorkDead, OfferMade, CheckpointPublished, RoundAssessed,
     GradientMeasure, GradientScored, RoundAggregate, GradientScreened, GradientMeasured, RoundAggregated,

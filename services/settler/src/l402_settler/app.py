@@ -45,7 +45,7 @@ from l402_settler.adapters import books
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
-from l402_settler.freezing import hold
+from l402_settler.freezing import hold, say_how_it_stands
 from l402_settler.office import Office
 from l402_settler.owed import offered_rungs
 from l402_settler.recovery import (
@@ -277,7 +277,10 @@ class Settler:
         def work(tx: Transaction) -> int:
             for round_ in books.live_rounds(tx):
                 say_round_again(office, tx, round_)
-            rows = [row for row in books.unended(tx) if not row.frozen]
+            unended = books.unended(tx)
+            for row in unended:
+                say_how_it_stands(office, tx, row.commitment)
+            rows = [row for row in unended if not row.frozen]
             for row in rows:
                 round_ = _known(books.round_row(tx, row.round))
                 with telemetry.span("recover", parent=row.traceparent):

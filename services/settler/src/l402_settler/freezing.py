@@ -6,7 +6,16 @@ What happens at LND is written down all the same. It decides nothing about money
 import structlog
 from l402core import escrow, sponsorship
 from l402core.errors import Unavailable
-from l402core.events import CancelRequested, EscrowLock, EscrowLocked, Event, SponsorshipLocked, SponsorshipMint
+from l402core.events import (
+    CancelRequested,
+    EscrowFrozen,
+    EscrowLock,
+    EscrowLocked,
+    EscrowThawed,
+    Event,
+    SponsorshipLocked,
+    SponsorshipMint,
+)
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, freeze_books, sponsor_books
@@ -32,14 +41,30 @@ def freeze(
     office: Office, tx: Transaction, what: str, about: str, *, code: str, reason: str, by: str = SETTLER
 ) -> bool:
     """Stop everything about it, and alarm. False where it is frozen for the same reason already."""
-    if not freeze_books.mark(tx, what, about, frozen=True) and freeze_books.is_noted(tx, about, code):
+    first = freeze_books.mark(tx, what, about, frozen=True)
+    if not first and freeze_books.is_noted(tx, about, code):
         return False
     freeze_books.note(
         tx, about=about, what=what, action=FREEZE, by=by[:80], code=code[:80], reason=reason, at_ms=office.now_ms()
     )
     freeze_books.withdraw(tx, _subjects(tx, what, about))
+    if first and what == SUBMISSION:
+        say_how_it_stands(office, tx, about)
     log.critical(f"{'escrow' if what == SUBMISSION else what}.frozen", about=about, by=by, code=code, detail=reason)
     return True
+
+
+def say_how_it_stands(office: Office, tx: Transaction, commitment: str) -> None:
+    """Tell the invoicer, who may have a lock in hand, whether it may be sent. Nothing where it was never frozen."""
+    notes = freeze_books.notes_of(tx, commitment)
+    if not notes:
+        return
+    row = books.submission(tx, commitment)
+    assert row is not None
+    id_, at = office.stamp()
+    kind = EscrowFrozen if row.frozen else EscrowThawed
+    fact = kind(id=id_, occurred_at_ms=at, revision=len(notes), round=row.round, commitment=commitment)
+    tx.say(fact, parent=row.traceparent)
 
 
 def freeze_payment(office: Office, tx: Transaction, payment_hash: str, *, code: str, reason: str) -> None:

@@ -32,7 +32,7 @@ from l402_settler import sponsor_steps
 from l402_settler.adapters import books, freeze_books, sponsor_books
 from l402_settler.adapters.freeze_books import FEE, SUBMISSION, THAW, TRANCHE
 from l402_settler.escrows import try_lock
-from l402_settler.freezing import freeze, hold
+from l402_settler.freezing import freeze, hold, say_how_it_stands
 from l402_settler.office import Office
 from l402_settler.owed import ask_afresh
 from l402_settler.recovery import say_escrow_again
@@ -111,6 +111,8 @@ class Thawing:
             )  # fmt: skip
             if what != FEE:
                 freeze_books.mark(tx, what, about, frozen=False)
+            if what == SUBMISSION:
+                say_how_it_stands(office, tx, about)
             freeze_books.forget_held(tx, about)
             if not order.drop_held:
                 self._take_all(tx, waiting)

@@ -1,4 +1,4 @@
-"""What may have been sent, in one SQLite file: a rung is on disk before it is paid. It decides nothing."""
+"""What may have been sent, and what may not be, in one SQLite file: a rung is on disk before it is paid. No decisions."""
 
 import os
 import sqlite3
@@ -14,6 +14,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sent (
     payment_hash BLOB PRIMARY KEY, round INTEGER NOT NULL, amount_msat INTEGER NOT NULL, at_ms INTEGER NOT NULL,
     until_ms INTEGER NOT NULL, known INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS stops (
+    commitment TEXT PRIMARY KEY, revision INTEGER NOT NULL, frozen INTEGER NOT NULL, at_ms INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS sent_unknown ON sent (until_ms) WHERE known = 0;
 CREATE INDEX IF NOT EXISTS sent_round ON sent (round);
 CREATE INDEX IF NOT EXISTS sent_at ON sent (at_ms);
@@ -21,6 +23,10 @@ CREATE INDEX IF NOT EXISTS sent_at ON sent (at_ms);
 _COUNTED = """
 SELECT coalesce(sum(amount_msat) FILTER (WHERE round = :round), 0), coalesce(sum(amount_msat) FILTER (WHERE at_ms > :since), 0)
 FROM sent WHERE round = :round OR at_ms > :since
+"""
+_STOP = """
+INSERT INTO stops VALUES (?, ?, ?, ?) ON CONFLICT (commitment) DO UPDATE SET
+revision = excluded.revision, frozen = excluded.frozen, at_ms = excluded.at_ms WHERE excluded.revision > stops.revision
 """
 DAY_MS = 86_400_000
 KEPT_MS = 30 * DAY_MS
@@ -91,6 +97,26 @@ class FileTally:
         with self._lock:
             query = "SELECT payment_hash FROM sent WHERE known = 0 AND until_ms < ? ORDER BY until_ms LIMIT ?"
             return [bytes(row[0]) for row in self._db.execute(query, (before_ms, limit))]
+
+    def note_stop(self, commitment: str, revision: int, now_ms: int, *, frozen: bool) -> bool:
+        """Remember whether its locks may be sent; whether they may now, for an older word changes nothing.
+
+        Raises Unavailable.
+        """
+        values = (commitment, revision, frozen, now_ms)
+        with self._lock:
+            try:
+                self._db.execute("DELETE FROM stops WHERE at_ms < ?", (now_ms - KEPT_MS,))
+                self._db.execute(_STOP, values)
+                query = "SELECT frozen FROM stops WHERE commitment = ?"
+                return not self._db.execute(query, (commitment,)).fetchone()[0]
+            except sqlite3.Error as error:
+                raise Unavailable("disk", f"what is frozen cannot be written down: {error}") from error
+
+    def stopped(self) -> set[str]:
+        """The commitments of which nothing may be sent."""
+        with self._lock:
+            return {str(row[0]) for row in self._db.execute("SELECT commitment FROM stops WHERE frozen")}
 
     def _write(self, statement: str, payment_hashes: list[bytes]) -> None:
         with self._lock:
