@@ -20,7 +20,8 @@ def configuration() -> str:
         "",
         MADE,
         "",
-        "Every service reads environment variables, and refuses to start with a value outside its bounds.",
+        "Every service reads environment variables, and refuses to start with a value outside its bounds. For each `NAME`,",
+        "`NAME_FILE` may name a mounted file that holds the value instead.",
         "`l402-train config` prints the same.",
     ]
     found = knobs()
