@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images pictures clean
+.PHONY: help setup demo test test-containers test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -38,13 +38,16 @@ demo: setup ## the whole network on this machine, real training, paid for: make 
 	@$(BIN)/l402-train demo --lightning $(LIGHTNING) $(ARGS)
 
 test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/containers $(ARGS)
 
 test-lightning: setup tools ## the Lightning contract on lndsim and real lnd, and both side by side; says how much of each
 	@REQUIRE_REAL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract/lightning $(ARGS)
 
 soak: setup tools ## random histories on lndsim and real lnd side by side for longer: make soak STEPS=20000 SEED=1
 	@REQUIRE_REAL=1 STEPS=$(STEPS) SEED=$(or $(SEED),$$RANDOM) $(BIN)/python -m pytest -n 0 tests/contract/lightning/test_lightning_differential.py $(ARGS)
+
+test-containers: setup tools-deploy ## the whole system in containers, faults done to each part: wants a Docker engine and make images
+	@$(BIN)/python -m pytest -n 0 -s tests/containers $(ARGS)
 
 fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="--seconds 60 --seed 7"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.payloads $(ARGS)

@@ -12,6 +12,8 @@ from cyclopts.validators import Number
 from l402_peer_agent.adversaries.names import Adversary
 
 from l402train import orders_command, setup_command
+from l402train.containers.command import app as containers_app
+from l402train.containers.command import follow
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
 from l402train.keys_command import app as keys_app
@@ -49,6 +51,8 @@ app.command(macaroon)
 orders_command.register(app)
 setup_command.register(app)
 app.command(keys_app)
+app.command(containers_app)
+app.command(follow)
 
 
 @app.command
@@ -361,7 +365,7 @@ def reconcile(
     from l402train import comparing, screen
 
     async def story() -> Exit:
-        url = bus or Folder(folder).operator_url()
+        url = Folder(folder).operator_url(bus)
         return await comparing.reconcile(screen.console(), url, as_json=as_json)
 
     return run(story(), as_json=as_json)

@@ -9,6 +9,7 @@ import msgspec
 from l402train.exits import Exit, Stop, stop_for
 
 MARK = "network.json"
+URL_FILE = "L402_NATS_URL_FILE"
 FREE_BYTES_MIN = 300_000_000
 """Below this a run would end half-way: a demo writes about 60 MB, JetStream preallocates some, and SQLite needs room."""
 
@@ -114,8 +115,11 @@ class Folder:
         except (OSError, msgspec.DecodeError) as error:
             raise Stop(Exit.NOT_FOUND, f"{self.root} holds no network: {MARK} is missing or not readable") from error
 
-    def operator_url(self) -> str:
-        """The bus, for orders and looks. Raises Stop."""
+    def operator_url(self, given: str | None = None) -> str:
+        """The bus, for orders and looks: as given, as L402_NATS_URL_FILE names a file of it, or this folder's. Raises Stop."""
+        mounted = os.environ.get(URL_FILE)
+        if given or mounted:
+            return given or _content(Path(str(mounted)))
         from l402core.rights import OPERATOR  # noqa: PLC0415 - `--help` need not know the bus
 
         from l402train import bus_users  # noqa: PLC0415
@@ -140,3 +144,10 @@ class Folder:
             unfinished.replace(path)
         except OSError as error:
             raise stop_for(error, path) from error
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise stop_for(error, path) from error

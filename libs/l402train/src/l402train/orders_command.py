@@ -32,7 +32,7 @@ def ask(question: Callable[[str], Coroutine[Any, Any, Exit]], folder: Path, nats
     """Put it to the network of this folder, or on this bus."""
 
     async def story() -> Exit:
-        return await question(nats or Folder(folder).operator_url())
+        return await question(Folder(folder).operator_url(nats))
 
     return run(story(), as_json=as_json)
 

@@ -140,8 +140,6 @@ def _own(service: str, folder: Folder, wiring: Wiring) -> dict[str, object]:
         return {
             "redis_url": wiring.redis_url,
             "http_port": wiring.gateway_port,
-            "attestor_public": wiring.public.attestor,
-            "settler_public": wiring.public.settler,
         }
     return {}
 

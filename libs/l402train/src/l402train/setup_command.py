@@ -14,6 +14,7 @@ from l402train.running import run
 # Each command imports its story when it is called, so that `--help` answers at once.
 # ruff: noqa: PLC0415
 
+InFile = Annotated[Path | None, Parameter(help="A mounted file that holds it instead: it has a password.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 
 
@@ -25,9 +26,12 @@ def register(app: App) -> None:
 
 def migrate(
     *,
-    nats_url: Annotated[str, Parameter(help="NATS server with JetStream.")],
-    books: Annotated[str, Parameter(help="SQLAlchemy URL of the settler's database.")],
-    decisions: Annotated[str, Parameter(help="SQLAlchemy URL of the attestor's database.")],
+    nats_url: Annotated[str, Parameter(help="NATS server with JetStream.")] = "",
+    books: Annotated[str, Parameter(help="SQLAlchemy URL of the settler's database.")] = "",
+    decisions: Annotated[str, Parameter(help="SQLAlchemy URL of the attestor's database.")] = "",
+    nats_url_file: InFile = None,
+    books_file: InFile = None,
+    decisions_file: InFile = None,
     replicas: Annotated[int, Parameter(help="Of each stream.", validator=Number(gte=1, lte=5))] = 1,
     as_json: Json = False,
 ) -> int:
@@ -35,12 +39,29 @@ def migrate(
     from l402train.migration import migrate as story_of
 
     async def story() -> Exit:
-        count = await story_of(nats_url, books_url=books, decisions_url=decisions, replicas=replicas)
+        count = await story_of(
+            _one("--nats-url", nats_url, nats_url_file),
+            books_url=_one("--books", books, books_file),
+            decisions_url=_one("--decisions", decisions, decisions_file),
+            replicas=replicas,
+        )
         line = json.dumps({"consumers": count}) if as_json else f"{count} consumers and both databases are up to date"
         sys.stdout.write(line + "\n")
         return Exit.FINE
 
     return run(story(), as_json=as_json)
+
+
+def _one(option: str, value: str, file: Path | None) -> str:
+    """The value itself, or the content of a mounted file. Raises Stop."""
+    if bool(value) == (file is not None):
+        raise Stop(Exit.USAGE, f"name {option} or {option}-file, one of the two")
+    if file is None:
+        return value
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise stop_for(error, file) from error
 
 
 def bus_users(

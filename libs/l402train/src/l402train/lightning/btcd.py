@@ -70,7 +70,15 @@ class Btcd(msgspec.Struct, frozen=True, kw_only=True):
 
 def nobodys_address() -> str:
     """A P2PKH address of simnet (version 0x3f) over twenty zero bytes: btcd mines only to an address."""
-    payload = b"\x3f" + bytes(20)
+    return _base58(b"\x3f" + bytes(20))
+
+
+def address_of_script(script: bytes) -> str:
+    """The P2SH address of simnet (BIP 16, version 0x7b) of a script."""
+    return _base58(b"\x7b" + hashlib.new("ripemd160", hashlib.sha256(script).digest()).digest())
+
+
+def _base58(payload: bytes) -> str:
     payload += hashlib.sha256(hashlib.sha256(payload).digest()).digest()[:4]
     number, text = int.from_bytes(payload), ""
     while number:

@@ -1,6 +1,7 @@
 """One lnd of a local network: its flags, its files, and calls to it by URI. It moves no money by itself."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from l402core.lnd.stubs import lnrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 
 from l402train import parts
+from l402train.exits import Exit, Stop
 from l402train.lightning.btcd import Btcd
 from l402train.process import Process
 
@@ -25,11 +27,12 @@ POLL_S = 0.1
 class LndNode:
     """A node that was started; `rpc` and `listen` are host:port."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, rpc: str = "", listen: str = "") -> None:
+        """One of ours, on free ports; or one that runs elsewhere, by its addresses and what it wrote into its folder."""
         self.name = name
         self.folder = folder
-        self.rpc = f"127.0.0.1:{parts.free_port()}"
-        self.listen = f"127.0.0.1:{parts.free_port()}"
+        self.rpc = rpc or f"127.0.0.1:{parts.free_port()}"
+        self.listen = listen or f"127.0.0.1:{parts.free_port()}"
         self.pubkey = ""
         self.process: Process | None = None
         self._wire: Wire | None = None
@@ -48,16 +51,23 @@ class LndNode:
         return self.process
 
     async def answering(self) -> None:
-        """Wait for its RPC server. Raises Stop when it ends first."""
-        assert self.process is not None
-        await self.process.until(self._files, deadline_s=START_S)
+        """Wait for its RPC server. Raises Stop when it ends first, or takes too long."""
+        ends_at = time.monotonic() + START_S
+        if self.process is not None:
+            await self.process.until(self._files, deadline_s=START_S)
+        while not self._files() and time.monotonic() < ends_at:  # noqa: ASYNC110 - another container writes them
+            await asyncio.sleep(POLL_S)
         self._wire = Wire(self.endpoint(deadline_s=CALL_S))
         while True:
             try:
                 self.pubkey = (await self.call("GetInfo", lnrpc.GetInfoRequest())).identity_pubkey
             except L402Error as error:  # the wallet opens first, the RPC server some seconds later
-                if self.process.returncode is not None:
+                if self.process is not None and self.process.returncode is not None:
                     raise self.process.failure(f"{self.name} ended with {self.process.returncode}") from error
+                if time.monotonic() > ends_at:
+                    raise Stop(
+                        Exit.PART_FAILED, f"{self.name} does not answer at {self.rpc}: {error.detail}"
+                    ) from error
                 await asyncio.sleep(POLL_S)
             else:
                 return

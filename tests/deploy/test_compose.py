@@ -1,0 +1,105 @@
+"""`compose.yaml` says what the code reads: every variable, every secret, each in one container's own volume."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from l402train import peers
+from l402train.containers.coins import ADDRESS
+from l402train.containers.shelves import Shelves
+from l402train.folder import URL_FILE
+from l402train.keys import Keyring
+from l402train.knobs import knobs
+
+HOUSE = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((HOUSE / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONCE = {"secrets", "lightning"}
+"""They fill the shelves, and so they see several."""
+OURS = ("gateway", "invoicer", "settler", "oracle", "peer-agent", "l402-train")
+NAMES = peers.names(3)
+
+
+def mounted(service: dict[str, Any]) -> dict[str, str]:
+    """Where each volume is."""
+    parts = (volume.split(":") for volume in service.get("volumes", ()))
+    return {part[1]: part[0] for part in parts}
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that the first job makes."""
+    root = tmp_path_factory.mktemp("secrets")
+    assert Shelves(root, NAMES, Keyring.from_seed(0)).fill()
+    return root
+
+
+@pytest.mark.parametrize("name", [name for name, one in SERVICES.items() if one.get("environment")])
+def test_a_service_reads_every_variable_that_it_is_given(name: str) -> None:
+    """A misspelt one would be a default in silence."""
+    known = {knob.name for knob in knobs()}
+    for variable in SERVICES[name]["environment"]:
+        if variable.startswith("L402_"):
+            assert variable in {*known, URL_FILE} or variable.removesuffix("_FILE") in known, variable
+
+
+def test_every_secret_that_is_named_is_on_the_shelf_that_is_mounted(shelves: Path) -> None:
+    """But for what only a node can bake; that job puts it beside."""
+    baked = {"tls.cert", "node.macaroon"}
+    for name, service in SERVICES.items():
+        words = [str(word) for word in (*service.get("environment", {}).values(), *service.get("command", ()))]
+        wanted = [word.rpartition("=")[2] for word in words if "/secrets/" in word]
+        for path in wanted:
+            shelf = mounted(service)["/secrets"].removeprefix("secrets-")
+            file = path.removeprefix("/secrets/")
+            assert file in baked or (shelves / shelf / file).exists(), f"{name}: {path}"
+
+
+def test_nobody_sees_another_parts_secrets() -> None:
+    """A gateway that was taken over holds no key of the settler's. lnds share the chain's password, and workers theirs."""
+    seen: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        for volume in mounted(service).values():
+            if volume.startswith("secrets-") and name not in ONCE:
+                seen.setdefault(volume.removeprefix("secrets-"), set()).add(name)
+    chain = {name for name in SERVICES if name.startswith("lnd-")} | {"btcd", "miner"}
+    allowed = {"btcd": chain, "worker": {"worker-1", "worker-2"}, "operator": {"demo"}, "migrate": {"migrate"}}
+    for shelf, users in seen.items():
+        assert users <= allowed.get(shelf, {shelf}), shelf
+
+
+def test_ours_run_bare_and_only_loopback_is_published() -> None:
+    """As on a cluster: no root file system to write, no capability, no way out of the inner network."""
+    for name, service in SERVICES.items():
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:"), name
+        if name in ONCE or not any(f"/{image}:" in service["image"] for image in OURS):
+            continue
+        if name not in {"migrate", "demo"}:
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    for service in SERVICES.values():
+        assert ":latest" not in service["image"]
+
+
+def test_btcd_mines_what_the_first_job_can_spend() -> None:
+    """An address that is fixed there and known here."""
+    assert f"--miningaddr={ADDRESS}" in SERVICES["btcd"]["command"]
+
+
+def test_torchs_layer_is_what_the_lock_file_says() -> None:
+    """The image builds it from a list of its own, so that it stays while our code changes."""
+    export = ["export", "--frozen", "--quiet", "--no-dev", "--no-emit-workspace", "--no-header", "--no-annotate"]
+    told = subprocess.run(
+        [HOUSE / ".uv/bin/uv", *export, "--package", "sparseloco"],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (HOUSE / "deploy/images/torch.txt").read_text() == told.stdout, (
+        "make it again: .uv/bin/uv " + " ".join(export) + " --package sparseloco > deploy/images/torch.txt"
+    )
