@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
 import torch
+from l402_oracle.copies import Work, find_copies
 from l402_oracle.measure import Measurer, clipped, mean_loss, screen
 from l402_oracle.scoring import Decision, Interval, PayRules, Reason, decide, is_improvement, reference
-from l402_oracle.similarity import Sketch, duplicates, likeness, sketch
+from l402_oracle.similarity import Sketch, likeness, sketch
 from sparseloco import defaults, wire
 from sparseloco.codec import compress
 from sparseloco.data import held_out_windows, hidden_shards, load_corpus, train_batches, train_shard
@@ -114,7 +115,7 @@ class Network:
         trained = time.perf_counter()
         updates = {name: expand(sparse, SPEC) for name, sparse in sparse_of.items()}
         sketches = [(name, sketch(sparse, SPEC)) for name, sparse in sparse_of.items()]
-        copies = duplicates(sketches)
+        copies = find_copies([Work(name, name, each) for name, each in sketches], [])
         medians = median_norms([update.norms() for name, update in updates.items() if name not in copies])
         fair = {name: clipped(update, medians) for name, update in updates.items() if name not in copies}
         seen = self._measured(fair, number)

@@ -1,8 +1,9 @@
 """Honest peers who differ: how many are refused wrongly, and whether pay follows what each is worth to the others.
 
 `python -m tests.attacks.honest`. Data, steps, learning rates and the precision of the sent update vary from peer to peer.
-An update counts as good where its drop on eight times the tokens is above zero by three standard errors; refusing a
-good one is a false rejection. An update's value to the others is how much worse the aggregate is without it.
+An update counts as good where it was paid, or where its drop on eight times the tokens is above zero by three standard
+errors; refusing a good one is a false rejection. Only what was refused is measured again, because that takes the time. An
+update's value to the others is how much worse the aggregate is without it, in every `--value-every`th round.
 """
 
 import argparse
@@ -11,19 +12,21 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import structlog
 import torch
 from l402_oracle.measure import Measurer, clipped
 from l402_oracle.scoring import Interval, interval
 from l402_peer_agent.training import Trainer, assigned_batches, binding
-from l402core.documents import Terms
+from l402core.documents import Receipt, Terms
 from l402core.events import RoundAssessed
 from sparseloco.data import Corpus, load_corpus
+from sparseloco.defaults import INNER_LR, INNER_STEPS
 from sparseloco.model import load_checkpoint
 from sparseloco.outer import aggregate
 from sparseloco.sparse import Update, expand
@@ -31,11 +34,13 @@ from sparseloco.train import AdamState, InnerResult, inner_steps
 from sparseloco.wire import unpack
 from torch import Tensor
 
-from tests.attacks.court import SPEC, Court, Player, one_thread, warmed_up
+from tests.attacks.court import RECIPE, SPEC, Court, Player, one_thread, warmed_up
 from tests.attacks.runs import key_of
 
 STEPS, RATES = (10, 15, 20, 30), (1e-3, 2e-3, 3e-3)
 TOKENS_FACTOR = 8
+PEERS = 8
+"""Of one network."""
 
 
 class Varied(Trainer):
@@ -57,21 +62,26 @@ class Varied(Trainer):
         return delta.bfloat16().float() if self.rounded else delta
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """One honest submission: what it was, its verdict and pay, its drop on many tokens, its value to the others."""
 
     name: str
+    steps: int
+    rate: float
+    rounded: bool
     code: str
     units: int
-    large: Interval
-    value: Interval
-    half_values: tuple[float, float]
+    drop: float
+    """As it was measured, over the round's reference."""
+    large: Interval | None = None
+    """On eight times the tokens, where it was refused."""
+    value: Interval | None = None
+    half_values: tuple[float, float] = (0.0, 0.0)
 
     @property
     def is_good(self) -> bool:
-        """Its drop on eight times the tokens is clearly positive."""
-        return self.large.lo > 0
+        """Paid; or its drop on eight times the tokens is clearly positive."""
+        return self.units > 0 or (self.large is not None and self.large.lo > 0)
 
 
 def everything(corpus: Corpus) -> Corpus:
@@ -79,55 +89,87 @@ def everything(corpus: Corpus) -> Corpus:
     return Corpus(b"", corpus.hidden + corpus.held_out + corpus.train, b"", b"")
 
 
-async def play(folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tokens: int, seed: int) -> list[Seen]:
+async def play(
+    folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tokens: int, seed: int, value_every: int
+) -> list[Seen]:
     """Rounds of varied honest peers."""
     court = Court(folder / "oracle", theta, eval_tokens=eval_tokens)
     players = [_varied(folder, number, seed) for number in range(peers)]
     seen: list[Seen] = []
     try:
         await court.begin()
-        for _ in range(rounds):
+        for number in range(rounds):
             terms = await court.open()
             for player in players:
                 await court.submit(player, ())
             base = load_checkpoint(await court.checkpoint(), SPEC)[1]
             outcome = await court.close()
-            medians = next(e for e in court.stage.ears.all(RoundAssessed) if e.round == terms.round).clip_norms
-            updates = {
-                entry.player.name: clipped(
-                    expand(
-                        unpack(entry.packed, SPEC, binding(terms, bytes.fromhex(entry.player.key.public))).sparse, SPEC
-                    ),
-                    medians,
-                )
-                for entry in court.entries
-            }
-            measurer = Measurer(base, everything(load_corpus()))
-            for name, receipt in outcome.receipts.items():
-                large = _large(measurer, updates[name], TOKENS_FACTOR * eval_tokens)
-                value = _value(measurer, updates, name)
-                halves = (float(np.mean(value[::2])), float(np.mean(value[1::2])))
-                code = receipt.checks[-1].code
-                seen.append(Seen(name, code, receipt.units, large, interval(value), halves))
+            looked = _looked_at(players, outcome.receipts)
+            refused = [one.name for one in looked if not one.units]
+            valued = number % value_every == 0
+            if refused or valued:
+                looked = _measured(looked, base, _updates(court, terms), TOKENS_FACTOR * eval_tokens, valued=valued)
+            seen += looked
     finally:
         court.end()
     return seen
 
 
-def _large(measurer: Measurer, update: Update, tokens: int) -> Interval:
-    count = min(tokens // 2048, everything(load_corpus()).hidden_shard_count)
-    return measurer.measure(update, tuple(range(count))).interval
+def _looked_at(players: Sequence[Player], receipts: Mapping[str, Receipt]) -> list[Seen]:
+    made = []
+    for player in players:
+        receipt, trainer = receipts[player.name], player.trainer
+        assert isinstance(trainer, Varied)
+        made.append(
+            Seen(
+                name=player.name, steps=trainer.steps, rate=trainer.rate, rounded=trainer.rounded,
+                code=receipt.checks[-1].code, units=receipt.units, drop=receipt.drop_mean / max(1, receipt.reference),
+            )
+        )  # fmt: skip
+    return made
 
 
-def _value(measurer: Measurer, updates: dict[str, Update], name: str) -> list[float]:
-    """Per sequence: the loss of the others' aggregate, less that of everybody's."""
-    shards = tuple(range(0, 160, 5))
-    theta = measurer.theta
-    losses = []
-    for kept in ({n: u for n, u in updates.items() if n != name}, updates):
-        mean = aggregate({n.encode(): u for n, u in kept.items()}, SPEC.numel)
-        losses.append(Measurer(theta - mean, everything(load_corpus())).baseline(shards))
-    return [without - with_all for without, with_all in zip(*losses, strict=True)]
+def _updates(court: Court, terms: Terms) -> dict[str, Update]:
+    """Everybody's, clipped as the round clipped them."""
+    norms = next(e for e in court.stage.ears.all(RoundAssessed) if e.round == terms.round).clip_norms
+    return {
+        entry.player.name: clipped(
+            expand(unpack(entry.packed, SPEC, binding(terms, bytes.fromhex(entry.player.key.public))).sparse, SPEC),
+            norms,
+        )
+        for entry in court.entries
+    }
+
+
+def _measured(
+    looked: Sequence[Seen], base: Tensor, updates: dict[str, Update], tokens: int, *, valued: bool
+) -> list[Seen]:
+    measurer, text = Measurer(base, everything(load_corpus())), everything(load_corpus())
+    alpha, made = RECIPE.outer_rate_ppm / 1e6, []
+    values = _values(measurer, updates, alpha) if valued else {}
+    for one in looked:
+        count = min(tokens // 2048, text.hidden_shard_count)
+        large = None if one.units else measurer.measure(updates[one.name], tuple(range(count)), alpha=alpha).interval
+        value = values.get(one.name)
+        halves = (float(np.mean(value[::2])), float(np.mean(value[1::2]))) if value else (0.0, 0.0)
+        changed = msgspec.structs.replace(one, large=large, value=interval(value) if value else None)
+        made.append(msgspec.structs.replace(changed, half_values=halves))
+    return made
+
+
+def _values(measurer: Measurer, updates: dict[str, Update], alpha: float) -> dict[str, list[float]]:
+    """By peer and sequence: the loss of the others' aggregate, less that of everybody's."""
+    shards, text = tuple(range(0, 160, 5)), everything(load_corpus())
+
+    def losses(kept: dict[str, Update]) -> list[float]:
+        mean = aggregate({name.encode(): update for name, update in kept.items()}, SPEC.numel)
+        return Measurer(measurer.theta - alpha * mean, text).baseline(shards)
+
+    whole = losses(updates)
+    return {
+        name: [a - b for a, b in zip(losses({n: u for n, u in updates.items() if n != name}), whole, strict=True)]
+        for name in updates
+    }
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
@@ -141,22 +183,32 @@ def report(seen: Sequence[Seen]) -> list[str]:
     good = [one for one in seen if one.is_good]
     refused = [one for one in good if one.units == 0]
     wrong = [one for one in refused if one.code != "below_floor"]
-    among, halves = _ranked(seen)
+    valued = [one for one in seen if one.value is not None]
+    among, halves = _ranked(valued)
+    floors = Counter((one.steps, one.rate) for one in refused if one.code == "below_floor")
+    ours = sum((one.steps, one.rate) == (INNER_STEPS, INNER_LR) for one in seen)
     return [
-        f"{len(seen)} honest submissions, {len(good)} of them clearly positive on {TOKENS_FACTOR} times the tokens",
-        f"refused although clearly positive: {len(wrong)} ({len(wrong) / max(1, len(good)):.1%})",
-        f"shown to improve, and below the floor of pay: {len(refused) - len(wrong)}",
-        f"rank correlation of pay with value to the others: {among:+.2f}; of two halves of that value: {halves:+.2f}",
-        *(f"  {one.name}: {one.code}" for one in wrong),
+        f"{len(seen)} honest submissions, {len(good)} of them paid or clearly positive on {TOKENS_FACTOR} times the tokens",
+        f"refused although clearly positive, not for the floor: {len(wrong)} ({len(wrong) / max(1, len(good)):.1%})",
+        f"shown to improve, and below the floor of pay: {len(refused) - len(wrong)}; "
+        f"by the recipe's steps and rate {floors[INNER_STEPS, INNER_LR]} of {ours}",
+        *(f"  {steps} steps at {rate:g}: {count} below the floor" for (steps, rate), count in sorted(floors.items())),
+        f"{len(valued)} submissions in {len(valued) // max(1, PEERS)} rounds: rank correlation, within a round, of drop "
+        f"with value to the others: {among:+.2f}; of two halves of that value: {halves:+.2f}",
+        *(f"  {one.name}: {one.code}, {one.steps} steps at {one.rate:g}" for one in wrong),
     ]
 
 
 def _ranked(seen: Sequence[Seen]) -> tuple[float, float]:
-    if len(seen) < 3:
+    """Means over rounds of the correlations among the peers of one round."""
+    rounds = [seen[start : start + PEERS] for start in range(0, len(seen) - PEERS + 1, PEERS)]
+    if not rounds:
         return math.nan, math.nan
-    pay = [float(one.units) for one in seen]
-    first, second = ([one.half_values[half] for one in seen] for half in (0, 1))
-    return spearman(pay, [one.value.mean for one in seen]), spearman(first, second)
+    among = [
+        spearman([one.drop for one in each], [one.value.mean if one.value else 0.0 for one in each]) for each in rounds
+    ]
+    halves = [spearman(*([one.half_values[half] for one in each] for half in (0, 1))) for each in rounds]
+    return float(np.mean(among)), float(np.mean(halves))
 
 
 def _varied(folder: Path, number: int, seed: int) -> Player:
@@ -171,27 +223,33 @@ def main() -> int:
     """Play and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks.honest")
     parser.add_argument("--submissions", type=int, default=500)
-    parser.add_argument("--peers", type=int, default=8)
     parser.add_argument(
         "--rounds", type=int, default=5, help="of each network; networks begin anew until there are enough"
     )
     parser.add_argument("--eval-tokens", type=int, default=32_768)
     parser.add_argument("--warm-steps", type=int, default=150)
+    parser.add_argument(
+        "--value-every", type=int, default=5, help="rounds from one look at everybody's value to the next"
+    )
+    parser.add_argument("--json", type=Path, help="keep what was seen there, network by network, and go on from it")
     asked = parser.parse_args()
     one_thread()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    theta, seen, seed = warmed_up(0, asked.warm_steps), list[Seen](), 0
-    while len(seen) < asked.submissions:
+    kept: list[list[Seen]] = []
+    if asked.json and asked.json.exists():
+        kept = msgspec.json.decode(asked.json.read_bytes(), type=list[list[Seen]])
+    theta = warmed_up(0, asked.warm_steps)
+    while sum(map(len, kept)) < asked.submissions:
         with tempfile.TemporaryDirectory() as folder:
-            left = -(-(asked.submissions - len(seen)) // asked.peers)
-            seen += asyncio.run(
-                play(
-                    Path(folder), theta, rounds=min(asked.rounds, left), peers=asked.peers,
-                    eval_tokens=asked.eval_tokens, seed=seed,
-                )
+            left = -(-(asked.submissions - sum(map(len, kept))) // PEERS)
+            playing = play(
+                Path(folder), theta, rounds=min(asked.rounds, left), peers=PEERS, eval_tokens=asked.eval_tokens,
+                seed=len(kept), value_every=asked.value_every,
             )  # fmt: skip
-        seed += 1
-    sys.stdout.write("\n".join(report(seen)) + "\n")
+            kept.append(asyncio.run(playing))
+        if asked.json:
+            asked.json.write_bytes(msgspec.json.encode(kept))
+    sys.stdout.write("\n".join(report([one for each in kept for one in each])) + "\n")
     return 0
 
 

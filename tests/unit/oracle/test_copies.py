@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from l402_oracle import copies
 from l402_oracle.copies import Work, find_copies
-from l402_oracle.mixtures import Cover, cover
-from l402_oracle.similarity import Sketch, likeness
+from l402_oracle.mixtures import cover
+from l402_oracle.similarity import Duplicate, Likeness, Sketch, likeness
 
 CHUNKS, KEPT = 20, 64
 
@@ -76,19 +78,79 @@ def test_sketches_of_another_model_are_left_out() -> None:
     """The network moved to another one."""
     other = Sketch(1, np.arange(KEPT, dtype=np.uint32), np.ones(KEPT, dtype=np.float16))
     assert find_copies(the_works(a_sketch(1)), [Work("old", "p", other)]) == {}
-    assert cover(other, []).actual == 0.0
+    assert cover(0.0, []).is_mixture is False
 
 
-def test_a_known_copy_is_not_looked_at_as_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hundred copies of one work cost no look through all that came before them."""
+# --- as many pairs as there are, in one pass ---------------------------------------------------------------------------
+
+
+def all_pairs(round_works: list[Work], earlier_rounds: list[Work]) -> dict[str, Duplicate]:
+    """The rules as they are meant: every pair compared, entry by entry."""
+    found: dict[str, Duplicate] = {}
+    earlier_rounds = [old for old in earlier_rounds if old.sketch.chunks == round_works[0].sketch.chunks]
+    for place, work in enumerate(round_works):
+        before = round_works[:place]
+        pairs = [(one.commitment, likeness(work.sketch, one.sketch)) for one in before]
+        alike = [(name, how) for name, how in pairs if how.is_duplicate]
+        if alike:
+            found[work.commitment] = Duplicate(*max(alike, key=lambda pair: max(pair[1].overlap, pair[1].cosine)))
+            continue
+        pairs = [(old.commitment, likeness(work.sketch, old.sketch)) for old in earlier_rounds if _repeats(work, old)]
+        if pairs:
+            found[work.commitment] = Duplicate(*pairs[0])
+            continue
+        others = [one for one in [*earlier_rounds, *before] if one.peer != work.peer]
+        held = [np.isin(work.sketch.keys, one.sketch.keys, assume_unique=True) for one in others]
+        if not held or not len(work.sketch.keys):
+            continue
+        together = float(np.logical_or.reduce(held).mean())
+        if cover(together, [float(one.mean()) for one in held]).is_mixture:
+            pairs = [(one.commitment, likeness(work.sketch, one.sketch)) for one in others]
+            found[work.commitment] = Duplicate(*max(pairs, key=lambda pair: pair[1].overlap), together)
+    return found
+
+
+def _repeats(work: Work, old: Work) -> bool:
+    how = likeness(work.sketch, old.sketch)
+    return how.overlap >= copies.OWN_OVERLAP_LIMIT if old.peer == work.peer else how.is_duplicate
+
+
+def some_sketch(rng: np.random.Generator, sources: list[Sketch], chunks: int) -> Sketch:
+    """New, a copy, a part of several, other values, a few more or fewer entries: anything near the limits."""
+    pools = []
+    for chunk in range(chunks):
+        fresh = rng.choice(40, rng.integers(0, 9), replace=False)
+        taken = [s.keys[s.keys // 4096 == chunk] % 4096 for s in sources if rng.random() < 0.6]
+        pools.append(
+            np.unique(np.concatenate([fresh, *(one[rng.random(len(one)) < 0.5] for one in taken)])) + 4096 * chunk
+        )
+    keys = np.concatenate(pools).astype(np.uint32)
+    values = rng.choice([-1.0, -0.4, 0.0, 0.4, 1.0], len(keys)).astype(np.float16)
+    return Sketch(chunks, keys, values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(0, 8))
+def test_one_pass_finds_what_all_pairs_find(seed: int, works: int, earlier: int) -> None:
+    """Copies, own work again, mixtures: the same names, likeness and share, to the bit."""
+    rng = np.random.default_rng(seed)
+    sketches: list[Sketch] = []
+    for _ in range(works + earlier):
+        again = sketches and rng.random() < 0.2
+        sketches.append(sketches[rng.integers(len(sketches))] if again else some_sketch(rng, sketches[-3:], 3))
+    everybody = [Work(f"c{n}", f"p{rng.integers(6)}", one) for n, one in enumerate(sketches)]
+    assert find_copies(everybody[earlier:], everybody[:earlier]) == all_pairs(everybody[earlier:], everybody[:earlier])
+
+
+def test_a_crowd_of_copies_costs_no_pair_but_the_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty honest works are compared with nobody; what is near is looked at exactly."""
     looked: list[Sketch] = []
 
-    def counted(work: Sketch, earlier: list[Sketch]) -> Cover:
-        looked.append(work)
-        return cover(work, earlier)
+    def counted(a: Sketch, b: Sketch) -> Likeness:
+        looked.append(a)
+        return likeness(a, b)
 
-    monkeypatch.setattr(copies, "cover", counted)
-    one = a_sketch(1)
-    found = find_copies(the_works(one, *[one] * 20), [])
-    assert len(found) == 20
-    assert looked == [one]
+    monkeypatch.setattr(copies, "likeness", counted)
+    crowd = [a_sketch(seed, common=0.1) for seed in range(1, 61)]
+    assert list(find_copies(the_works(*crowd, crowd[7]), [])) == ["c60"]
+    assert looked == [crowd[7]]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from l402_oracle.similarity import Sketch, SketchError, duplicates, likeness, read_sketch, sketch
+from l402_oracle.copies import Work, find_copies
+from l402_oracle.similarity import Duplicate, Sketch, SketchError, likeness, read_sketch, sketch
 from sparseloco.codec import compress, decompress
 from sparseloco.sparse import Sparse
 from sparseloco.spec import ModelSpec
@@ -30,6 +31,11 @@ def work(seed: int) -> Tensor:
 def seen(delta: Tensor) -> Sketch:
     """Its sketch."""
     return sketch(compressed(delta), SPEC)
+
+
+def copies(*works: tuple[str, Sketch]) -> dict[str, Duplicate]:
+    """In order of commitment, each of another peer."""
+    return find_copies([Work(name, f"peer {name}", each) for name, each in works], [])
 
 
 def test_a_copy_is_wholly_alike() -> None:
@@ -64,7 +70,7 @@ def test_a_copy_with_noised_values_is_found() -> None:
 def test_an_average_of_two_stolen_updates_is_found() -> None:
     """A mixture of two payloads is alike to both."""
     mixed = seen(decompress(compressed(work(1)), SPEC) + decompress(compressed(work(2)), SPEC))
-    found = duplicates([("one", seen(work(1))), ("two", seen(work(2))), ("mix", mixed)])
+    found = copies(("one", seen(work(1))), ("two", seen(work(2))), ("mix", mixed))
     assert list(found) == ["mix"]
     assert found["mix"].earlier in {"one", "two"}
 
@@ -72,7 +78,7 @@ def test_an_average_of_two_stolen_updates_is_found() -> None:
 def test_the_first_commitment_is_the_original() -> None:
     """Order alone decides which of two equals is the copy, and every copy names its original."""
     thief, victim = seen(work(1)), seen(work(1))
-    found = duplicates([("victim", victim), ("other", seen(work(2))), ("thief", thief), ("second thief", thief)])
+    found = copies(("victim", victim), ("other", seen(work(2))), ("thief", thief), ("second thief", thief))
     assert {later: how.earlier for later, how in found.items()} == {"thief": "victim", "second thief": "victim"}
 
 

@@ -14,7 +14,7 @@ _MEASURING = (
 """The modules between a payload's bytes and its losses."""
 _DECIDING = (
     "l402_oracle.attestor.judgement", "l402_oracle.attestor.own_data", "l402_oracle.copies", "l402_oracle.mixtures",
-    "l402_oracle.scoring", "l402_oracle.similarity",
+    "l402_oracle.postings", "l402_oracle.scoring", "l402_oracle.similarity",
 )  # fmt: skip
 """The modules between losses and units."""
 

@@ -9,10 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from l402_oracle.similarity import Sketch
-
 EXCESS_LIMIT = 0.1
 
 
@@ -29,10 +25,6 @@ class Cover:
         return self.actual - self.expected >= EXCESS_LIMIT
 
 
-def cover(work: Sketch, earlier: Sequence[Sketch]) -> Cover:
-    """How much of a work's indices earlier ones of the same model hold."""
-    held = [np.isin(work.keys, other.keys, assume_unique=True) for other in earlier]
-    if not held or not len(work.keys):
-        return Cover(0.0, 0.0)
-    together = np.logical_or.reduce(held)
-    return Cover(float(together.mean()), 1 - math.prod(1 - float(one.mean()) for one in held))
+def cover(together: float, each: Sequence[float]) -> Cover:
+    """From the share that earlier works hold together, and the share that each of them holds."""
+    return Cover(together, 1 - math.prod(1 - one for one in each))

@@ -255,6 +255,6 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("worker", GradientMeasure, workers=2, ack_wait_s=LOST_S, tries=TRIES),  # one is opened, one is measured
     Consumer("worker", RoundAggregate, ack_wait_s=60),
     Consumer("worker", CheckpointMeasure, ack_wait_s=60),
-    Consumer("worker", YardstickMake, ack_wait_s=60),
+    Consumer("worker", YardstickMake, ack_wait_s=LOST_S),
 )
 """The worker's queues, shared by all workers."""
