@@ -98,17 +98,17 @@ async def play(
 ) -> Ran:
     """`rounds` rounds of four honest peers and these attacks, who see every payload that was committed before theirs."""
     court = Court(folder / "oracle", theta, eval_tokens=eval_tokens)
-    honest = [_player(one, "honest", folder, seed) for one in HONEST]
-    cheats = [player for kind in kinds for player in cast(kind, folder, seed)]
+    honest = [player(one, "honest", folder, seed) for one in HONEST]
+    cheats = [one for kind in kinds for one in cast(kind, folder, seed)]
     paid, alone = [], []
     try:
         await court.begin()
         for _ in range(rounds):
             await court.open()
             taken: list[Taken] = []
-            for player in (*honest, *cheats):
-                if await court.submit(player, taken):
-                    taken.append(Taken(bytes.fromhex(player.key.public), court.entries[-1].packed))
+            for one in (*honest, *cheats):
+                if await court.submit(one, taken):
+                    taken.append(Taken(bytes.fromhex(one.key.public), court.entries[-1].packed))
             outcome = await court.close()
             paid.append(outcome.paid_msat(HONEST))
             verdicts = await court.without(HONEST)
@@ -127,7 +127,7 @@ def cast(kind: str, folder: Path, seed: int) -> list[Player]:
     count = POOL_OF.get(kind, 1)
     leader = bytes.fromhex(key_of(f"{kind}-0", seed).public)
     return [
-        _player(f"{kind}-{number}", kind, folder, seed, Pool(leader=leader, member=number, members=count))
+        player(f"{kind}-{number}", kind, folder, seed, Pool(leader=leader, member=number, members=count))
         for number in range(count)
     ]
 
@@ -139,7 +139,8 @@ def _told(kind: str, mine: Sequence[Player]) -> Told:
     )  # fmt: skip
 
 
-def _player(name: str, kind: str, folder: Path, seed: int, pool: Pool | None = None) -> Player:
+def player(name: str, kind: str, folder: Path, seed: int, pool: Pool | None = None) -> Player:
+    """One identity with its own memory."""
     key = key_of(name, seed)
     return Player(name, kind, KINDS[kind](folder / name, key.public, pool), key)
 

@@ -67,6 +67,8 @@ class JudgedRound(msgspec.Struct, frozen=True, kw_only=True):
     reference: int
     entries: tuple[JudgedEntry, ...]
     receipts_root: str
+    aggregated: tuple[str, ...] = ()
+    """The commitments whose updates make the next checkpoint: all that were accepted, or as many as have places."""
     yardstick: Yardstick | None = None
     """Null where the terms ask for none, or where it was not made and measured in time."""
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-from l402core.documents import Receipt
 from l402core.evidence import Evidence
 from rich.console import Console
 
 from l402train import services, verifying
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
+from l402train.neighbours import Neighbours, Read
 from l402train.own_data_again import own_findings
 from l402train.verifying import Finding, Opened
 from l402train.yardstick_again import yardstick_findings
@@ -64,8 +64,10 @@ def audit(evidence: Evidence, wanted: Wanted, get: Get) -> Audit:
     by_receipt: dict[str, tuple[Finding, ...]] = {}
     if found is not None:
         findings += verifying.round_findings(found)
-        findings += verifying.chain_findings(found) if wanted.whole_round else ()
-        again, for_all = _again(found, wanted, get) if wanted.rerun else ({}, [])
+        beside = Neighbours(found, rounds_of(wanted))
+        if wanted.whole_round:
+            findings += [*verifying.chain_findings(found), *beside.findings()]
+        again, for_all = _again(found, beside, wanted, get) if wanted.rerun else ({}, [])
         findings += for_all
         receipts = [receipt for receipt, _ in found.receipts]
         yardstick = found.judged.yardstick
@@ -84,13 +86,12 @@ def audit(evidence: Evidence, wanted: Wanted, get: Get) -> Audit:
     return Audit(agrees=agrees, round=tuple(findings), receipts=by_receipt)
 
 
-def _again(found: Opened, wanted: Wanted, get: Get) -> tuple[dict[str, list[Finding]], list[Finding]]:
+def _again(
+    found: Opened, beside: Neighbours, wanted: Wanted, get: Get
+) -> tuple[dict[str, list[Finding]], list[Finding]]:
     from l402train import replaying  # noqa: PLC0415  # it imports torch, which nothing else here needs
 
-    receipts: tuple[Receipt, ...] = tuple(receipt for receipt, _ in found.receipts)
-    return replaying.replayed(
-        found.terms, found.judged, receipts, get, device=wanted.device, whole_round=wanted.whole_round
-    )
+    return replaying.replayed(found, beside, get, device=wanted.device, whole_round=wanted.whole_round)
 
 
 def read_evidence(source: str, *, whole_round: bool) -> Evidence:
@@ -101,6 +102,23 @@ def read_evidence(source: str, *, whole_round: bool) -> Evidence:
         number = json.loads(evidence.judged.body)["round"]
         return _decoded(_fetched(f"{source.split('/v1/', maxsplit=1)[0]}/v1/rounds/{number}/evidence"), source)
     return evidence
+
+
+def rounds_of(wanted: Wanted) -> Read:
+    """Other rounds' public records: from the same oracle, or from files named like this one beside it."""
+    base = wanted.source.split("/v1/", maxsplit=1)[0]
+    file = Path(wanted.source)
+
+    def read(number: int) -> Evidence | None:
+        try:
+            if _is_url(wanted.source):
+                return _decoded(_fetched(f"{base}/v1/rounds/{number}/evidence"), base)
+            beside = file.with_name(f"round-{number}.json")
+            return _decoded(_read(beside), str(beside)) if file.name.startswith("round-") else None
+        except Stop:
+            return None
+
+    return read
 
 
 def keep_rounds(folder: Folder, attestor_url: str, rounds: int) -> None:

@@ -5,10 +5,10 @@ within a stated tolerance. What was refused before it was measured is opened aga
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
-from l402_oracle.copies import Work, find_copies
+from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import own_question
 from l402_oracle.similarity import Duplicate, read_sketch
 from l402_oracle.worker.bench import TorchBench, hardware
@@ -22,13 +22,17 @@ from sparseloco.clip import median_norms
 from sparseloco.corpus import load_corpus
 from sparseloco.model import CheckpointError, GPTShape
 
+from l402train.building_again import built_again
+from l402train.neighbours import Neighbours
 from l402train.verifying import Finding, Losses
+from l402train.verifying import Opened as Found
 from l402train.yardstick_replaying import trained_again
 
 Get = Callable[[str], bytes | None]
 TOLERANCE = {"float32": 20_000, "bfloat16": 500_000}
 """How far the mean drop may lie off on another hardware class, in nano-nats per token, by the lower of both precisions."""
 MAX_HEADS = 256
+_NOT_AT_HAND = "the following round's terms, which name it, are not at hand"
 SCREENED = frozenset({"not_finite", "zero_update", "norm_insane", "malformed", "wrong_round", "wrong_model",
                       "stale_checkpoint", "wrong_peer", "unsealable"})  # fmt: skip
 """Codes that a payload's own bytes explain."""
@@ -83,15 +87,39 @@ class Replay:
         allowed = 0 if exact else max(TOLERANCE.values())
         return await trained_again(self._bench_for(named), self._terms, judged, get, allowed=allowed)
 
-    async def together(self, receipts: tuple[Receipt, ...], get: Get) -> list[Finding]:
-        """Medians and copies, from all of the round's payloads."""
+    async def together(self, found: Found, beside: Neighbours, get: Get) -> list[Finding]:
+        """Medians, copies and the next checkpoint, from all of the round's payloads and those of the rounds before."""
+        receipts = tuple(receipt for receipt, _ in found.receipts)
+        passed = await self._passed(receipts, get)
+        if passed is None:
+            return [Finding(check="the round's medians and copies", agrees=None, detail="a payload is not at hand")]
+        earlier = await self._earlier(beside, get)
+        copies = find_copies(_works(passed), earlier or ())
+        findings = list(_copies(receipts, copies, complete=earlier is not None))
+        if not self._terms.yardstick:
+            findings += _medians(passed)
+        following = beside.following()
+        bench = self._bench_for(receipts[0]) if receipts else None
+        if following is None or bench is None:
+            return [*findings, Finding(check="the next checkpoint again", agrees=None, detail=_NOT_AT_HAND)]
+        return [*findings, await built_again(bench, found, following.terms, get)]
+
+    async def _earlier(self, beside: Neighbours, get: Get) -> list[Work] | None:
+        """The works that a copy may be of, oldest round first; None where they are not all at hand."""
+        rounds, works = beside.before(ROUNDS_BACK), list[Work]()
+        for one in rounds or ():
+            passed = await self._passed(tuple(receipt for receipt, _ in one.receipts), get)
+            if passed is None:
+                return None
+            works += _works(sorted(passed, key=lambda pair: pair[0].commitment))
+        return None if rounds is None else works
+
+    async def _passed(self, receipts: tuple[Receipt, ...], get: Get) -> list[tuple[Receipt, Screening]] | None:
+        """Those of a round whose payloads pass the screening; None where a payload is missing."""
         seen = [(receipt, await self._sketched(receipt, get)) for receipt in receipts]
         if any(screening is None and not _refused(receipt) & SCREENED for receipt, screening in seen):
-            return [Finding(check="the round's medians and copies", agrees=None, detail="a payload is not at hand")]
-        passed = [(receipt, screening) for receipt, screening in seen if screening and not screening.code]
-        works = [Work(receipt.commitment, receipt.peer, read_sketch(each.sketch)) for receipt, each in passed]
-        copies = list(_copies(receipts, find_copies(works, ())))
-        return copies if self._terms.yardstick else [*copies, *_medians(passed)]
+            return None
+        return [(receipt, screening) for receipt, screening in seen if screening and not screening.code]
 
     async def _sketched(self, receipt: Receipt, get: Get) -> Screening | None:
         sealed = get(receipt.payload_hash)
@@ -163,15 +191,20 @@ def _opened(receipt: Receipt, packed: bytes) -> Opened:
     )  # fmt: skip
 
 
-def _copies(receipts: tuple[Receipt, ...], copies: Mapping[str, Duplicate]) -> Iterator[Finding]:
-    """Who repeats whom inside this round; works of earlier rounds are not looked at."""
+def _works(passed: Sequence[tuple[Receipt, Screening]]) -> list[Work]:
+    return [Work(receipt.commitment, receipt.peer, read_sketch(each.sketch)) for receipt, each in passed]
+
+
+def _copies(receipts: tuple[Receipt, ...], copies: Mapping[str, Duplicate], *, complete: bool) -> Iterator[Finding]:
+    """Who repeats whom; `complete`: the works of earlier rounds were all looked at."""
     for receipt in receipts:
         said, found = bool(COPIED & _refused(receipt)), receipt.commitment in copies
         if said == found:
             continue
-        about = f"{receipt.commitment[:16]}… " + ("copies nobody of this round" if said else "is a copy, and passed")
-        yield Finding(check="the round's copies", agrees=None if said else False, detail=about)
-    yield Finding(check="the round's copies again", agrees=True, detail=f"{len(copies)} found in this round")
+        about = f"{receipt.commitment[:16]}… " + ("copies nothing that is at hand" if said else "is a copy, and passed")
+        yield Finding(check="the round's copies", agrees=None if said and not complete else False, detail=about)
+    where = f"this round and up to {ROUNDS_BACK} before it" if complete else "this round; an earlier one is not at hand"
+    yield Finding(check="the round's copies again", agrees=True, detail=f"{len(copies)} found, in {where}")
 
 
 def _medians(passed: list[tuple[Receipt, Screening]]) -> Iterator[Finding]:
@@ -215,16 +248,17 @@ def threads_of(receipts: tuple[Receipt, ...]) -> int:
 
 
 def replayed(
-    terms: Terms, judged: JudgedRound, receipts: tuple[Receipt, ...], get: Get, *, device: str, whole_round: bool
+    found: Found, beside: Neighbours, get: Get, *, device: str, whole_round: bool
 ) -> tuple[dict[str, list[Finding]], list[Finding]]:
     """Every receipt measured again, by commitment; with the whole round, what its payloads say of one another."""
+    receipts = tuple(receipt for receipt, _ in found.receipts)
 
     async def all_of_them() -> tuple[dict[str, list[Finding]], list[Finding]]:
-        replay = Replay(terms, device=device, threads=threads_of(receipts))
+        replay = Replay(found.terms, device=device, threads=threads_of(receipts))
         try:
             again = {receipt.commitment: await replay.findings(receipt, get) for receipt in receipts}
-            shared = await replay.yardstick(judged, receipts, get)
-            return again, shared + (await replay.together(receipts, get) if whole_round else [])
+            shared = await replay.yardstick(found.judged, receipts, get)
+            return again, shared + (await replay.together(found, beside, get) if whole_round else [])
         finally:
             replay.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 from l402core.documents import Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
-from l402core.events import GradientMeasured, RoundAssessed
+from l402core.events import GradientMeasured, RoundAggregate, RoundAssessed
 from l402core.evidence import JudgedEntry, JudgedRound, Yardstick, counts, pay_inputs, receipts_root
 
 from l402_oracle.adapters.decisions import Round
@@ -102,7 +102,11 @@ def _public(ref: ObjectRef | None) -> ObjectRef | None:
 
 
 def judged_round(
-    case: Case, assessed: RoundAssessed, receipts: Sequence[tuple[Receipt, str]], reference: int
+    case: Case,
+    assessed: RoundAssessed,
+    receipts: Sequence[tuple[Receipt, str]],
+    reference: int,
+    aggregate: RoundAggregate,
 ) -> JudgedRound:
     """The round on one page, for all receipts with their digests in the root's order."""
     return JudgedRound(
@@ -116,7 +120,7 @@ def judged_round(
             for receipt, digest in receipts
         ),
         receipts_root=receipts_root(tuple(digest for _, digest in receipts)),
-        yardstick=_yardstick(case, assessed),
+        aggregated=tuple(item.commitment for item in aggregate.items), yardstick=_yardstick(case, assessed),
     )  # fmt: skip
 
 

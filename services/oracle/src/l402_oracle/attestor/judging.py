@@ -219,7 +219,7 @@ class Judging:
         faults = late_faults(assessed, case.uploaded, case.yardstick)
         verdicts = [(s, judge(case.terms, assessed, s, reference, faults.get(s.commitment))) for s in case.uploaded]
         aggregate = self._aggregate(case, assessed, verdicts)
-        scored, judged = self._scored(case, assessed, verdicts, reference)
+        scored, judged = self._scored(case, assessed, verdicts, reference, aggregate)
         rated = after_round(case.reputations, fared(verdicts))
 
         def remember(tx: Transaction) -> bool:
@@ -280,7 +280,12 @@ class Judging:
         tx.say(published)
 
     def _scored(
-        self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]], reference: int
+        self,
+        case: Case,
+        assessed: RoundAssessed,
+        verdicts: list[tuple[Submission, Verdict]],
+        reference: int,
+        aggregate: RoundAggregate,
     ) -> tuple[list[GradientScored], Signed]:
         """One signed receipt each, chained in the root's order, and the signed page that names them all."""
         events: list[GradientScored] = []
@@ -299,7 +304,7 @@ class Judging:
                     sealed_preimages=(),
                 )
             )  # fmt: skip
-        judged = judged_round(case, assessed, receipts, reference)
+        judged = judged_round(case, assessed, receipts, reference, aggregate)
         return events, signing.sign(JudgedRound.tag, judged)
 
 

@@ -1,0 +1,60 @@
+"""Builds a round's next checkpoint again from the updates that its page names, from public objects. It needs torch."""
+
+import hashlib
+from collections.abc import Callable
+
+from l402_oracle.worker.bench import TorchBench
+from l402_oracle.worker.results import Opened
+from l402core.documents import ObjectRef, Receipt, Terms
+from l402core.errors import PeerError
+from l402core.events import AggregateItem, RoundAggregate
+from l402core.sealing import open_payload
+from sparseloco.model import CheckpointError
+
+from l402train import verifying
+from l402train.verifying import Finding
+
+Get = Callable[[str], bytes | None]
+CHECK = "the next checkpoint again"
+NOWHERE = ObjectRef(uri="", sha256="", size=0)
+
+
+async def built_again(bench: TorchBench, found: verifying.Opened, following: Terms, get: Get) -> Finding:
+    """The same bytes on any hardware: sums are made in one order, in float64. `following`: the next round's terms."""
+    terms, wanted = found.terms, found.judged.aggregated
+    if not wanted:
+        same = following.checkpoint.sha256 == terms.checkpoint.sha256
+        return Finding(check=CHECK, agrees=same, detail="nothing was accepted: it is the same one")
+    receipts = {receipt.commitment: receipt for receipt, _ in found.receipts}
+    if any(name not in receipts or receipts[name].verdict != "accepted" for name in wanted):
+        return Finding(check=CHECK, agrees=False, detail="the page puts something into it that was not accepted")
+    base = get(terms.checkpoint.sha256)
+    sealed = {name: get(receipts[name].payload_hash) for name in wanted}
+    if base is None or None in sealed.values():
+        return Finding(check=CHECK, agrees=None, detail="the checkpoint or a payload is not at hand")
+    try:
+        payloads = [_opened(receipts[name], sealed[name] or b"") for name in wanted]
+        built = await bench.step(base, payloads, _request(found, receipts))
+    except (PeerError, ValueError, CheckpointError) as error:
+        return Finding(check=CHECK, agrees=False, detail=str(error))
+    here, said = hashlib.sha256(built.checkpoint).hexdigest(), following.checkpoint.sha256
+    return Finding(check=CHECK, agrees=here == said, detail=f"here {here[:16]}…, the next terms say {said[:16]}…")
+
+
+def _request(found: verifying.Opened, receipts: dict[str, Receipt]) -> RoundAggregate:
+    return RoundAggregate(
+        id="", occurred_at_ms=0, round=found.terms.round, checkpoint=found.terms.checkpoint,
+        model_id=found.terms.model_id, clip_norms=found.judged.clip_norms,
+        outer_rate_ppm=found.terms.recipe.outer_rate_ppm, init_seed=0,
+        items=tuple(
+            AggregateItem(commitment=name, peer=receipts[name].peer, payload=NOWHERE)
+            for name in found.judged.aggregated
+        ),
+    )  # fmt: skip
+
+
+def _opened(receipt: Receipt, sealed: bytes) -> Opened:
+    return Opened(
+        packed=open_payload(sealed, bytes.fromhex(receipt.content_key)), content_key=receipt.content_key,
+        round=receipt.round, checkpoint=receipt.checkpoint, peer=receipt.peer,
+    )  # fmt: skip
