@@ -33,7 +33,8 @@ def main() -> int:
     one_thread()
     found = _all(asked.names or list(RUNS), asked)
     broken = table.broken(found)
-    _say("\n".join([*table.lines(found), "", *(f"NOT AS PROMISED: {one}" for one in broken)]))
+    held = [f"NOT AS PROMISED: {one}" for one in broken] or ["Every promise held."]
+    _say("\n".join([*table.lines(found), "", f"{table.covered(found)}.", *held]))
     return 1 if broken else 0
 
 

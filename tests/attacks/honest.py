@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import structlog
 import torch
-from l402_oracle.measure import Measurer, clipped
+from l402_oracle.measure import Measurer, Stopping, clipped
 from l402_oracle.scoring import Interval, interval
 from l402_peer_agent.training import Trainer, assigned_batches, binding
 from l402core.documents import Receipt, Terms
@@ -39,6 +39,8 @@ from tests.attacks.runs import key_of
 
 STEPS, RATES = (10, 15, 20, 30), (1e-3, 2e-3, 3e-3)
 TOKENS_FACTOR = 8
+UNTIL_CLEAR = Stopping(relative_error=math.inf)
+"""Ends at the first look that shows a gain: so what is good is counted rather too often than too rarely."""
 PEERS = 8
 """Of one network."""
 
@@ -149,7 +151,8 @@ def _measured(
     values = _values(measurer, updates, alpha) if valued else {}
     for one in looked:
         count = min(tokens // 2048, text.hidden_shard_count)
-        large = None if one.units else measurer.measure(updates[one.name], tuple(range(count)), alpha=alpha).interval
+        shards = tuple(range(count))
+        large = None if one.units else measurer.measure(updates[one.name], shards, UNTIL_CLEAR, alpha=alpha).interval
         value = values.get(one.name)
         halves = (float(np.mean(value[::2])), float(np.mean(value[1::2]))) if value else (0.0, 0.0)
         changed = msgspec.structs.replace(one, large=large, value=interval(value) if value else None)

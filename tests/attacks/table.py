@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from l402_peer_agent.adversaries.names import HOLD_WORK
+from l402_peer_agent.adversaries.names import ADVERSARIES, HOLD_WORK
 
 from tests.attacks.runs import HONEST, Ran, Told
 
@@ -42,6 +42,16 @@ def broken(ran: Sequence[Ran]) -> list[str]:
                 f"{one.name}: the final loss is {one.losses[-1] / alone - 1:+.1%} of what it is without attacks"
             )
     return found
+
+
+def covered(ran: Sequence[Ran]) -> str:
+    """What was played, and what was not."""
+    played = {told.kind for one in ran for told in one.told}
+    rounds = sorted({len(one.honest_msat) for one in ran})
+    spread = f"{rounds[0]} round{'s' * (rounds[0] > 1)}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]} rounds"
+    left = [kind for kind in ADVERSARIES if kind not in played]
+    without = f"; not played: {', '.join(left)}" if left else ""
+    return f"{len(played)} of {len(ADVERSARIES)} attacks, {spread} each, beside {len(HONEST)} honest peers{without}"
 
 
 def _alone(ran: Sequence[Ran], rounds: int) -> float | None:

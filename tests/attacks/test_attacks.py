@@ -60,4 +60,5 @@ def test_the_table_says_what_did_not_hold() -> None:
     assert table.broken([sound]) == []
     assert len(table.broken([sound, bad])) == 4
     assert "| noise | 1 | 1 | 500 | 600 | +100 |" in "\n".join(table.lines([sound, bad]))
+    assert table.covered([sound, bad]).startswith("2 of 37 attacks, 1 round each, beside 4 honest peers; not played: ")
     assert "noise" not in HOLD_WORK

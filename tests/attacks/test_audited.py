@@ -6,12 +6,17 @@ from pathlib import Path
 import msgspec
 import pytest
 from l402_oracle.adapters.records import Records
+from l402_oracle.worker.bench import TorchBench
 from l402_peer_agent.training import Taken
 from l402core.documents import Terms
 from l402core.evidence import Evidence, JudgedRound
 from l402train import auditing, verifying
 from l402train.auditing import Audit, Wanted
+from l402train.building_again import built_again
 from l402train.neighbours import Neighbours
+from l402train.yardstick_replaying import trained_again
+from sparseloco.data import load_corpus
+from sparseloco.model import GPTShape
 
 from tests.attacks.court import Court, one_thread, warmed_up
 from tests.attacks.runs import cast
@@ -86,27 +91,33 @@ def test_two_rounds_agree_in_everything_that_can_be_repeated(
 
 
 def test_a_checkpoint_a_memory_or_a_reference_that_was_exchanged_is_noticed(
-    two_rounds: tuple[dict[int, Evidence], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+    two_rounds: tuple[dict[int, Evidence], dict[str, bytes]],
 ) -> None:
-    """Each in papers that an oracle and a settler signed anew: what repeats differs, and nothing else."""
+    """Each in papers that an oracle and a settler signed anew."""
     rounds, objects = two_rounds
-    page = msgspec.json.decode(rounds[1].judged.body, type=JudgedRound)
+    first, second = (opened(rounds[number]) for number in (1, 2))
+    page, terms = first.judged, first.terms
     assert page.yardstick is not None
     other = msgspec.structs.replace(page.yardstick, next_state="00" * 32)
-    changed = {
-        "aggregated": msgspec.structs.replace(page, aggregated=page.aggregated[:1]),
-        "memory": msgspec.structs.replace(page, yardstick=other),
-    }
-    found = {}
-    for name, body in changed.items():
-        evidence = msgspec.structs.replace(rounds[1], judged=ATTESTOR.sign(JudgedRound.tag, body))
-        found[name] = said(audited({**rounds, 1: evidence}, objects, 1, monkeypatch), agrees=False)
-    assert found == {"aggregated": ["the next checkpoint again"], "memory": ["the yardstick trained again"]}
-    opened, _ = verifying.opened(rounds[2], settler=SETTLER.public, attestor=ATTESTOR.public)
-    assert opened is not None
-    lies = {"reference": page.reference + 1, "yardstick": other}
-    for name, value in lies.items():
-        lie = ATTESTOR.sign(JudgedRound.tag, msgspec.structs.replace(page, **{name: value}))
-        beside = Neighbours(opened, {1: msgspec.structs.replace(rounds[1], judged=lie)}.get)
+    bench = TorchBench(shape=GPTShape(), corpus=load_corpus(), chunk_k=64)
+    try:
+        less = msgspec.structs.replace(page, aggregated=page.aggregated[:1])
+        built = asyncio.run(built_again(bench, msgspec.structs.replace(first, judged=less), second.terms, objects.get))
+        assert built.agrees is False
+        lie = msgspec.structs.replace(page, yardstick=other)
+        trained = asyncio.run(trained_again(bench, terms, lie, objects.get, allowed=0))
+        assert [one.agrees for one in trained] == [False, True]  # what it measures is still its own payload
+    finally:
+        bench.close()
+    for name, value in {"reference": page.reference + 1, "yardstick": other}.items():
+        signed = ATTESTOR.sign(JudgedRound.tag, msgspec.structs.replace(page, **{name: value}))
+        beside = Neighbours(second, {1: msgspec.structs.replace(rounds[1], judged=signed)}.get)
         assert [one.agrees for one in beside.findings()].count(False) == 1
-    assert [one.agrees for one in Neighbours(opened, lambda _number: None).findings()] == [None]
+    assert [one.agrees for one in Neighbours(second, lambda _number: None).findings()] == [None]
+
+
+def opened(evidence: Evidence) -> verifying.Opened:
+    """Its documents, whose signatures hold."""
+    found, _ = verifying.opened(evidence, settler=SETTLER.public, attestor=ATTESTOR.public)
+    assert found is not None
+    return found

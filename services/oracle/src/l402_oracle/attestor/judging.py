@@ -136,6 +136,8 @@ class Judging:
             return True
 
         if await self._db.transact(remember):
+            if case.terms.yardstick and not assessed.yardstick:
+                log.warning("round.without_yardstick", round=assessed.round, made=case.row.yardstick is not None)
             log.info(
                 "round.assessed", round=assessed.round, measured=len(assessed.measured), rejected=len(assessed.rejected)
             )
