@@ -190,3 +190,25 @@ async def test_without_a_height_nothing_is_compared(stage: Stage) -> None:
     stage.office.sight.height = 0
     with pytest.raises(Unavailable):
         await Watch(stage.office, node).reconcile(Reconcile())
+
+
+async def test_a_rung_is_asked_about_once_it_has_been_silent(stage: Stage) -> None:
+    """What our node's stream told of a moment ago is no question; what it has not told of for a while is one."""
+    asked: list[bytes] = []
+
+    class Asked(Stranding):
+        async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
+            asked.append(payment_hash)
+            return await super().lookup_payment(payment_hash)
+
+    await stage.locked()
+    watch = Watch(stage.office, Asked())
+    await watch._look_at_open_rungs(silent_s=15)
+    assert asked == []
+    stage.now_ms += 15_000
+    await watch._look_at_open_rungs(silent_s=15)
+    assert len(asked) == 6
+    await watch._look_at_open_rungs(silent_s=15)
+    assert len(asked) == 6
+    await watch._look_at_open_rungs()
+    assert len(asked) == 12

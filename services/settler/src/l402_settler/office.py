@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from l402core.errors import NotFound
@@ -48,6 +48,7 @@ class Joined:
 
     def __init__(self) -> None:
         self._rungs: OrderedDict[str, tuple[Rung, int]] = OrderedDict()
+        self._looked_ms: OrderedDict[str, int] = OrderedDict()
 
     def knows(self, payment_hash: str) -> bool:
         """Whether the rung was seen under way, or further."""
@@ -61,6 +62,18 @@ class Joined:
         state, known = self._rungs[payment_hash]
         new_height = state is Rung.IN_FLIGHT and height not in (0, known)
         return new_height or (state, sight) not in RUNG_IGNORED
+
+    def looked_at(self, payment_hashes: Iterable[str], now_ms: int) -> None:
+        """Our node has told of these, whether or not it was news."""
+        for payment_hash in payment_hashes:
+            self._looked_ms[payment_hash] = now_ms
+            self._looked_ms.move_to_end(payment_hash)
+        while len(self._looked_ms) > JOINED_KEPT:
+            self._looked_ms.popitem(last=False)
+
+    def silent_since(self, payment_hash: str, before_ms: int) -> bool:
+        """Whether nothing was heard of the rung since then."""
+        return self._looked_ms.get(payment_hash, before_ms) <= before_ms
 
     def remember(self, payment_hash: str, state: Rung, expiry_height: int) -> None:
         """It is in the books now. The newest are kept."""

@@ -77,6 +77,7 @@ async def record(office: Office, seen: Sequence[PaymentView | Look]) -> list[tup
     Returns what cannot be true, each with a payment hash of its escrow, of which nothing was joined.
     """
     looks = [look for one in seen if (look := one if isinstance(one, Look) else look_of(one)) is not None]
+    office.joined.looked_at((look.payment_hash for look in looks), office.now_ms())
     news = [look for look in looks if office.joined.is_news(look.payment_hash, look.sight, look.height)]
     if not news:
         return []
@@ -152,7 +153,8 @@ def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step])
             tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height,
             failure=step.look.failure,
         )  # fmt: skip
-        log.info("rung.seen", commitment=row.commitment, index=step.line.rung, state=str(step.after))
+    seen = [step.line.rung for step in steps]
+    log.info("rungs.seen", commitment=row.commitment, indices=seen, state=str(steps[0].after))
     if steps[0].after is Rung.IN_FLIGHT:
         try_lock(office, tx, row.commitment)
         return

@@ -31,9 +31,9 @@ def is_due(office: Office, tx: Transaction) -> bool:
     """Whether any step is due now: most looks at the clock find none, and need no write lock to find that out."""
     now_ms = office.now_ms()
     for round_ in books.live_rounds(tx):
-        terms, rows = terms_of(round_), books.standings(tx, round_.round)
-        late = (_missed(terms, row, phase=round_.phase, now_ms=now_ms) for row in rows)
-        if _phase_is_over(round_, terms, rows, now_ms) or any(late):
+        terms, kinds = terms_of(round_), books.kinds(tx, round_.round)
+        late = (_missed(terms, kind, phase=round_.phase, now_ms=now_ms) for kind in kinds)
+        if _phase_is_over(tx, round_, terms, kinds, now_ms) or any(late):
             return True
     return any(owed_is_due(office, tx, row) for row in books.owing(tx))
 
@@ -42,7 +42,7 @@ def turn(office: Office, tx: Transaction) -> None:
     """Take every step that is due now, in every round that is not over."""
     for round_ in books.live_rounds(tx):
         terms, rows = terms_of(round_), books.standings(tx, round_.round)
-        if _phase_is_over(round_, terms, rows, office.now_ms()):
+        if _phase_is_over(tx, round_, terms, rows, office.now_ms()):
             close = _close_commits if round_.phase == COMMIT else _close_round
             close(office, tx, round_.round, rows)
         _fail_the_late(office, tx, terms, round_.round)
@@ -50,9 +50,10 @@ def turn(office: Office, tx: Transaction) -> None:
         turn_owed(office, tx, row)
 
 
-def _phase_is_over(round_: Row, terms: Terms, rows: list[Row], now_ms: int) -> bool:
+def _phase_is_over(tx: Transaction, round_: Row, terms: Terms, rows: list[Row], now_ms: int) -> bool:
     if round_.phase == COMMIT:
-        return commits_are_over(terms, peers=frozenset(row.peer for row in rows), now_ms=now_ms)
+        peers = books.peers_of(tx, round_.round) if terms.expected_peers else frozenset[str]()
+        return commits_are_over(terms, peers=peers, now_ms=now_ms)
     if round_.phase == UPLOAD:
         return uploads_are_over(terms, states=tuple(Escrow(row.state) for row in rows), now_ms=now_ms)
     return False

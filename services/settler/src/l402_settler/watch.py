@@ -80,17 +80,21 @@ class Watch:
         """Ask about each open rung now and then: silence is what the stream cannot tell.
 
         A rung that LND has never heard of long after it could be sent, or noted and never sent, brings no update ever;
-        nor does a stream that hangs without an error. One look-up per open rung each 15 s is what that costs.
+        nor does a stream that hangs without an error. One look-up each 15 s per open rung that has been silent for as long
+        is what that costs.
         """
         while True:
             await asyncio.sleep(LOOK_AGAIN_EVERY_S)
             try:
-                await self._look_at_open_rungs()
+                await self._look_at_open_rungs(silent_s=LOOK_AGAIN_EVERY_S)
             except Unavailable as error:
                 log.warning("node.unavailable", detail=error.detail)
 
-    async def _look_at_open_rungs(self) -> None:
-        lines = await self._office.database.read(books.open_rungs)
+    async def _look_at_open_rungs(self, *, silent_s: float = 0.0) -> None:
+        office = self._office
+        before_ms = office.now_ms() - int(silent_s * 1_000)
+        every = await office.database.read(books.open_rungs)
+        lines = [line for line in every if office.joined.silent_since(line.payment_hash, before_ms)]
         for start in range(0, len(lines), LOOKS_TOGETHER):
             looks = await asyncio.gather(*(self._look_at(line) for line in lines[start : start + LOOKS_TOGETHER]))
             await self._record(await self._without_stranded([look for look in looks if look is not None]))

@@ -1,6 +1,7 @@
 """Text to `Invoice`, as BOLT 11 asks of a reader. It refuses to know the time, our network and our wallet."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from l402core.bolt11.amount import parse_prefix
 from l402core.bolt11.bech32 import CHARSET, split, to_bytes, to_int
@@ -31,6 +32,12 @@ def decode(text: str) -> Invoice:
     Stricter than the reader's minimum in three places where readers differ: a single-valued field may not come twice,
     exactly one of description and its hash must be there, and padding must be zero.
     """
+    return _decode(text)
+
+
+@lru_cache(maxsize=1024)
+def _decode(text: str) -> Invoice:
+    """Whoever checks an invoice, pays it and tracks it reads it each time; finding the payee is most of the cost."""
     prefix, groups = split(text)
     network, amount_msat = parse_prefix(prefix)
     if len(groups) < _TIMESTAMP_GROUPS + _SIGNATURE_GROUPS:

@@ -198,6 +198,16 @@ def standings(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     return tx.rows(q.STANDINGS, b_round=round_)
 
 
+def kinds(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
+    """Where submissions of a round stand, each place once: state and whether it is frozen."""
+    return tx.rows(q.KINDS, b_round=round_)
+
+
+def peers_of(tx: Transaction, round_: int) -> frozenset[str]:
+    """Who has opened a submission in a round."""
+    return frozenset(row.peer for row in tx.rows(q.PEERS, b_round=round_))
+
+
 def standings_of(tx: Transaction, round_: int, peer: str) -> list[sa.Row[Any]]:
     """Where the submissions of one peer in a round stand."""
     return tx.rows(q.STANDINGS_OF, b_round=round_, b_peer=peer)

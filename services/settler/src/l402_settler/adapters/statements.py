@@ -65,6 +65,8 @@ STANDINGS = Hot(
     .where(submissions.c.round == _round)
     .order_by(submissions.c.seq)
 )
+KINDS = Hot(sa.select(submissions.c.state, submissions.c.frozen).where(submissions.c.round == _round).distinct())
+PEERS = Hot(sa.select(submissions.c.peer).where(submissions.c.round == _round).distinct())
 STANDINGS_OF = Hot(
     sa.select(submissions.c.state, _SCORED.label("is_scored")).where(
         submissions.c.round == _round, submissions.c.peer == sa.bindparam("b_peer")
