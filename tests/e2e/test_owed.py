@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from l402train import books, comparing, debts, services
 from l402train.folder import Folder
-from l402train.stack import Plan, running
+from l402train.stack import Network, Plan, running
 from lndsim import Control
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
@@ -29,6 +30,9 @@ SETTINGS = {
 """Deadlines for a busy machine: a phase ends once the one peer is through, and it waits for what it is owed."""
 PAST_THE_REVEAL = 30
 """Blocks: the terms allow a reveal within 24 of the round's opening; the HTLCs live longer."""
+INSIDE_THE_MARGIN = 21
+"""Blocks before the HTLCs expire: the oracle reveals nothing within 24, and payees cancel at 18."""
+DOWN = ("settler", "attestor", "invoicer")
 PATIENCE_S = 240.0
 
 
@@ -53,21 +57,55 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
             await until(lambda: min(heights_at(folder)) >= max(heights) + PAST_THE_REVEAL)
         finally:
             os.kill(worker, signal.SIGCONT)
-        await until(lambda: count(folder, "transfers", "kind = 'owed'") == 1)
-        await until(lambda: count(folder, "submissions", "state = 'ended'") == 1)
-        assert count(folder, "rungs", "attempt = 1 and state = 'returned'") == 6
-        assert count(folder, "rungs", "attempt = 2 and state = 'settled'") > 0
-        assert count(folder, "rungs", "attempt = 2 and state <> 'settled'") == 0
-        ledger = books.ledger(folder.settler / "books.sqlite3")
-        (owed,) = [one for name, one in ledger.accounts.items() if name.startswith("owed:")]
-        (peer,) = [one for name, one in ledger.accounts.items() if name.startswith("peer:")]
-        assert owed.debits_msat == owed.credits_msat > 0
-        assert peer.debits_msat == peer.credits_msat
-        assert ledger.accounts["rewards"].debits_msat == owed.credits_msat
-        assert ledger.debits_msat == ledger.credits_msat
-        assert debts.debts(folder.settler / "books.sqlite3") == []
-        assert not (await comparing.ask(network.nats_url)).differences
-        assert count(folder, "freezes") == 0
+        await paid_anew(folder, network)
+
+
+async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settler, attestor and invoicer are killed once the gradient is there, and come back inside the CLTV margin: nothing is
+    revealed against HTLCs that may be gone, the old ladder returns, and the same sum is paid through a second one."""
+    for name, value in {**SETTINGS, "L402_SETTLER_REVEAL_BLOCKS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    folder = Folder(tmp_path / "network")
+    folder.create()
+    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=6).checked(), print) as network:
+        await until(lambda: count(folder, "submissions") == 1)
+        worker = folder.describe().pids["worker-1"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+            expiry = min(number(folder, "select expiry_height from rungs"))
+            for name in DOWN:
+                network.process(name).kill()
+            async with Control(folder.lnd) as control:
+                await control.mine(expiry - INSIDE_THE_MARGIN - await control.height())
+            for name in DOWN:
+                network.process(name).start_again()
+                ready = functools.partial(services.ready_at, folder.run / f"{name}.url")
+                await network.process(name).until(ready, deadline_s=services.READY_S)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await paid_anew(folder, network)
+
+
+async def paid_anew(folder: Folder, network: Network) -> None:
+    """The first ladder comes back whole, the second is paid, the books balance and agree with the node, and nothing is owed."""
+    await until(lambda: count(folder, "transfers", "kind = 'owed'") == 1)
+    await until(lambda: count(folder, "submissions", "state = 'ended'") == 1)
+    assert count(folder, "rungs", "attempt = 1 and state = 'returned'") == 6
+    assert count(folder, "rungs", "attempt = 2 and state = 'settled'") > 0
+    assert count(folder, "rungs", "attempt = 2 and state <> 'settled'") == 0
+    ledger = books.ledger(folder.settler / "books.sqlite3")
+    (owed,) = [one for name, one in ledger.accounts.items() if name.startswith("owed:")]
+    (peer,) = [one for name, one in ledger.accounts.items() if name.startswith("peer:")]
+    assert owed.debits_msat == owed.credits_msat > 0
+    assert peer.debits_msat == peer.credits_msat
+    assert ledger.accounts["rewards"].debits_msat == owed.credits_msat
+    assert ledger.debits_msat == ledger.credits_msat
+    assert debts.debts(folder.settler / "books.sqlite3") == []
+    assert not (await comparing.ask(network.nats_url)).differences
+    assert count(folder, "freezes") == 0
 
 
 def heights_at(folder: Folder) -> tuple[int, ...]:
@@ -87,6 +125,13 @@ def count(folder: Folder, table: str, where: str = "1") -> int:
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
         (found,) = connection.execute(f"select count(*) from {table} where {where}").fetchone()  # noqa: S608 - ours
     return int(found)
+
+
+def number(folder: Folder, query: str) -> list[int]:
+    """A column of the settler's books."""
+    file = folder.settler / "books.sqlite3"
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        return [int(row[0]) for row in connection.execute(query)]
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -58,6 +58,9 @@ def _exhaustive(jobs: int, only: str) -> Iterator[tuple[str, Count]]:
     for name, cast in exhaustive.STORIES.items():
         if only in name:
             yield f"{name}, killed before and after each effect", exhaustive.deaths(name, cast, jobs=jobs)
+    for name in exhaustive.AWAY:
+        if only in name:
+            yield f"main, killed before and after each effect, {name}", exhaustive.away(name, jobs=jobs)
     if only in "masks":
         yield "64 masks, killed at each reveal", exhaustive.ladder(range(exhaustive.MASKS), jobs=jobs)
 

@@ -29,13 +29,17 @@ BACK_S = 1.5
 """How long after its death a process of these stories starts again."""
 REVEALS = ("Delivery.say all", "publishes gradient.scored", "Settler.on scored", "SettleInvoice")
 """What of a label says that preimages, or what they open, are on their way."""
+AWAY_S = 20.0
+AWAY = {"away past the last height of a reveal": 50, "away past the expiry of every HTLC": 100}
+"""The main story, in which whoever dies is away for so long that so many blocks come meanwhile."""
 Where = Callable[[str], bool]
 
 
 def deaths(
-    name: str, cast: Cast, *, where: Where = lambda _: True, every: int = 1, first: int = 0, jobs: int = 1
+    name: str, cast: Cast, *, where: Where = lambda _: True, every: int = 1, first: int = 0, jobs: int = 1,
+    back_s: float = BACK_S, blocks: int = 0,
 ) -> Count:  # fmt: skip
-    """One death before and one after each effect with such a label, or each so many-th of them."""
+    """One death before and one after each effect with such a label, or each so many-th; `blocks` come meanwhile."""
     place = first
 
     def wanted(effect: int, label: str) -> list[Fault]:
@@ -44,7 +48,7 @@ def deaths(
         for kind in (Kind.KILL_BEFORE, Kind.KILL_AFTER) if where(label) else ():
             place += 1
             if place % every == 0:
-                chosen.append(Fault(kind, effect, BACK_S))
+                chosen.append(Fault(kind, effect, back_s, blocks))
         return chosen
 
     began, forks, count = time.monotonic(), Forks(wanted, jobs=jobs), Count(wrong=[])
@@ -55,6 +59,11 @@ def deaths(
         count.add(Trial(SEED, cast, (end.fault,), f"{name}: {end.fault}: {told.labels[end.fault.at - 1]}"), end)
     count.seconds = time.monotonic() - began
     return count
+
+
+def away(name: str, *, every: int = 1, jobs: int = 1) -> Count:
+    """A death before and after each effect, and the world has gone on when its process is back."""
+    return deaths(name, STORIES["main"], every=every, jobs=jobs, back_s=AWAY_S, blocks=AWAY[name])
 
 
 def ladder(masks: Iterable[int], *, every: int = 1, jobs: int = 1) -> Count:

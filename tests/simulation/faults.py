@@ -39,9 +39,12 @@ class Fault(msgspec.Struct, frozen=True):
     kind: Kind
     at: int
     amount: float = 0.0
+    blocks: int = 0
+    """Mined while a killed process is away."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "")
+        while_away = f", {self.blocks} blocks while it is away" if self.blocks else ""
+        return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "") + while_away
 
 
 TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY, Kind.FROZEN, Kind.KEYS_ROTATED)
@@ -88,7 +91,7 @@ def _one(chance: Chance, kind: Kind) -> Fault:
 
 def blocks(faults: Iterable[Fault]) -> int:
     """All that are mined in bursts."""
-    return sum(int(fault.amount) for fault in faults if fault.kind is Kind.BLOCKS)
+    return sum(int(fault.amount) if fault.kind is Kind.BLOCKS else fault.blocks for fault in faults)
 
 
 class Plan:

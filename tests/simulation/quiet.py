@@ -153,7 +153,9 @@ class Quiet:
         due = self._decided(peer.keys.identity.public)
         self._check_bought(peer)
         owed = self._steps.balances[f"owed:{peer.keys.identity.public}"]
-        _must(rewards + owed <= due, f"{name} was paid {rewards} msat and is owed {owed}, and {due} were decided")
+        lost = self._forfeited(peer.keys.identity.public)
+        account = f"{name} was paid {rewards} msat, is owed {owed} and has forfeited {lost}, and {due} were decided"
+        _must(rewards + owed + lost == due, account)
         if not self._hurried():
             _must(due == rewards, f"{name} behaved, {due} msat were decided, and it was paid {rewards}")
 
@@ -172,6 +174,11 @@ class Quiet:
         bodies = _all(self._steps.decided, "select body from decisions")
         decided = [msgspec.json.decode(body, type=_Decided) for body in bodies]
         return sum(one.reward_msat for one in decided if one.peer == public)
+
+    def _forfeited(self, public: str) -> int:
+        """What was revealed to this peer and never collected, msat."""
+        query = "select coalesce(sum(amount_msat), 0) from transfers where kind = 'forfeit' and debit = ?"
+        return int(self._steps.books.execute(query, (f"peer:{public}",)).fetchone()[0])
 
     def _check_sponsor(self) -> None:
         """What left its node for good is what the books say that it paid."""

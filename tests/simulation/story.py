@@ -90,6 +90,7 @@ class History:
         for peer in self.peers:
             peer.brought_msat = balance_of(self.network, peer.part.name)
         world.check = self.steps
+        world.mine = self.network.mine
         self.coordinator.on_reveal = self._watch_door
 
     def _left(self, name: str) -> None:

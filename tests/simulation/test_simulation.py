@@ -82,6 +82,12 @@ def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
     hold(exhaustive.deaths(name, exhaustive.STORIES[name], every=31))
 
 
+@pytest.mark.parametrize("name", exhaustive.AWAY)
+def test_whoever_is_away_while_the_margin_passes_loses_nobodys_money(name: str, hold: Hold) -> None:
+    """What was decided is paid, owed or forfeited, to the millisatoshi; a sample, as above."""
+    hold(exhaustive.away(name, every=29))
+
+
 @pytest.mark.parametrize("masks", [range(32), range(32, 64)], ids=["low", "high"])
 def test_every_mask_is_paid_whoever_dies_while_it_is_revealed(masks: range, hold: Hold) -> None:
     """Each of the 64 decisions, and a death at one of its reveals; `make simulate-exhaustive` has each of them."""

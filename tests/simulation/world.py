@@ -62,6 +62,8 @@ class World:
         self.waiting_to_start: set[str] = set()
         self.leaves: dict[str, int] = {}
         """Processes that vanish for good after so many effects of their own."""
+        self.mine: Callable[[int], object] = lambda _: None
+        """Blocks, at once."""
         self.on_leave: Callable[[str], None] = lambda _: None
 
     # --- clocks ---------------------------------------------------------------------------------------------------
@@ -196,6 +198,8 @@ class World:
         where = "before" if strike.kind is Kind.KILL_BEFORE else "after"
         self.say(f"{process.name} is killed {where} effect {strike.at}: {label}")
         self.kill(process, strike.amount)
+        if strike.blocks:
+            self.loop.call_later(strike.amount / 2, self.mine, strike.blocks, context=Context())
         raise Killed
 
     def living(self) -> Process | None:

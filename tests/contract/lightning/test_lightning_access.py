@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from l402core.errors import Conflict, Malformed, Unauthorized, Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
-from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, SPONSOR, bake
+from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, SPONSOR, bake, revoke
 from l402core.lnd.scope import read_scope, refuse_excess
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
@@ -117,6 +117,44 @@ async def test_each_service_may_do_its_part_only(
             assert name in opens & {"settle", "pay"}  # still open, and to oneself: allowed, and refused for that
         else:
             assert name in opens, f"{name} should be denied"
+
+
+async def test_a_revoked_macaroon_opens_nothing_and_its_successor_does_at_once(
+    backend: Backend, tmp_path: Path, connected: Connect
+) -> None:
+    """Each is baked under a root key of its own; a client reads the file again, without a new connection."""
+    admin, path = backend.endpoint("bob"), tmp_path / "settler.macaroon"
+    await asyncio.to_thread(path.write_bytes, await bake(admin, SETTLER))
+    stolen = tmp_path / "stolen.macaroon"
+    await asyncio.to_thread(stolen.write_bytes, path.read_bytes())
+    ours = connected(msgspec.structs.replace(admin, macaroon_path=path))
+    thief = connected(msgspec.structs.replace(admin, macaroon_path=stolen))
+    assert (await ours.info()).synced
+    assert (await thief.info()).synced
+    former = read_scope(path.read_bytes()).root_key
+    await asyncio.to_thread(path.write_bytes, await bake(admin, SETTLER))
+    assert read_scope(path.read_bytes()).root_key != former
+    assert await revoke(admin, int(former))
+    assert not await revoke(admin, int(former))
+    with pytest.raises(Unauthorized):
+        await thief.info()
+    async with asyncio.timeout(30):
+        while not await lets_in(ours):  # it looks at the file once in a second  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.1)
+
+
+async def lets_in(node: GrpcNode) -> bool:
+    """Whether the node answers to this macaroon."""
+    try:
+        return (await node.info()).synced
+    except Unauthorized:
+        return False
+
+
+async def test_the_first_root_key_stays(backend: Backend) -> None:
+    """LND refuses to delete it, and we do not ask."""
+    with pytest.raises(Malformed):
+        await revoke(backend.endpoint("bob"), 0)
 
 
 @pytest.mark.parametrize("uris", [INVOICER, SETTLER, ATTESTOR, PEER], ids=["invoicer", "settler", "attestor", "peer"])

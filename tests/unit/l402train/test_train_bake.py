@@ -8,7 +8,7 @@ from l402core.errors import Unauthorized
 from l402core.lnd.grpc import connect
 from l402core.lnd.permissions import ATTESTOR, SETTLER
 from l402train.exits import Exit, Stop
-from l402train.lightning.baking import Order, bake, inspect
+from l402train.lightning.baking import Order, bake, inspect, read, revoke
 from lndsim import Simulation
 
 
@@ -67,3 +67,37 @@ async def test_a_macaroon_is_inspected_for_a_service(tmp_path: Path, capsys: pyt
         assert "too much for peer:\n  address:read" in capsys.readouterr().out
     with pytest.raises(Stop, match="there is no service gateway"):
         await inspect(baked, "gateway", as_json=False)
+
+
+async def test_a_macaroon_is_replaced_and_the_former_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not while a service's file is of it; afterwards what was made under it opens nothing, and the new one goes on."""
+    async with await Simulation.start(tmp_path / "sim") as simulation:
+        await simulation.add_node("node")
+        admin, path = simulation.endpoint("node"), tmp_path / "settler.macaroon"
+        order = Order(node=admin, roles=("settler",), into=tmp_path)
+        await bake(order, as_json=True)
+        (tmp_path / "elsewhere").write_bytes(path.read_bytes())
+        thief = connect(type(admin)(admin.host, admin.tls_cert_path, tmp_path / "elsewhere"))
+        former = read(path).root_key
+        with pytest.raises(Stop, match="bake again first"):
+            await revoke(admin, former, tmp_path, forced="", as_json=True)
+        assert (await thief.info()).synced
+        capsys.readouterr()
+        await bake(order, as_json=True)
+        told = json.loads(capsys.readouterr().out)["settler"]
+        assert (told["replaces_root_key"], told["root_key"]) == (former, read(path).root_key)
+        assert await revoke(admin, former, tmp_path, forced="", as_json=True) == Exit.FINE
+        with pytest.raises(Unauthorized):
+            await thief.info()
+        ours = connect(type(admin)(admin.host, admin.tls_cert_path, path))
+        assert (await ours.info()).synced
+        for wrong, word in (("nine", "no number"), (former, "has no root key")):
+            with pytest.raises(Stop, match=word):
+                await revoke(admin, wrong, tmp_path, forced="", as_json=True)
+        assert await revoke(admin, told["root_key"], tmp_path, forced=told["root_key"], as_json=True) == Exit.FINE
+        with pytest.raises(Unauthorized):
+            await ours.info()
+        for node in (thief, ours):
+            await node.close()

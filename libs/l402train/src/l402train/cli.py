@@ -17,7 +17,7 @@ from l402train.containers.command import follow
 from l402train.exits import MEANINGS, Exit, Stop
 from l402train.folder import Folder
 from l402train.keys_command import app as keys_app
-from l402train.lightning.command import LndDir, bake, macaroon
+from l402train.lightning.command import LndDir, bake, macaroon, revoke
 from l402train.lightning.command import app as lightning_app
 from l402train.running import run, tell
 
@@ -47,6 +47,7 @@ app = App(
 )
 app.command(lightning_app)
 app.command(bake)
+app.command(revoke)
 app.command(macaroon)
 orders_command.register(app)
 setup_command.register(app)

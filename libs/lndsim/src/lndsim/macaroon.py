@@ -45,6 +45,8 @@ class Bakery:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._known: dict[str, frozenset[Permission]] = {}
+        self._deleted: set[bytes] = set()
+        """Root keys that are gone; a simulator that starts again has them back."""
 
     def mint(self, permissions: Iterable[Permission], *, nonce: bytes, root_key_id: int = 0) -> bytes:
         """A new macaroon, binary. `nonce` (16 bytes) makes it different from others with the same permissions."""
@@ -71,12 +73,24 @@ class Bakery:
         if (URI, uri) not in granted and not granted.issuperset(required):
             raise Refusal(PERMISSION_DENIED)
 
+    def delete(self, root_key_id: int) -> bool:
+        """What was made under this root key opens nothing any more; whether it was there. Raises LND's refusal of 0."""
+        if root_key_id == 0:
+            raise Refusal("the specified ID cannot be deleted")
+        storage = str(root_key_id).encode()
+        there = storage not in self._deleted
+        self._deleted.add(storage)
+        self._known.clear()
+        return there
+
     def _verify(self, hexed: str) -> tuple[frozenset[Permission], list[bytes]]:
         try:
             identifier, caveats, signature = _parse(bytes.fromhex(hexed))
             said = lnrpc.MacaroonId.FromString(identifier[1:])
         except (ValueError, IndexError, KeyError, DecodeError) as error:
             raise Refusal("cannot get macaroon: not a macaroon") from error
+        if said.storageId in self._deleted:
+            raise Refusal(f"cannot get macaroon: root key with id {said.storageId.decode()} doesn't exist")
         if not hmac.compare_digest(_sign(self._root_key(said.storageId), identifier, caveats), signature):
             raise Refusal("verification failed: signature mismatch after caveat verification")
         return frozenset((op.entity, action) for op in said.ops for action in op.actions), caveats

@@ -26,6 +26,7 @@ TABLE: Final[dict[str, tuple[Permission | None, str]]] = {
     "/lnrpc.Lightning/ChannelBalance": (("offchain", "read"), "channel_balance"),
     "/lnrpc.Lightning/WalletBalance": (("onchain", "read"), "wallet_balance"),
     "/lnrpc.Lightning/BakeMacaroon": (("macaroon", "generate"), "bake_macaroon"),
+    "/lnrpc.Lightning/DeleteMacaroonID": (("macaroon", "write"), "delete_macaroon_id"),
     "/invoicesrpc.Invoices/AddHoldInvoice": (("invoices", "write"), "add_hold_invoice"),
     "/invoicesrpc.Invoices/SettleInvoice": (("invoices", "write"), "settle_invoice"),
     "/invoicesrpc.Invoices/CancelInvoice": (("invoices", "write"), "cancel_invoice"),

@@ -172,6 +172,9 @@ class LndService:
         baked = self._bakery.mint(permissions, nonce=secrets.token_bytes(16), root_key_id=request.root_key_id)
         return lnrpc.BakeMacaroonResponse(macaroon=baked.hex())
 
+    def delete_macaroon_id(self, request: Any) -> Any:
+        return lnrpc.DeleteMacaroonIDResponse(deleted=self._bakery.delete(request.root_key_id))
+
     async def subscribe_invoices(self, request: Any) -> AsyncIterator[Any]:
         """New and settled ones, also of the past. An index of 0 brings no past ones, as LND reads it."""
         with self._hub.listen(invoices_topic(self._node.pubkey)) as feed:

@@ -23,6 +23,8 @@ class Scope(msgspec.Struct, frozen=True):
     """Permissions as `lncli bakemacaroon` writes them: a call's URI, or `entity:action` for a whole family of calls."""
 
     opens: tuple[str, ...]
+    root_key: str
+    """The number of the node's root key that it was made under; '0' is the node's first."""
     caveats: tuple[str, ...]
     """What narrows it further, as written; they are not weighed here."""
 
@@ -44,6 +46,7 @@ def read_scope(raw: bytes) -> Scope:
         opens=tuple(
             action if op.entity == _URI else f"{op.entity}:{action}" for op in written.ops for action in op.actions
         ),
+        root_key=written.storageId.decode(errors="replace"),
         caveats=tuple(caveat.decode(errors="replace") for caveat in read.caveats),
     )
 

@@ -17,6 +17,7 @@ from l402core.lnd.answers import fault_of
 from l402core.lnd.stubs import method
 from l402core.metrics import NODE_CALLS
 from l402core.secret import Secret
+from l402core.watched import Watched
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -30,7 +31,7 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class LndEndpoint(msgspec.Struct, frozen=True):
-    """Where a node is and how to be let in. The files are read when connecting, never logged."""
+    """Where a node is and how to be let in. The macaroon is read again when it is replaced; nothing is ever logged."""
 
     host: str
     """`127.0.0.1:10009`; the name must be one of the certificate's."""
@@ -44,8 +45,8 @@ class Wire:
     """Calls by URI. Failures leave as errors of our tree."""
 
     def __init__(self, endpoint: LndEndpoint, tracer: trace.Tracer | None = None) -> None:
-        certificate, macaroon = _read(endpoint.tls_cert_path), _read(endpoint.macaroon_path)
-        self._macaroon = Secret(macaroon.hex().encode())
+        certificate = _read(endpoint.tls_cert_path)
+        self._macaroon = Watched(endpoint.macaroon_path, _read_macaroon)
         self._deadline_s = endpoint.deadline_s
         self._tracer = tracer or trace.get_tracer("l402core.lnd")
         self._channel = grpc.aio.secure_channel(
@@ -101,13 +102,17 @@ class Wire:
             _PROPAGATOR.inject(carrier)
             began_s, outcome = time.perf_counter(), "ok"
             try:
-                yield (("macaroon", self._macaroon.reveal().decode()), *carrier.items())
+                yield (("macaroon", self._macaroon.now().reveal().decode()), *carrier.items())
             except L402Error as error:
                 outcome = error.code
                 span.set_status(trace.StatusCode.ERROR, error.code)
                 raise
             finally:
                 NODE_CALLS.labels(name, outcome).observe(time.perf_counter() - began_s)
+
+
+def _read_macaroon(path: Path) -> Secret:
+    return Secret(_read(path).hex().encode())
 
 
 def _read(path: Path) -> bytes:

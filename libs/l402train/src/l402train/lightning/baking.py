@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from l402core.lnd import permissions
 from l402core.lnd.scope import Scope, read_scope
 from l402core.lnd.wire import LndEndpoint
 
@@ -34,27 +35,59 @@ async def bake(order: Order, *, as_json: bool) -> Exit:
     made: dict[str, Any] = {}
     for role in dict.fromkeys(order.roles):
         path = order.into / f"{role}.macaroon"
+        former = read(path).root_key if path.exists() else ""
         await credentials.bake(order.node, credentials.ALLOWED[role], path)
         scope = read(path)
         if set(scope.opens) != set(credentials.ALLOWED[role]):
             path.unlink()
             raise Stop(Exit.UNTRUE, f"the node baked another macaroon for {role} than was asked for; it was removed")
-        made[role] = {"file": str(path), "uris": scope.opens}
-    text = [line for role, one in made.items() for line in (f"{role}  {one['file']}", *_indented(one["uris"]))]
+        made[role] = {"file": str(path), "uris": scope.opens, "root_key": scope.root_key, "replaces_root_key": former}
+    text = [line for role, one in made.items() for line in (f"{role}  {one['file']}", *_indented(_told(one)))]
     sys.stdout.write((json.dumps(made) if as_json else "\n".join(text)) + "\n")
     return Exit.FINE
+
+
+def _told(one: dict[str, Any]) -> tuple[str, ...]:
+    replaced = (
+        f"; revoke {one['replaces_root_key']} once its service has read the file" if one["replaces_root_key"] else ""
+    )
+    return (*one["uris"], f"root key {one['root_key']}{replaced}")
+
+
+async def revoke(node: LndEndpoint, root_key: str, folder: Path, *, forced: str, as_json: bool) -> Exit:
+    """Delete a root key, unless a macaroon in the folder was made under it. Raises Stop, Unavailable, Unauthorized."""
+    if not root_key.isdecimal():
+        raise Stop(Exit.USAGE, f"{root_key!r} is no number of a root key; `l402-train macaroon FILE` tells it")
+    using = _under(root_key, folder)
+    if using and forced != root_key:
+        raise Stop(Exit.UNTRUE, f"{', '.join(using)} in {folder} would open nothing any more: bake again first")
+    gone = await permissions.revoke(node, int(root_key))
+    if not gone:
+        raise Stop(Exit.NOT_FOUND, f"the node has no root key {root_key}")
+    told = {"root_key": root_key, "revoked": True}
+    sys.stdout.write(
+        (json.dumps(told) if as_json else f"root key {root_key} is gone: its macaroons open nothing") + "\n"
+    )
+    return Exit.FINE
+
+
+def _under(root_key: str, folder: Path) -> list[str]:
+    """Macaroons that a service has and that were made under it."""
+    return [path.name for path in sorted(folder.glob("*.macaroon")) if read(path).root_key == root_key]
 
 
 async def inspect(path: Path, role: str | None, *, as_json: bool) -> Exit:
     """Print what a macaroon opens and, for a service, what of it is too much or missing. Raises Stop, Malformed."""
     allowed = credentials.ALLOWED[known_roles((role,))[0]] if role else None
     scope = read(path)
-    told: dict[str, Any] = {"file": str(path), "opens": scope.opens, "caveats": scope.caveats}
+    told: dict[str, Any] = {
+        "file": str(path), "root_key": scope.root_key, "opens": scope.opens, "caveats": scope.caveats,
+    }  # fmt: skip
     if allowed is not None:
         told |= {"too_much": scope.excess(allowed), "missing": tuple(sorted(set(allowed) - set(scope.opens)))}
     titles = {"opens": "opens", "caveats": "narrowed by", "too_much": f"too much for {role}", "missing": "missing"}
     text = [
-        str(path),
+        f"{path}  (root key {scope.root_key})",
         *(line for name, title in titles.items() if told.get(name) for line in _block(title, told[name])),
     ]
     sys.stdout.write((json.dumps(told) if as_json else "\n".join(text)) + "\n")

@@ -79,6 +79,28 @@ def bake(
     return run(story(order, as_json=as_json), as_json=as_json)
 
 
+def revoke(
+    root_key: Annotated[str, Parameter(help="Its number, as `bake` and `macaroon` tell it.")],
+    /,
+    *,
+    lnd: Annotated[str, Parameter(help="The node: HOST:PORT.")],
+    tls_cert: Annotated[Path, Parameter(help="Its TLS certificate.")],
+    macaroon: Annotated[Path, Parameter(help="A macaroon that may delete others, such as admin.macaroon.")],
+    into: Annotated[
+        Path, Parameter(help="Folder of the services' macaroons: none of them may be under this root key.")
+    ],
+    force: Annotated[str, Parameter(help="The same number once more: revoke it though a service has it.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Revoke every macaroon under one root key of your node: one that was replaced, or stolen."""
+    from l402core.lnd.wire import LndEndpoint
+
+    from l402train.lightning.baking import revoke as story
+
+    node = LndEndpoint(lnd, tls_cert, macaroon)
+    return run(story(node, root_key, into.absolute(), forced=force, as_json=as_json), as_json=as_json)
+
+
 def macaroon(
     file: Annotated[Path, Parameter(help="A macaroon of lnd's, as a file.")],
     /,
