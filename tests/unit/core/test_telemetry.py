@@ -37,3 +37,20 @@ def test_what_is_no_traceparent_begins_a_trace_of_its_own(parent: str) -> None:
     """Headers come from outside: nothing in them can break a request, and nothing malformed is followed."""
     with telemetry.span("outer"), telemetry.span("here", parent=parent):
         assert telemetry.trace_id() not in ("", TRACE, "0" * 32)
+
+
+def test_what_is_done_for_many_is_linked_to_each_and_to_nothing_else() -> None:
+    """A link is another trace's span; what is no traceparent is left out."""
+    others = [f"00-{TRACE}-{PARENT}-01", "", "nothing", f"00-{'12' * 16}-{'34' * 8}-00"]
+    with telemetry.span("together", parent="", links=others) as span:
+        found = [(f"{one.context.trace_id:032x}", f"{one.context.span_id:016x}") for one in span.links]  # type: ignore[attr-defined]  # of a recorded span
+    assert found == [(TRACE, PARENT), ("12" * 16, "34" * 8)]
+
+
+def test_the_operator_chooses_how_many_traces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By OpenTelemetry's own variables."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    provider = telemetry.setup("tester", trace_file=None)
+    assert not provider.get_tracer("here").start_span("left out").is_recording()
+    provider.shutdown()

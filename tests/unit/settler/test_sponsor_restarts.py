@@ -163,7 +163,7 @@ async def test_a_deadline_that_loses_the_race_against_the_decision_cancels_nothi
     (line,) = await at.stage.database.read(sponsor_books.live_tranches)
     await at.desk.on_judged(at.judged(id_))
     at.stage.office.sight.height = 249
-    await at.desk.tending._tend(line, 0, look=True)
+    await at.desk.tending._tend(line, 0, "", look=True)
     assert "cancel" not in at.node.calls
     await at.desk.tending.tend()
     assert (await at.tranche(id_)).state == "settled"
@@ -178,7 +178,7 @@ async def test_a_deadline_that_loses_the_race_against_the_payment_takes_it(at: P
     at.node.pay(HASH)
     await at.desk.tending.see(at.node.invoices[HASH])
     at.stage.now_ms += at.stage.config.sponsor_pay_s * 1000
-    await at.desk.tending._tend(line, 0, look=True)
+    await at.desk.tending._tend(line, 0, "", look=True)
     assert (await at.tranche(id_)).state == "locked"
     assert at.node.invoices[HASH].state is InvoiceState.ACCEPTED
 

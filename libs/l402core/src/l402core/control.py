@@ -6,24 +6,28 @@ It knows FastAPI and uvicorn, and refuses to know what the service does.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.telemetry import TelemetryConfig
 
 from l402core import metrics
 
 Ready = Callable[[], Awaitable[dict[str, bool]]]
 
 
-def control_app(title: str, ready: Ready, *, show_metrics: bool = True) -> FastAPI:
+def control_app(title: str, ready: Ready, *, show_metrics: bool = True, traced: bool = True) -> FastAPI:
     """An app with the probes and `/metrics`; services add their routes. `ready` names each part and whether it answers.
 
-    `show_metrics` is for an address that strangers reach, too.
+    `show_metrics` is for an address that strangers reach, too; `traced` is for a service that has no spans of its own.
     """
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+    # Of a request one span is enough; FastAPI's logs would carry what a stranger sent.
+    telemetry = TelemetryConfig(tracing=traced, operation_spans=False, metrics=False, logs=False, exclude=_is_probe)
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, telemetry=telemetry)
 
     @app.get("/livez", summary="The event loop turns.")
     async def livez() -> dict[str, str]:
@@ -43,6 +47,10 @@ def control_app(title: str, ready: Ready, *, show_metrics: bool = True) -> FastA
             return Response(body, media_type=media_type)
 
     return app
+
+
+def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+    return scope.get("path") in ("/livez", "/readyz", "/metrics")
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 _tracer = trace.get_tracer("l402core")
@@ -79,6 +79,9 @@ def _span_line(span: ReadableSpan) -> str:
         "end_ns": span.end_time,
         "status": span.status.status_code.name,
         "attributes": dict(span.attributes or {}),
+        "links": [
+            {"trace_id": f"{one.context.trace_id:032x}", "span_id": f"{one.context.span_id:016x}"} for one in span.links
+        ],
     }
     return msgspec.json.encode(line).decode() + "\n"
 
@@ -100,6 +103,13 @@ def _parent(text: str) -> context.Context:
     return trace.set_span_in_context(NonRecordingSpan(told), context.Context()) if told.is_valid else context.Context()
 
 
+def _links(traceparents: Iterable[str]) -> Iterator[Link]:
+    for text in traceparents:
+        told = trace.get_current_span(_parent(text)).get_span_context()
+        if told.is_valid:
+            yield Link(told)
+
+
 def trace_id() -> str:
     """The current trace's id, 32 hex digits; '' outside of one."""
     span = trace.get_current_span().get_span_context()
@@ -113,15 +123,20 @@ def span(
     parent: str | Mapping[str, str] | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
     attributes: Mapping[str, AttributeValue] | None = None,
+    links: Iterable[str] = (),
 ) -> Iterator[Span]:
-    """A span that is current inside the block: a child of `parent` (a traceparent or headers) or of the current one."""
+    """A span that is current inside the block: a child of `parent` (a traceparent or headers) or of the current one.
+
+    `links` are the traceparents of what it does something for together.
+    """
     token = None
     if parent is not None:
         token = context.attach(_parent(parent if isinstance(parent, str) else parent.get("traceparent", "")))
     try:
         with _tracer.start_as_current_span(
-            name, kind=kind, attributes=dict(attributes or {}), record_exception=False, set_status_on_exception=False
-        ) as current:
+            name, kind=kind, attributes=dict(attributes or {}), links=list(_links(links)), record_exception=False,
+            set_status_on_exception=False,
+        ) as current:  # fmt: skip
             try:
                 yield current
             except BaseException as error:  # a cancelled step is no success either; passed on

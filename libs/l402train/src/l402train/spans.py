@@ -17,6 +17,13 @@ ROOT, PAID = "submission", "ledger succeeded"
 MAX_LINE_BYTES = 1 << 20
 
 
+class Link(msgspec.Struct, frozen=True):
+    """A span of another trace."""
+
+    trace_id: str
+    span_id: str
+
+
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a trace file."""
 
@@ -30,6 +37,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     end_ns: int
     status: str
     attributes: dict[str, Any] = {}
+    links: tuple[Link, ...] = ()
+    """What it was done for together with others."""
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):

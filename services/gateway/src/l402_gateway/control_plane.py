@@ -49,7 +49,7 @@ def build(
     gateway: Gateway, hints: Hints, library: Library, seeing: Seeing, ready: Ready, *, show_metrics: bool = False
 ) -> FastAPI:
     """The app. Schemas of the answers are added by `openapi.document`."""
-    app = control_app("l402-train gateway", ready, show_metrics=show_metrics)
+    app = control_app("l402-train gateway", ready, show_metrics=show_metrics, traced=False)
     _reads(app, gateway, library)
     _hints(app, gateway, hints)
     _credits(app, gateway)

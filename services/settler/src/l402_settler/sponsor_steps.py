@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 import structlog
+from l402core import telemetry
 from l402core.documents import TrancheTerms
 from l402core.errors import Contradiction
 from l402core.events import (
@@ -69,7 +70,7 @@ def say_locked(office: Office, tx: Transaction, line: Row, locked: Signed) -> No
         SponsorshipLocked(
             id=id_, occurred_at_ms=at, sponsorship=line.sponsorship, tranche=line.tranche, locked=locked
         ),
-        parent=_trace(tx, line),
+        parent=trace_of(tx, line),
     )  # fmt: skip
 
 
@@ -152,10 +153,17 @@ def see(office: Office, tx: Transaction, view: InvoiceView) -> None:
     line = sponsor_books.tranche(tx, view.payment_hash.hex())
     if line is None or view.state is InvoiceState.OPEN:
         return
-    if view.state is InvoiceState.ACCEPTED:
-        _accepted(office, tx, line, view)
-    else:
-        _ended(office, tx, line, settled=view.state is InvoiceState.SETTLED)
+    if view.state is InvoiceState.ACCEPTED and line.state != Tranche.MINTED:
+        move(Tranche(line.state), Trigger.ACCEPTED)  # told again; raises where it cannot be
+        return
+    if line.state in (Tranche.SETTLED, Tranche.RETURNED):
+        _ended(office, tx, line, settled=view.state is InvoiceState.SETTLED)  # the same
+        return
+    with telemetry.span(f"ledger tranche {view.state.name.lower()}", parent=trace_of(tx, line)):
+        if view.state is InvoiceState.ACCEPTED:
+            _accepted(office, tx, line, view)
+        else:
+            _ended(office, tx, line, settled=view.state is InvoiceState.SETTLED)
 
 
 def see_never_made(office: Office, tx: Transaction, payment_hash: str) -> None:
@@ -187,9 +195,6 @@ def step(tx: Transaction, line: Row, trigger: Trigger, **values: Any) -> bool:
 
 
 def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> None:
-    if line.state != Tranche.MINTED:
-        move(Tranche(line.state), Trigger.ACCEPTED)
-        return
     expiry_height = min(view.htlc_expiry_heights, default=0)
     wrong = _wrong(office, line, view, expiry_height)
     if wrong and line.frozen:
@@ -253,10 +258,10 @@ def _say_end(office: Office, tx: Transaction, line: Row, *, settled: bool, reaso
         "round": line.round or 0, "payment_hash": line.payment_hash, "amount_msat": line.amount_msat,
     }  # fmt: skip
     if settled:
-        tx.say(SponsorshipSettled(**common), parent=_trace(tx, line))
+        tx.say(SponsorshipSettled(**common), parent=trace_of(tx, line))
     else:
         tx.say(
-            SponsorshipReturned(**common, was_locked=line.locked is not None, reason=reason), parent=_trace(tx, line)
+            SponsorshipReturned(**common, was_locked=line.locked is not None, reason=reason), parent=trace_of(tx, line)
         )
 
 
@@ -297,7 +302,8 @@ def _sponsor(tx: Transaction, line: Row) -> str:
     return str(row.sponsor)
 
 
-def _trace(tx: Transaction, line: Row) -> str:
+def trace_of(tx: Transaction, line: Row) -> str:
+    """The trace that its sponsor's pledge began."""
     row = sponsor_books.sponsorship(tx, line.sponsorship)
     return str(row.traceparent) if row is not None else ""
 

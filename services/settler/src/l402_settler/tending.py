@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 import sqlalchemy as sa
 import structlog
+from l402core import telemetry
 from l402core.documents import Terms
 from l402core.errors import Conflict, Contradiction, L402Error
 from l402core.lnd.port import InvoiceState, InvoiceView
@@ -85,15 +86,15 @@ class Tending:
         office, asked_s = self._office, self._office.config.sponsor_announce_s
         if await office.database.read(lambda tx: sponsor_books.asked_before(tx, office.now_ms() - asked_s * 1_000)):
             await office.database.transact(lambda tx: steps.end_unanswered(office, tx))
-        for line, judge_by_ms in await self._office.database.read(_live):
+        for line, judge_by_ms, parent in await self._office.database.read(_live):
             try:
-                await self._tend(line, judge_by_ms, look=look)
+                await self._tend(line, judge_by_ms, parent, look=look)
             except Contradiction as error:
                 await self.freeze(line.payment_hash, error)
             except L402Error as error:
                 log.warning("tranche.waits", payment_hash=line.payment_hash, code=error.code, detail=error.detail)
 
-    async def _tend(self, line: Row, judge_by_ms: int, *, look: bool) -> None:
+    async def _tend(self, line: Row, judge_by_ms: int, parent: str, *, look: bool) -> None:
         office = self._office
         if line.frozen:
             return await self._look(line) if look else None
@@ -107,12 +108,10 @@ class Tending:
                 lambda tx: steps.give_back(office, tx, line.payment_hash, reason, only_if=facts.state)
             )
             what = Due.CANCEL if given else Due.LOOK
-        if what is Due.SETTLE:
-            await self._settle(line)
-        elif what is Due.CANCEL:
-            await self._cancel(line)
-        elif look:
-            await self._look(line)
+        if what is Due.LOOK:
+            return await self._look(line) if look else None
+        with telemetry.span(f"tranche {what}", parent=parent):
+            await (self._settle(line) if what is Due.SETTLE else self._cancel(line))
         return None
 
     async def _look(self, line: Row) -> None:
@@ -190,11 +189,11 @@ class Tending:
         return preimage
 
 
-def _live(tx: Transaction) -> list[tuple[Row, int]]:
-    """Every live tranche, with the judge_by of the round that it funds."""
-    found: list[tuple[Row, int]] = []
+def _live(tx: Transaction) -> list[tuple[Row, int, str]]:
+    """Every live tranche, with the judge_by of the round that it funds, and the trace that its pledge began."""
+    found: list[tuple[Row, int, str]] = []
     for line in sponsor_books.live_tranches(tx):
         round_ = books.round_row(tx, line.round) if line.round else None
         terms: Terms | None = terms_of(round_) if round_ is not None else None
-        found.append((line, terms.judge_by_ms if terms else 0))
+        found.append((line, terms.judge_by_ms if terms else 0, steps.trace_of(tx, line)))
     return found

@@ -237,7 +237,10 @@ class Judging:
                 self._keep_checkpoint(tx, case, reference)
             return True
 
-        if await self._db.transact(remember):
+        together = [submission.traceparent for submission, _ in verdicts]
+        with telemetry.span("judge the round", parent="", attributes={"round": case.row.number}, links=together):
+            decided = await self._db.transact(remember)
+        if decided:
             for submission, verdict in verdicts:
                 failed = next((check.code for check in verdict.checks if not check.passed), "none")
                 JUDGEMENTS.labels(verdict.verdict, failed).inc()
