@@ -47,7 +47,7 @@ def complaints(text: str, schemas: Path) -> str:
     """What kubeconform says of these objects; '' for nothing."""
     require_real(KUBECONFORM.exists(), "kubeconform (run `make tools-deploy`)")
     place = f"{schemas}/{{{{.Group}}}}_{{{{.ResourceAPIVersion}}}}_{{{{.ResourceKind}}}}.json"
-    words = [KUBECONFORM, "-strict", "-schema-location", place, "-"]
+    words = [str(KUBECONFORM), "-strict", "-schema-location", place, "-"]
     done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=120, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
