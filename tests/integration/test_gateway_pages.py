@@ -12,7 +12,7 @@ from tests.support.status import EVIL, PEERS
 
 async def test_many_who_look_at_once_are_one_look(tmp_path: Path) -> None:
     """Two hundred readers of the page cost no more questions than a few: the reads are shared, and so is the page."""
-    limits = httpx.Limits(max_connections=50)
+    limits = httpx.Limits(max_connections=50, max_keepalive_connections=0)  # a kept one may be closed as it is used
     async with edge(tmp_path) as it, httpx.AsyncClient(base_url=it.url, timeout=60, limits=limits) as http:
         pages = await asyncio.gather(*(http.get("/") for _ in range(200)))
         assert {page.status_code for page in pages} == {200}
@@ -54,7 +54,7 @@ async def test_rounds_and_submissions_have_pages_of_their_own(tmp_path: Path) ->
         story = await http.get(f"/why/1/{commitment}")
         assert story.status_code == 200
         assert "the reward is locked in them" in story.text
-        assert "Not judged yet" in story.text
+        assert "It fell through" in story.text  # ended, and no receipt
         assert (await http.get(f"/why/1/{'ab' * 32}")).status_code == 404
         assert (await http.get("/why/1/nothex")).status_code == 400
 

@@ -112,7 +112,9 @@ def test_what_does_not_answer_leaves_a_gap_and_the_rest_is_shown() -> None:
     """No settler, no oracle, no round: a page all the same, that says so."""
     page = whole(status=None, lineup=None, before=None, oracle=None, parts=(Part(name="settler", needs=None),))
     assert "silent" in page
-    assert page.count("does not answer now") == 3
+    assert page.count("The settler does not answer now") == 4
+    assert page.count("The oracle does not answer now") == 2
+    assert "Nobody" not in page
     nothing = overview.page(a_look(round=None, lineup=None, before=None), None).decode()
     assert "No round is to be seen" in nothing
     unready = whole(parts=(Part(name="invoicer", needs={"lnd": False, "lnd_synced": False}),))
@@ -197,8 +199,18 @@ def test_a_life_that_has_begun_only_is_shown_so_far() -> None:
     (stage,) = story.stages((lines["opened"], late))
     assert (stage.from_ms, stage.took_ms) == (0, 0)
     view = a_submission(RECEIPTS[0])
+    life = msgspec.structs.replace(a_story(1, view.commitment), state="uploaded")
+    assert "Not judged yet" in story.page(life, view, JUDGED, None, None, now_ms=NOW_MS).decode()
+
+
+def test_what_fell_through_says_why_and_what_becomes_of_its_fee() -> None:
+    """Nothing was judged and nothing will be: the settler's own reason, as text."""
+    view = msgspec.structs.replace(a_submission(RECEIPTS[0]), reasons=(f"rung 3 failed {EVIL}",), credit_available=True)
     page = story.page(a_story(1, view.commitment), view, JUDGED, None, None, now_ms=NOW_MS).decode()
-    assert "Not judged yet" in page
+    assert "It fell through" in page
+    assert "Rung 3 failed &lt;script&gt;" in page
+    assert "Its fee may be used again." in page
+    assert "Not judged yet" not in page
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ from l402_gateway.config import Config
 from l402_gateway.problems import Meaningless
 from l402_gateway.reads import Shared
 from l402_gateway.routes import Paid
-from l402_gateway.seeing import Reads
+from l402_gateway.seeing import LOOK_TIMEOUT_S, Reads
 from l402_gateway.sponsors import Sponsors
 
 log = structlog.get_logger()
@@ -131,7 +131,7 @@ class Gateway:
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
-        self.seen = Reads(self._ask, clock)
+        self.seen = Reads(self._look, clock)
         self._receiving: Counter[str] = Counter()
         self.sponsors = Sponsors(config, bus, shelf, clock=clock)
 
@@ -329,6 +329,10 @@ class Gateway:
 
     async def _read_submission(self, key: tuple[int, str]) -> SubmissionView:
         return await self._ask(ReadSubmission(round=key[0], commitment=key[1]), SubmissionView)
+
+    async def _look(self, question: Question, answer: type[A]) -> A:
+        timeout_s = min(LOOK_TIMEOUT_S, self.config.bus_timeout_s)
+        return await self._bus.ask(question, answer, timeout_s=timeout_s)
 
     async def _ask(self, question: Question, answer: type[A]) -> A:
         try:

@@ -37,6 +37,8 @@ A = TypeVar("A", bound=msgspec.Struct)
 Ask = Callable[[Question, type[A]], Awaitable[A]]
 LOOK_S = 1.0
 """How old a look may be; whoever is told of a change waits a little longer before looking again."""
+LOOK_TIMEOUT_S = 2.0
+"""Nobody who only looks waits longer for an answer."""
 SLOW_S = 5.0
 """The same of what changes slowly, or costs more to ask."""
 PARTS: tuple[ReadParts, ...] = (ReadSettlerParts(), ReadInvoicerParts(), ReadAttestorParts(), ReadWorkerParts())
@@ -74,7 +76,8 @@ class Reads:
         self.lineup: Shared[int, LineupView] = Shared(self._lineup, ttl_s=LOOK_S, clock=clock)
         self.story: Shared[tuple[int, str], StoryView] = Shared(self._story, ttl_s=LOOK_S, clock=clock)
         self.oracle: Shared[None, OracleView] = Shared(self._oracle, ttl_s=SLOW_S, clock=clock)
-        self.needs: Shared[ReadParts, PartsView] = Shared(self._needs, ttl_s=SLOW_S, clock=clock)
+        self.needs: Shared[ReadParts, PartsView | None] = Shared(self._needs, ttl_s=SLOW_S, clock=clock)
+        """None of whom does not answer, kept as long: to wait for a silent part at every look would be slow."""
 
     async def _status(self, _key: None) -> StatusView:
         return await self._asked(ReadStatus(), StatusView)
@@ -88,8 +91,8 @@ class Reads:
     async def _oracle(self, _key: None) -> OracleView:
         return await self._asked(ReadOracle(), OracleView)
 
-    async def _needs(self, question: ReadParts) -> PartsView:
-        return await self._asked(question, PartsView)
+    async def _needs(self, question: ReadParts) -> PartsView | None:
+        return await _or_none(self._asked(question, PartsView))
 
     async def _asked(self, question: Question, answer: type[A]) -> A:
         got = await self._ask(question, answer)
@@ -134,7 +137,7 @@ class Seeing:
         )  # fmt: skip
 
     async def _parts(self) -> tuple[Part, ...]:
-        told = await asyncio.gather(*(_or_none(self.reads.needs.get(question)) for question in PARTS))
+        told = await asyncio.gather(*(self.reads.needs.get(question) for question in PARTS))
         others = (
             Part(name=question.answered_by, needs=one.parts if one else None)
             for question, one in zip(PARTS, told, strict=True)

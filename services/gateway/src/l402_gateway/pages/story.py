@@ -63,7 +63,8 @@ def page(
     return frame.rendered(
         "story.html", story=story, view=view, terms=terms, receipt=receipt, told=told, stages=stages(story.lines),
         began_ms=story.lines[0].first_ms if story.lines else 0, beside=beside(told) if told else None,
-        now_ms=now_ms, ended=story.state == "ended", verdicts=VERDICTS, states=STATES, width=WIDTH,
+        now_ms=now_ms, ended=story.state == "ended",
+        fell=receipt is None and story.state in ("failed", "ended"), verdicts=VERDICTS, states=STATES, width=WIDTH,
     )  # fmt: skip
 
 
