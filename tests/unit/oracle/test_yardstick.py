@@ -11,7 +11,15 @@ from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.yardstick import read_state, worked, write_state
 from l402core.documents import Recipe, Terms
 from l402core.errors import Contradiction
-from l402core.events import GradientMeasure, GradientScored, RoundAssessed, RoundOpened, YardstickMake
+from l402core.events import (
+    CheckpointPublished,
+    GradientMeasure,
+    GradientScored,
+    RoundAggregate,
+    RoundAssessed,
+    RoundOpened,
+    YardstickMake,
+)
 from l402core.evidence import Yardstick
 from sparseloco.corpus import load_corpus
 from sparseloco.data import assigned_windows
@@ -177,8 +185,23 @@ async def test_a_round_is_judged_beside_its_yardstick(tmp_path: Path) -> None:
     await play.measure(names, drops=(0.2, 0.2), own=None)
     assert play.stage.ears.all(GradientScored) == []
     await play.measure([], drops=(), own=0.1)
+    asked_for = play.stage.ears.last(RoundAggregate)
+    assert [item.commitment for item in asked_for.items] == [*(sha(name) for name in names), assessed.yardstick]
     receipts = [receipt_of(event) for event in play.stage.ears.all(GradientScored)]
     assert [(r.reference, r.quality_ppm) for r in receipts] == [(NANO // 10, 2_000_000)] * 2
+    play.stage.database.close()
+
+
+async def test_where_nothing_is_accepted_the_yardstick_makes_no_checkpoint_of_its_own(tmp_path: Path) -> None:
+    """A round that nobody earned in changes nothing, and a sponsor pays for none of it."""
+    play = Play(tmp_path)
+    await play.stage.announce()
+    names = await play.uploads()
+    await play.stage.hear(play.stage.yardstick_made())
+    await play.close(names)
+    await play.measure(names, drops=(-0.2, 0.01), own=0.1)
+    published = play.stage.ears.last(CheckpointPublished)
+    assert (published.round, published.checkpoint) == (2, play.stage.terms().checkpoint)
     play.stage.database.close()
 
 

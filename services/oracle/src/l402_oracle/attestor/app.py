@@ -194,7 +194,7 @@ class Attestor:
                 parent=before.checkpoint.sha256 if before else "", model_id=event.model_id,
                 seed_commitment=seed_commitment(seed), reference_previous=row.reference, yardstick=self._parts.yardstick,
                 held_out_before=event.held_out_before, held_out_after=event.held_out_after,
-                accepted=tuple(item.commitment for item in row.aggregate.items) if row.aggregate else (),
+                accepted=_accepted(row),
             )  # fmt: skip
             books.add_round(tx, number, state="announced", announced=published)
             tx.say(published)
@@ -288,6 +288,12 @@ class Attestor:
             raise Contradiction(
                 "offer_after_close", f"{event.commitment[:16]}… is not in the root of round {event.round}"
             )
+
+
+def _accepted(row: books.Round) -> tuple[str, ...]:
+    """The submissions in its aggregate; the yardstick is none."""
+    own = row.assessed.yardstick if row.assessed else ""
+    return tuple(item.commitment for item in row.aggregate.items if item.commitment != own) if row.aggregate else ()
 
 
 def _base(checkpoint: ObjectRef, said: Terms | CheckpointPublished) -> tuple[object, ...]:

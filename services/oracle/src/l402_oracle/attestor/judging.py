@@ -31,7 +31,7 @@ from l402_oracle.attestor.judgement import Submission, Verdict, assess, fared, j
 from l402_oracle.attestor.metrics import JUDGEMENTS
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
-from l402_oracle.attestor.yardsticks import yardstick_measure, yardstick_request
+from l402_oracle.attestor.yardsticks import own_item, yardstick_measure, yardstick_request
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.planning import plan
@@ -263,6 +263,7 @@ class Judging:
             for s in accepted
             if s.commitment in enter and s.uploaded is not None
         )
+        items = (*items, *own_item(case.row.yardstick, assessed, case.yardstick)) if items else ()
         return RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
             checkpoint=case.terms.checkpoint, model_id=case.row.announced.model_id, items=items,

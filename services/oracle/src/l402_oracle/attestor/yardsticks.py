@@ -1,7 +1,16 @@
-"""The yardstick's requests: train it when a round's terms are there, measure it with the others. It decides nothing."""
+"""What the yardstick is asked for: train it when a round's terms are there, measure and apply it with the others. Pure but
+for one look at what the last one left.
+"""
 
 from l402core.documents import Terms
-from l402core.events import GradientMeasure, RoundAssessed, YardstickMade, YardstickMake
+from l402core.events import (
+    AggregateItem,
+    GradientMeasure,
+    GradientMeasured,
+    RoundAssessed,
+    YardstickMade,
+    YardstickMake,
+)
 from l402core.outbox import Transaction
 
 from l402_oracle.adapters import decisions as books
@@ -30,3 +39,12 @@ def yardstick_measure(
         outer_rate_ppm=terms.recipe.outer_rate_ppm,
         **yardstick_question(terms, assessed.seed, made.yardstick),
     )  # fmt: skip
+
+
+def own_item(
+    made: YardstickMade | None, assessed: RoundAssessed, measured: GradientMeasured | None
+) -> tuple[AggregateItem, ...]:
+    """It is applied like any other update that improves: a peer whose work never counted would have more to add each round."""
+    if not assessed.yardstick or made is None or made.payload is None or measured is None or measured.drop_low <= 0:
+        return ()
+    return (AggregateItem(commitment=made.yardstick, peer=made.yardstick, payload=made.payload),)
