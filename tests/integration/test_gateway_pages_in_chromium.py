@@ -15,6 +15,8 @@ from tests.support.status import PEERS
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("chromium")]
 COMMITMENT = "cd" * 32
+WITHOUT_POLLING = "const all = setInterval; window.setInterval = (what, ms) => ms < 15000 && all(what, ms);"
+"""So that only a hint can bring the page up to date."""
 PATHS = ("/", "/rounds/1", f"/why/1/{COMMITMENT}", "/rounds/9")
 
 
@@ -58,7 +60,7 @@ async def test_without_a_script_everything_can_be_read(it: Edge, browser: Browse
 
 async def test_a_hint_brings_the_page_up_to_date_without_a_reload(it: Edge, browser: Browser) -> None:
     """Something happened in the round: the words follow, and what a reader has open or focused stays."""
-    async with reading(browser, it.url) as reader:
+    async with reading(browser, it.url, before=WITHOUT_POLLING) as reader:
         page = reader.page
         await expect(page.locator("#live")).to_have_text("live")
         await page.evaluate("window.mine = document.getElementById('parts') || document.querySelector('#health')")

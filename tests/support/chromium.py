@@ -54,13 +54,15 @@ class Reader:
 
 @contextlib.asynccontextmanager
 async def reading(
-    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, script: bool = True
-) -> AsyncIterator[Reader]:
-    """The page, open."""
+    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, script: bool = True,
+    before: str = "",
+) -> AsyncIterator[Reader]:  # fmt: skip
+    """The page, open; `before` runs in it first."""
     context: BrowserContext = await browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light",
         java_script_enabled=script,
     )  # fmt: skip
+    await context.add_init_script(before or ";")
     page = await context.new_page()
     reader = Reader(page)
     page.on("pageerror", lambda error: reader.errors.append(str(error)))
