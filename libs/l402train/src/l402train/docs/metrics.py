@@ -85,6 +85,7 @@ def page() -> str:
 def _metrics(collectors: tuple[Collector, ...]) -> Iterator[Metric]:
     for collector in collectors:
         labels: Any = getattr(collector, "_labelnames", ())
-        for family in collector.describe() if hasattr(collector, "describe") else ():
+        describe: Any = getattr(collector, "describe", tuple)  # not every collector has it
+        for family in describe():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield Metric(name=name, kind=family.type, labels=tuple(labels), means=family.documentation)
