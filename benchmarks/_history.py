@@ -12,8 +12,8 @@ RUNGS = 6
 PER_ROUND = 150
 
 
-def fill(database: Database, escrows: int) -> None:
-    """Add so many ended escrows of rounds before the first, all paid in full."""
+def fill(database: Database, escrows: int, terms: str) -> None:
+    """Add so many ended escrows of rounds before the first, all paid in full. `terms` are every round's, signed."""
     sqlite = database.engine.dialect.name == "sqlite"
     numbers = (
         f"(with recursive n(i) as (select 1 union all select i + 1 from n where i < {escrows}) select i from n)"
@@ -24,15 +24,15 @@ def fill(database: Database, escrows: int) -> None:
     def hex_of(value: str) -> str:
         return f"printf('%064x', {value})" if sqlite else f"lpad(to_hex({value}), 64, '0')"
 
+    quoted = "'" + terms.replace("'", "''").replace(":", "\\:") + "'"
     peer = hex_of("i % 64")
     rung = hex_of("i * 8 + r")
     ladder = f"{numbers} as n, ({' union all '.join(f'select {rung} as r' for rung in range(RUNGS))}) as l"
     commitment = hex_of("i")
-    terms = "hex(zeroblob(1250))" if sqlite else "repeat('0', 2500)"
     columns = "(id, kind, phase, pending_id, debit, credit, amount_msat, commitment, trace_id, at_ms)"
     statements = (
         "insert into rounds (round, phase, terms, traceparent) "
-        f"select distinct -(i / {PER_ROUND}), 'done', {terms}, '' from {numbers} as n",
+        f"select distinct -(i / {PER_ROUND}), 'done', {quoted}, '' from {numbers} as n",
         "insert into submissions (commitment, round, seq, peer, payee, state, token_id, payment_hash, fee_msat, reserved_msat, "
         "request_hash, statement, attempt, due_by_ms, failure, credit_due, frozen, traceparent, opened_at_ms) "
         f"select {commitment}, -(i / {PER_ROUND}), i, {peer}, {peer}, 'ended', {commitment}, {commitment}, 500000, 63000, "

@@ -55,6 +55,7 @@ from l402train.services import Wiring
 
 sys.path.append(str(Path(__file__).parent.parent))  # the private PostgreSQL is the tests' own
 from tests.support.postgres import HOW, postgres_is_there, running_postgres
+from tests.support.runs import KEY, terms
 
 MASK = (1 << RUNGS) - 1
 REFERENCE = 10_000_000
@@ -347,7 +348,7 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
             books_url = url or folder.books_url
             await migration.migrate(nats_url, books_url=books_url, decisions_url=folder.decisions_url)
             database = Database(books_url, outbox)
-            await asyncio.to_thread(fill, database, past)
+            await asyncio.to_thread(fill, database, past, msgspec.json.encode(KEY.sign(Terms.tag, terms())).decode())
             database.close()
             print(f"  {past:,} before: reconciled {await reconciled(books_url, past)}", flush=True)
             wiring = Wiring(
