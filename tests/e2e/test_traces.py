@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from l402train import spans
+from l402train import lives, spans
 from l402train.folder import Folder
 from l402train.stack import Plan, running
 from lndsim import Control, Fault, FaultKind
@@ -100,6 +100,8 @@ def test_the_sponsored_story_goes_from_the_pledge_to_its_money(demo_run: Run, ke
         ("settler answer sponsorship.open.v1", "settler consume sponsorship.judged.v1"),
     )
     assert missing(tree, shape) == []
+    told = lives.life(spans.find(demo_run.folder / "traces", "sponsor")).moments
+    assert [one.what for one in told][:4] == [step.what for step in lives.SPONSORSHIP[:4]]
     outcomes = [round_["tranche"]["outcome"] for round_ in demo_run.report["rounds"]]
     assert tree.counts["settler ledger tranche settled"] == outcomes.count("settled")
     assert tree.counts["settler ledger tranche canceled"] == outcomes.count("returned")

@@ -1,6 +1,11 @@
 """A payment's life: its steps in order of time and in plain words, and nothing else."""
 
-from l402train import lives, screen
+from pathlib import Path
+
+import msgspec
+import pytest
+from l402train import lives, screen, spans
+from l402train.exits import Stop
 from l402train.spans import Span
 
 from tests.support.runs import a_span
@@ -43,13 +48,39 @@ def test_a_trace_that_is_no_payment_has_no_steps() -> None:
     assert lives.life([a_span("tick")]).moments == ()
 
 
-def test_no_line_is_wider_than_a_hundred_columns() -> None:
+def test_a_sponsorship_is_told_from_the_pledge_to_the_end_of_its_money() -> None:
+    """Each tranche goes through the same steps; they are one line with as many pieces."""
+    once = [a_span(step.span, start_ms=10 * n, service=step.service) for n, step in enumerate(lives.SPONSORSHIP)]
+    again = [
+        a_span(step.span, start_ms=100 + 10 * n, service=step.service) for n, step in enumerate(lives.SPONSORSHIP[2:6])
+    ]
+    moments = lives.life(once + again).moments
+    assert [one.what for one in moments] == [step.what for step in lives.SPONSORSHIP]
+    assert [len(one.pieces) for one in moments] == [1, 1, 2, 2, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("steps", [lives.PAYMENT, lives.SPONSORSHIP], ids=["payment", "sponsorship"])
+def test_no_line_is_wider_than_a_hundred_columns(steps: tuple[lives._Step, ...]) -> None:
     """The longest words and names of all steps, on one screen."""
-    every = [a_span(step.span, start_ms=n, service=step.service) for n, step in enumerate(lives.STEPS)]
+    every = [a_span(step.span, start_ms=n, service=step.service) for n, step in enumerate(steps)]
     out = screen.console()
     with out.capture() as told:
         out.print(screen.life_table(lives.life(every)))
     lines = told.get().splitlines()
     assert len(lines) <= 25
     assert max(len(line.rstrip()) for line in lines) <= screen.WIDTH
-    assert all(step.what in told.get() and step.span in told.get() for step in lives.STEPS)
+    assert all(step.what in told.get() and step.span in told.get() for step in steps)
+
+
+def test_the_last_pledge_is_found_by_a_word(tmp_path: Path) -> None:
+    """Without its trace id; and where nobody has pledged, that is said."""
+    pledges = [
+        a_span(name, start_ms=at, name=spans.PLEDGED, service="gateway")
+        for name, at in (("old", 1), ("new", 9), ("mid", 5))
+    ]
+    told = [msgspec.structs.replace(one, trace_id=one.span_id) for one in pledges]
+    (tmp_path / "gateway.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in told))
+    assert [one.span_id for one in spans.find(tmp_path, "sponsor")] == ["new"]
+    (tmp_path / "gateway.jsonl").write_bytes(msgspec.json.encode(a_span("tick")) + b"\n")
+    with pytest.raises(Stop, match="nobody has pledged"):
+        spans.find(tmp_path, "sponsor")

@@ -20,6 +20,7 @@ from l402core.signing import open_signed
 from l402core.succession import Successions, heirs, read_succession
 from l402train import rotating, rotating_named
 from l402train.exits import Stop
+from l402train.rotating import READ_AGAIN_MS
 
 from tests.support.settler import ATTESTOR, PEER, SETTLER, Stage, sha
 
@@ -97,7 +98,7 @@ class Office:
     def refusal(self, name: str, key: str) -> str:
         """Why a key cannot be retired; '' where it was."""
         try:
-            self.ring(name).retire(key, self.stage.config.database_url, forced="", now_ms=1)
+            self.ring(name).retire(key, self.stage.config.database_url, forced="", now_ms=1 + READ_AGAIN_MS)
         except Stop as stop:
             return stop.sentence
         return ""
@@ -225,3 +226,12 @@ async def test_no_secret_is_printed_or_made_public(office: Office) -> None:
         for value in file.values():
             secrets += [value] if isinstance(value, str) else value
         assert not [secret for secret in secrets if secret in told]
+
+
+async def test_a_key_stays_for_the_moment_in_which_services_read_their_files_again(office: Office) -> None:
+    """Nothing depends on it yet, and a pledge that is taken in this very moment may still name it."""
+    former = office.active("sealing")
+    office.rotate("sealing")
+    with pytest.raises(Stop, match="a moment ago"):
+        office.ring("sealing").retire(former, office.stage.config.database_url, forced="", now_ms=READ_AGAIN_MS)
+    assert office.refusal("sealing", former) == ""

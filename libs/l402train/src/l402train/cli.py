@@ -251,7 +251,10 @@ def status(
 @app.command
 def trace(
     trace_id: Annotated[
-        str, Parameter(help="A trace id, the beginning of one, or `latest`: the last submission that was paid.")
+        str,
+        Parameter(
+            help="A trace id, the beginning of one, `latest` (the submission paid last), or `sponsor` (the last pledge)."
+        ),
     ] = "latest",
     /,
     *,
@@ -259,7 +262,7 @@ def trace(
     every_span: Annotated[bool, Parameter(name="--all", negative="", help="Every span, plumbing included.")] = False,
     as_json: Json = False,
 ) -> int:
-    """One payment's whole life, step by step."""
+    """One payment's whole life, or a sponsorship's, step by step."""
     from l402train import looking, screen
 
     async def story() -> Exit:

@@ -1,4 +1,4 @@
-"""A payment's life in plain words: the few spans of a trace that move it on, in order of time. It prints nothing."""
+"""A payment's life, or a sponsorship's, in plain words: the few spans of a trace that move it on. It prints nothing."""
 
 import re
 
@@ -41,7 +41,7 @@ class _Step(msgspec.Struct, frozen=True):
     what: str
 
 
-STEPS = (
+PAYMENT = (
     _Step("peer-agent", "train", "train on its own data"),
     _Step("peer-agent", "compress", "compress the update"),
     _Step("invoicer", "answer fee.mint.v1", "402: make a fee invoice"),
@@ -63,11 +63,22 @@ STEPS = (
     _Step("settler", "ledger failed", "ledger: rest returned"),
 )
 """What a reader of a payment's life is after. Everything else is looks and hand-overs."""
-_BY_SPAN = {(step.service, step.span): step for step in STEPS}
+SPONSORSHIP = (
+    _Step("gateway", "POST open_sponsorship", "take the pledge"),
+    _Step("oracle", "consume sponsorship.announce.v1", "announce a hash per round"),
+    _Step("invoicer", "consume sponsorship.mint.v1", "make a hold invoice on it"),
+    _Step("settler", "ledger tranche accepted", "ledger: tranche pending"),
+    _Step("oracle", "consume checkpoint.measure.v1", "measure parent and child"),
+    _Step("settler", "consume sponsorship.judged.v1", "earned by a margin, or not"),
+    _Step("settler", "ledger tranche settled", "ledger: tranche earned"),
+    _Step("settler", "ledger tranche canceled", "ledger: tranche returned"),
+)
+"""The same of a sponsor's money; each tranche goes through it once."""
+_BY_SPAN = {(step.service, step.span): step for step in (*PAYMENT, *SPONSORSHIP)}
 
 
 def life(spans: list[Span]) -> Life:
-    """The steps that this trace has; none where it is no submission's."""
+    """The steps that this trace has; none where it is no submission's nor sponsorship's."""
     begin = min(span.start_ns for span in spans)
     mine: dict[_Step, list[Span]] = {}
     for span in sorted(spans, key=lambda span: span.start_ns):

@@ -24,6 +24,8 @@ from l402train.folder import Folder
 
 CHALLENGE_LIFE_MS = 3_600_000
 """The longest that an unpaid challenge may live; whoever pays one later pays an invoice that has expired."""
+READ_AGAIN_MS = 10_000
+"""By then every service has looked at its files again, and what it was about to begin under the former key is in the books."""
 ROTATIONS = "rotations.json"
 """Beside the key files, without a secret: when which key was replaced."""
 
@@ -117,6 +119,8 @@ def _still_needed(key: KeyState, now_ms: int) -> str:
         return "no round has opened under a newer key yet"
     if key.replaced_at_ms is None:
         return "when it was replaced is not known"
+    if now_ms - key.replaced_at_ms < READ_AGAIN_MS:
+        return "it was replaced a moment ago, and something may begin under it"
     if key.ring == "gateway" and (left_ms := key.replaced_at_ms + CHALLENGE_LIFE_MS - now_ms) > 0:
         return f"challenges under it may still be paid for {left_ms // 1_000} s"
     return ""

@@ -14,6 +14,8 @@ FIVE = frozenset({"gateway", "invoicer", "oracle", "settler", "peer-agent"})
 """The services that a paid submission's trace goes through."""
 ROOT, PAID = "submission", "ledger succeeded"
 """The span that a submission's trace begins with, and the one in which its reward is booked."""
+PLEDGED = "POST open_sponsorship"
+"""The span that a sponsorship's trace begins with."""
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -88,12 +90,21 @@ def summaries(spans: Iterable[Span], wanted: frozenset[str]) -> dict[str, TraceR
 
 
 def find(folder: Path, wanted: str) -> list[Span]:
-    """The spans of the one trace whose id begins so; `latest` is the last submission that was paid. Raises Stop."""
+    """The spans of the one trace whose id begins so. Raises Stop.
+
+    `latest` is the last submission that was paid, `sponsor` the last sponsorship that was pledged.
+    """
     spans = list(read(folder))
     if not spans:
         raise Stop(Exit.NOT_FOUND, f"{folder} holds no spans; is it a network's folder, and has a round begun?")
     if wanted == "latest":
         chosen = max(_telling(spans), key=lambda span: span.start_ns).trace_id
+        return [span for span in spans if span.trace_id == chosen]
+    if wanted == "sponsor":
+        pledged = [span for span in spans if (span.service, span.name) == ("gateway", PLEDGED)]
+        if not pledged:
+            raise Stop(Exit.NOT_FOUND, f"nobody has pledged anything in {folder}")
+        chosen = max(pledged, key=lambda span: span.start_ns).trace_id
         return [span for span in spans if span.trace_id == chosen]
     matching = {span.trace_id for span in spans if span.trace_id.startswith(wanted.lower())}
     if len(matching) != 1:
