@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-containers test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy images pictures clean
+.PHONY: help setup demo test test-containers test-lightning soak fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -98,6 +98,9 @@ tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs Go)
 	@tools/build-deploy
 	@tools/build-compose
+
+chart: setup tools-deploy ## the chart as the real helm renders it, checked: schemas, policies, alerts (needs Go and promtool)
+	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
 
 images: ## build our images (needs a Docker engine); LOCAL=1: on a base of Debian packages; REGISTRY, TAG, BASE
 	@LOCAL=$(LOCAL) tools/build-images
