@@ -15,6 +15,7 @@ COINBASE_SAT: Final = 5_000_000_000
 MATURITY: Final = 100
 FIRST_BLOCKS: Final = 310
 """Three BIP 9 windows of simnet, so that SegWit is active, and enough for the first coins to be mature."""
+AT_ONCE: Final = 50
 COINS: Final = 4
 """Coinbases that are handed on: 200 BTC."""
 FEE_SAT: Final = 10_000
@@ -24,8 +25,8 @@ _NO_SCRIPT, _SCRIPT = b"\x00", bytes([2, 1]) + OP_TRUE
 def mine_first(btcd: Btcd) -> bool:
     """Blocks until coins can be spent; False where there were enough. Raises OSError, RuntimeError."""
     height = int(btcd.call("getblockcount"))
-    for _ in range(height, FIRST_BLOCKS, 50):
-        btcd.mine(50)
+    for mined in range(height, FIRST_BLOCKS, AT_ONCE):
+        btcd.mine(min(AT_ONCE, FIRST_BLOCKS - mined))
     return height < FIRST_BLOCKS
 
 

@@ -85,7 +85,8 @@ async def _fund(names: tuple[str, ...], nodes: dict[str, LndNode], btcd: Btcd, n
         return
     if channels:
         raise Stop(Exit.PART_FAILED, f"{len(channels)} of {len(ends)} channels are there: begin with new volumes")
-    address = (await hub.call("NewAddress", lnrpc.NewAddressRequest(type=0))).address
+    # P2SH outside (BIP 49): btcd's createrawtransaction knows no bech32
+    address = (await hub.call("NewAddress", lnrpc.NewAddressRequest(type=1))).address
     await asyncio.to_thread(coins.give, btcd, address)
     plan = Plan(
         dir=Path("/"),

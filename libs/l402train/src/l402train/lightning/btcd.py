@@ -65,7 +65,10 @@ class Btcd(msgspec.Struct, frozen=True, kw_only=True):
             connection.close()
         if answer.status != http.HTTPStatus.OK:
             raise RuntimeError(f"btcd answers {method} with {answer.status}")
-        return json.loads(told)["result"]
+        said = json.loads(told)
+        if said["error"] is not None:
+            raise RuntimeError(f"btcd refuses {method}: {said['error']['message']}")
+        return said["result"]
 
 
 def nobodys_address() -> str:
