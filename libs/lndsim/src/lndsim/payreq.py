@@ -12,9 +12,13 @@ NETWORK = "simnet"
 
 
 def write(secret_key: bytes, invoice: Invoice) -> str:
-    """The signed payment request of an invoice. Raises Refusal where BOLT 11 has no room for it."""
+    """The signed payment request of an invoice. Raises Refusal where BOLT 11 has no room for it.
+
+    It is read once here: a node hands out nothing that it could not read, and whoever pays it finds it read (every node of
+    the network is in this process, and `bolt11` remembers what it has read).
+    """
     try:
-        return bolt11.encode(
+        text = bolt11.encode(
             secret_key,
             payment_hash=invoice.payment_hash,
             payment_secret=invoice.payment_addr,
@@ -28,6 +32,8 @@ def write(secret_key: bytes, invoice: Invoice) -> str:
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+    read(text)
+    return text
 
 
 def read(text: str) -> bolt11.Invoice:
