@@ -21,14 +21,17 @@ from typing import Any, Literal, cast
 
 from _fleet import STAGES
 from _plain import measure
+from l402train import parts
 from l402train.credentials import macaroon_of
 from l402train.folder import Folder
 from l402train.keys import Keyring, write_keys
-from l402train.services import get
+from l402train.services import base_environment, get
 from l402train.stack import Network, Plan, running
 
 RUNGS = 6
 GOAL_RATIO, GOAL_S = 0.8, 10.0
+GOAL_SIMULATED = 1_000
+"""Locks per second of the plain client, so that the simulation is not what a payment waits for."""
 SETTINGS = {
     "L402_SETTLER_COMMIT_S": "600",
     "L402_SETTLER_LOCK_S": "60",
@@ -63,10 +66,30 @@ async def main() -> None:
             peers=0, spare_nodes=names, rounds=1, workers=1, wait_for_all=False,
             lightning=cast("Literal['lndsim', 'lnd']", asked.backend), lnd_dir=asked.lnd_dir,
         ).checked()  # fmt: skip
+        if asked.backend == "lndsim":
+            await simulation_alone(Path(scratch) / "alone", names, asked.peers * RUNGS)
         async with running(folder, plan, lambda line: print(f"  {line}", flush=True)) as network:
             await round_is_open(network)
             await compare(folder, network, names, asked)
     print(f"load at the end {os.getloadavg()[0]:.1f}")
+
+
+async def simulation_alone(root: Path, names: tuple[str, ...], count: int) -> None:
+    """The plain client on a simulated network that nobody else speaks to: what the simulation can do."""
+    folder = Folder(root)
+    folder.create()
+    process = parts.start_lightning(folder, names, 0.0, base_environment())
+    try:
+        nodes = await process.until(lambda: parts.nodes(folder, process), deadline_s=parts.START_S)
+        hub, ends = nodes[parts.COORDINATOR], [nodes[name] for name in names]
+        for time_ in ("first", "second", "third"):
+            results = await measure(hub, ends, count=count, amount_msat=1_050_000)
+            print_plain(f"plain client, nothing of ours running, {time_} time", results, count)
+            reached = count / results["lock"][0] >= GOAL_SIMULATED
+            print(f"  goal {GOAL_SIMULATED:,} locks per second: {'reached' if reached else 'MISSED'}", flush=True)
+    finally:
+        process.ask_to_end()
+        await process.ended(within_s=10)
 
 
 async def compare(folder: Folder, network: Network, names: tuple[str, ...], asked: argparse.Namespace) -> None:
