@@ -39,7 +39,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("the end of a rung that came back is not booked", bugs.unless(lambda line: line.phase is Phase.VOID), plain(), 3),
     Planted("the end of a paid rung is booked as a void", bugs.wrong_end, plain(), 3),
     Planted("preimages leave without lock evidence",
-            bugs.judges_without_lock, struck(Kind.DELIVERY_LATE, 15, 45, 25.0), 60),
+            bugs.judges_without_lock, struck(Kind.DELIVERY_LATE, 5, 30, 25.0), 60),
     Planted("preimages leave one block too late", bugs.replaced(delivery, "may_reveal", bugs.reveals_a_block_late),
             hurried(38, 42), 60),
     Planted("the reveal does not look at the height", bugs.replaced(delivery, "may_reveal", bugs.reveals_at_any_height),
