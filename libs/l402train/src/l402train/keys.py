@@ -58,37 +58,56 @@ class Public(msgspec.Struct, frozen=True):
     """Identities in order of the names: peers, then whoever else has a node of its own."""
 
 
-def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
-    """Write every key file, mode 0600; returns the public halves."""
-
-    def write(name: str, content: object) -> None:
-        folder.write_private(folder.keys / f"{name}.json", msgspec.json.encode(content) + b"\n")
-
-    settler, attestor = ring.secret("settler/signing"), ring.secret("attestor/signing")
-    reading = ring.secret("worker/reading")
-    write("settler", {"signing_key": settler.hex(), "sealing_key": ring.secret("settler/sealing").hex()})
-    write(
-        "attestor",
-        {
-            "signing_key": attestor.hex(),
+def files(ring: Keyring, peers: tuple[str, ...]) -> dict[str, dict[str, object]]:
+    """What stands in the key file of each service and of each peer, but the gateway's ring."""
+    return {
+        "settler": {
+            "signing_key": ring.secret("settler/signing").hex(),
+            "sealing_key": ring.secret("settler/sealing").hex(),
+        },
+        "attestor": {
+            "signing_key": ring.secret("attestor/signing").hex(),
             "seed_key": ring.secret("attestor/seed").hex(),
             "preimage_keys": {"k1": ring.secret("attestor/preimages/k1").hex()},
         },
-    )
-    write("worker", {"reading_key": reading.hex()})
-    write(folder.passwords.stem, ring.passwords())
-    root_keys.save(root_keys.create(ring.stream("gateway/roots")), folder.keys / "gateway.json")
-    for name in peers:
-        write_peer_key(folder, ring, name)
+        "worker": {"reading_key": ring.secret("worker/reading").hex()},
+        **{name: peer_file(ring, name) for name in peers},
+    }
+
+
+def peer_file(ring: Keyring, name: str) -> dict[str, object]:
+    """One peer's two keys."""
+    return {"identity": ring.secret(f"{name}/identity").hex(), "sealing": ring.secret(f"{name}/sealing").hex()}
+
+
+def public_halves(ring: Keyring, peers: tuple[str, ...]) -> Public:
+    """Of those keys that others must know."""
     return Public(
-        settler=SigningKey(settler).public,
-        attestor=SigningKey(attestor).public,
-        reading=UnsealingKey(reading).public,
+        settler=SigningKey(ring.secret("settler/signing")).public,
+        attestor=SigningKey(ring.secret("attestor/signing")).public,
+        reading=UnsealingKey(ring.secret("worker/reading")).public,
         peers=tuple(SigningKey(ring.secret(f"{name}/identity")).public for name in peers),
     )
 
 
+def gateway_ring(ring: Keyring) -> root_keys.RootKeys:
+    """The gateway's first root keys."""
+    return root_keys.create(ring.stream("gateway/roots"))
+
+
+def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
+    """Write every key file, mode 0600; returns the public halves."""
+    for name, content in files(ring, peers).items():
+        _write(folder, name, content)
+    _write(folder, folder.passwords.stem, ring.passwords())
+    root_keys.save(gateway_ring(ring), folder.keys / "gateway.json")
+    return public_halves(ring, peers)
+
+
 def write_peer_key(folder: Folder, ring: Keyring, name: str) -> None:
-    """One peer's two keys."""
-    content = {"identity": ring.secret(f"{name}/identity").hex(), "sealing": ring.secret(f"{name}/sealing").hex()}
+    """One peer's key file."""
+    _write(folder, name, peer_file(ring, name))
+
+
+def _write(folder: Folder, name: str, content: object) -> None:
     folder.write_private(folder.keys / f"{name}.json", msgspec.json.encode(content) + b"\n")

@@ -6,15 +6,13 @@ btcd takes the address that it mines to when it starts, before there is a wallet
 
 from typing import Final
 
-from l402train.lightning.btcd import Btcd, address_of_script
+from l402train.lightning.btcd import FIRST_BLOCKS, Btcd, address_of_script
 
 OP_TRUE: Final = b"\x51"
 ADDRESS: Final = address_of_script(OP_TRUE)
 """What btcd is told to mine to."""
 COINBASE_SAT: Final = 5_000_000_000
 MATURITY: Final = 100
-FIRST_BLOCKS: Final = 310
-"""Three BIP 9 windows of simnet, so that SegWit is active, and enough for the first coins to be mature."""
 AT_ONCE: Final = 50
 COINS: Final = 4
 """Coinbases that are handed on: 200 BTC."""

@@ -1,6 +1,7 @@
 """`l402-train containers ...` and `follow`: what `compose.yaml` runs once, and how its rounds are watched."""
 
 import asyncio
+import http.client
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -67,7 +68,7 @@ def mine(
         while True:
             try:
                 await asyncio.to_thread(btcd.mine, 1)
-            except (OSError, RuntimeError) as error:
+            except (OSError, http.client.HTTPException, RuntimeError) as error:
                 _say(f"no block: {error}")  # btcd may be on its way back
             await asyncio.sleep(every_s)
 

@@ -15,13 +15,13 @@ from l402core.lnd.stubs import lnrpc
 
 from l402train import credentials
 from l402train.containers import coins
-from l402train.containers.shelves import SPONSOR, Shelves
+from l402train.containers.shelves import Shelves
 from l402train.exits import Exit, Stop
 from l402train.lightning import funding
-from l402train.lightning.btcd import Btcd
+from l402train.lightning.btcd import FIRST_BLOCKS, Btcd
 from l402train.lightning.node import LndNode
 from l402train.lightning.plan import Plan
-from l402train.parts import CAPACITY_SAT, COORDINATOR, OBSERVER
+from l402train.parts import CAPACITY_SAT, COORDINATOR, OBSERVER, SPONSOR
 
 Note = Callable[[str], None]
 BTCD_S = 120.0
@@ -71,7 +71,7 @@ def _chain(btcd: Btcd, note: Note) -> None:
         time.sleep(0.5)
     try:
         if coins.mine_first(btcd):
-            note(f"{coins.FIRST_BLOCKS} blocks are mined")
+            note(f"{FIRST_BLOCKS} blocks are mined")
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise Stop(Exit.PART_FAILED, f"btcd does not mine: {error}") from error
 
@@ -87,7 +87,10 @@ async def _fund(names: tuple[str, ...], nodes: dict[str, LndNode], btcd: Btcd, n
         raise Stop(Exit.PART_FAILED, f"{len(channels)} of {len(ends)} channels are there: begin with new volumes")
     # P2SH outside (BIP 49): btcd's createrawtransaction knows no bech32
     address = (await hub.call("NewAddress", lnrpc.NewAddressRequest(type=1))).address
-    await asyncio.to_thread(coins.give, btcd, address)
+    try:
+        await asyncio.to_thread(coins.give, btcd, address)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        raise Stop(Exit.PART_FAILED, f"btcd does not hand on its first coins: {error}") from error
     plan = Plan(
         dir=Path("/"),
         nodes=names,

@@ -10,17 +10,15 @@ from pathlib import Path
 
 from l402core.l402 import keys as root_keys
 from l402core.rights import MIGRATION, OPERATOR, SERVICES
-from l402core.sealing import UnsealingKey
-from l402core.signing import SigningKey
 
-from l402train import bus_users
+from l402train import bus_users, keys
 from l402train.exits import stop_for
 from l402train.folder import Folder
 from l402train.keys import Keyring
+from l402train.parts import SPONSOR
 
 USER = 65_532
 """Whom our images run as."""
-SPONSOR = "sponsor"
 NATS, REDIS, POSTGRES = "nats://nats:4222", "redis://:{}@redis:6379/0", "postgresql+psycopg://{}:{}@postgres:5432/{}"
 BTCD_RPC, BTCD_LISTEN = "btcd:18556", "btcd:18555"
 BTCD_CERT = Path("/btcd/rpc.cert")
@@ -90,30 +88,18 @@ class Shelves:
 
     def _ours(self) -> None:
         ring = self._ring
-        settler, attestor, reading = (
-            ring.secret("settler/signing"), ring.secret("attestor/signing"), ring.secret("worker/reading"),
-        )  # fmt: skip
         books, decisions, cache = (ring.secret(f"database/{one}").hex() for one in ("books", "decisions", "redis"))
-        keys = {
-            "settler": {"signing_key": settler.hex(), "sealing_key": ring.secret("settler/sealing").hex()},
-            "attestor": {
-                "signing_key": attestor.hex(),
-                "seed_key": ring.secret("attestor/seed").hex(),
-                "preimage_keys": {"k1": ring.secret("attestor/preimages/k1").hex()},
-            },
-            "worker": {"reading_key": reading.hex()},
-            **{name: self._peer(name) for name in (*self.peers, SPONSOR)},
-        }
-        for name, content in keys.items():
+        for name, content in keys.files(ring, (*self.peers, SPONSOR)).items():
             self.put(name, "key.json", json.dumps(content))
-        root_keys.save(root_keys.create(ring.stream("gateway/roots")), self._place("gateway", "key.json"))
+        root_keys.save(keys.gateway_ring(ring), self._place("gateway", "key.json"))
         self._own(self._root / "gateway" / "key.json")
+        known = keys.public_halves(ring, (*self.peers, SPONSOR))
         public = {
-            "attestor": SigningKey(attestor).public,
-            "settler": SigningKey(settler).public,
-            "reading": UnsealingKey(reading).public,
-            "peers": json.dumps([SigningKey(ring.secret(f"{name}/identity")).public for name in self.peers]),
-            "sponsors": json.dumps([SigningKey(ring.secret(f"{SPONSOR}/identity")).public]),
+            "attestor": known.attestor,
+            "settler": known.settler,
+            "reading": known.reading,
+            "peers": json.dumps(known.peers[:-1]),
+            "sponsors": json.dumps(known.peers[-1:]),
         }
         for name in ("gateway", "invoicer", "settler", "attestor", OPERATOR, SPONSOR, *self.peers):
             for file, value in public.items():
@@ -126,12 +112,6 @@ class Shelves:
         self.put("redis", "redis.conf", f'requirepass {cache}\nsave ""\nmaxmemory 256mb\n', mode=0o644)
         self.put("postgres", "password", ring.secret("database/postgres").hex(), mode=0o644)
         self.put("postgres", "users.sql", _sql({"books": books, "decisions": decisions}), mode=0o644)
-
-    def _peer(self, name: str) -> dict[str, str]:
-        return {
-            "identity": self._ring.secret(f"{name}/identity").hex(),
-            "sealing": self._ring.secret(f"{name}/sealing").hex(),
-        }
 
     def _theirs(self) -> None:
         """The chain's password, for whoever speaks to it."""

@@ -14,6 +14,8 @@ import msgspec
 RPC_TIMEOUT_S = 30.0
 CLIENTS_MAX = 1_000
 """Each lnd holds four websockets; with btcd's default of 25 the seventh lnd never gets in sync."""
+FIRST_BLOCKS = 310
+"""Three BIP 9 windows of simnet, so that SegWit is active, and enough for the first coins to be mature."""
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 

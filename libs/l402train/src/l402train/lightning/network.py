@@ -16,7 +16,7 @@ from l402train import parts, services
 from l402train.exits import Exit, Stop, stop_for
 from l402train.folder import Folder
 from l402train.lightning import funding, programs
-from l402train.lightning.btcd import Btcd, nobodys_address
+from l402train.lightning.btcd import FIRST_BLOCKS, Btcd, nobodys_address
 from l402train.lightning.node import LndNode
 from l402train.lightning.plan import Plan
 from l402train.process import Process
@@ -27,8 +27,6 @@ STARTING_MAX = 4
 """Making its wallet costs an lnd 300 MB and seconds of a core; later it lives on a third of that."""
 ATTEMPTS = 3
 """A free port may be taken between our look and the program's: then everything starts again on other ports."""
-FIRST_BLOCKS = 310
-"""Three BIP 9 windows of simnet, so that SegWit is active, and enough for the first coins to be mature."""
 NODES, BTCD = "nodes.json", "btcd.json"
 Note = Callable[[str], None]
 

@@ -57,6 +57,8 @@ class LndNode:
             await self.process.until(self._files, deadline_s=START_S)
         while not self._files() and time.monotonic() < ends_at:  # noqa: ASYNC110 - another container writes them
             await asyncio.sleep(POLL_S)
+        if not self._files():
+            raise Stop(Exit.PART_FAILED, f"{self.name} has written no certificate and macaroon into {self.folder}")
         self._wire = Wire(self.endpoint(deadline_s=CALL_S))
         while True:
             try:
