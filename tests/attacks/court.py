@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import torch
 from l402_oracle.adapters import decisions as books
-from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, late_faults, reference_of
+from l402_oracle.attestor.judgement import Submission, Verdict, assess, judge, late_faults, question_of, reference_of
 from l402_oracle.measure import mean_loss
 from l402_oracle.worker.app import Worker
 from l402_oracle.worker.bench import TorchBench
@@ -216,8 +216,9 @@ class Court:
         own = await self.stage.database.read(lambda tx: books.read_measured(tx, was.yardstick))
         reference = reference_of(self.terms, assessed, submissions, own)
         faults = late_faults(assessed, submissions, own)
+        asked = question_of(assessed, submissions, own)
         return {
-            names[one.commitment]: judge(self.terms, assessed, one, reference, faults.get(one.commitment))
+            names[one.commitment]: judge(self.terms, assessed, one, reference, faults.get(one.commitment), asked)
             for one in submissions
         }
 

@@ -13,18 +13,22 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import structlog
 import torch
+from l402_oracle.adapters import decisions as books
+from l402_oracle.attestor.judgement import question_of
+from l402_oracle.attestor.own_data import Question, Tried, tried
 from l402_oracle.measure import Measurer, Stopping, clipped
 from l402_oracle.scoring import Interval, interval
 from l402_peer_agent.training import Trainer, assigned_batches, binding
 from l402core.documents import Receipt, Terms
 from l402core.events import RoundAssessed
+from l402core.outbox import Transaction
 from sparseloco.data import Corpus, load_corpus
 from sparseloco.defaults import INNER_LR, INNER_STEPS
 from sparseloco.model import load_checkpoint
@@ -43,6 +47,7 @@ UNTIL_CLEAR = Stopping(relative_error=math.inf)
 """Ends at the first look that shows a gain: so what is good is counted rather too often than too rarely."""
 PEERS = 8
 """Of one network."""
+Asked = tuple[Question | None, dict[str, Tried]]
 
 
 class Varied(Trainer):
@@ -75,6 +80,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     drop: float
     """As it was measured, over the round's reference."""
+    round: int
+    warm_steps: int
+    excess: float | None = None
+    """What its own data shows and below what it would have been refused, in standard errors; None: it was not asked."""
+    least: float = 0.0
     large: Interval | None = None
     """On eight times the tokens, where it was refused."""
     value: Interval | None = None
@@ -92,9 +102,9 @@ def everything(corpus: Corpus) -> Corpus:
 
 
 async def play(
-    folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tokens: int, seed: int, value_every: int
+    folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tokens: int, seed: int, value_every: int, warm: int
 ) -> list[Seen]:
-    """Rounds of varied honest peers."""
+    """Rounds of varied honest peers; `warm`: the steps that `theta` had, to be written down."""
     court = Court(folder / "oracle", theta, eval_tokens=eval_tokens)
     players = [_varied(folder, number, seed) for number in range(peers)]
     seen: list[Seen] = []
@@ -106,7 +116,8 @@ async def play(
                 await court.submit(player, ())
             base = load_checkpoint(await court.checkpoint(), SPEC)[1]
             outcome = await court.close()
-            looked = _looked_at(players, outcome.receipts)
+            asked = await _asked(court)
+            looked = [_looked_at(one, outcome.receipts[one.name], asked, warm) for one in players]
             refused = [one.name for one in looked if not one.units]
             valued = number % value_every == 0
             if refused or valued:
@@ -117,18 +128,29 @@ async def play(
     return seen
 
 
-def _looked_at(players: Sequence[Player], receipts: Mapping[str, Receipt]) -> list[Seen]:
-    made = []
-    for player in players:
-        receipt, trainer = receipts[player.name], player.trainer
-        assert isinstance(trainer, Varied)
-        made.append(
-            Seen(
-                name=player.name, steps=trainer.steps, rate=trainer.rate, rounded=trainer.rounded,
-                code=receipt.checks[-1].code, units=receipt.units, drop=receipt.drop_mean / max(1, receipt.reference),
-            )
-        )  # fmt: skip
-    return made
+async def _asked(court: Court) -> Asked:
+    """The round's question of assigned data, and what each submission had to say to it."""
+    assessed = next(e for e in court.stage.ears.all(RoundAssessed) if e.round == court.number)
+
+    def read(tx: Transaction) -> Asked:
+        submissions = books.read_submissions(tx, assessed.measured)
+        own = books.read_measured(tx, assessed.yardstick) if assessed.yardstick else None
+        found = {s.commitment: one for s in submissions if s.measured and (one := tried(s.measured))}
+        return question_of(assessed, submissions, own), found
+
+    return await court.stage.database.read(read)
+
+
+def _looked_at(player: Player, receipt: Receipt, asked: Asked, warm: int) -> Seen:
+    trainer, (question, found) = player.trainer, asked
+    assert isinstance(trainer, Varied)
+    one = found.get(receipt.commitment)
+    return Seen(
+        name=player.name, steps=trainer.steps, rate=trainer.rate, rounded=trainer.rounded, round=receipt.round,
+        warm_steps=warm, code=receipt.checks[-1].code, units=receipt.units,
+        drop=receipt.drop_mean / max(1, receipt.reference), excess=one.excess if one else None,
+        least=question.least if question else 0.0,
+    )  # fmt: skip
 
 
 def _updates(court: Court, terms: Terms) -> dict[str, Update]:
@@ -188,6 +210,8 @@ def report(seen: Sequence[Seen]) -> list[str]:
     wrong = [one for one in refused if one.code != "below_floor"]
     valued = [one for one in seen if one.value is not None]
     among, halves = _ranked(valued)
+    margins = sorted(one.excess - one.least for one in seen if one.excess is not None)
+    nearest = ", ".join(f"{margin:+.1f}" for margin in margins[:5])
     floors = Counter((one.steps, one.rate) for one in refused if one.code == "below_floor")
     ours = sum((one.steps, one.rate) == (INNER_STEPS, INNER_LR) for one in seen)
     return [
@@ -198,7 +222,8 @@ def report(seen: Sequence[Seen]) -> list[str]:
         *(f"  {steps} steps at {rate:g}: {count} below the floor" for (steps, rate), count in sorted(floors.items())),
         f"{len(valued)} submissions in {len(valued) // max(1, PEERS)} rounds: rank correlation, within a round, of drop "
         f"with value to the others: {among:+.2f}; of two halves of that value: {halves:+.2f}",
-        *(f"  {one.name}: {one.code}, {one.steps} steps at {one.rate:g}" for one in wrong),
+        f"asked about assigned data: {len(margins)}; nearest to a refusal, in standard errors: {nearest}",
+        *(f"  {one.name} in round {one.round}: {one.code}, {one.steps} steps at {one.rate:g}" for one in wrong),
     ]
 
 
@@ -217,7 +242,8 @@ def _ranked(seen: Sequence[Seen]) -> tuple[float, float]:
 def _varied(folder: Path, number: int, seed: int) -> Player:
     name, key = f"varied-{number}", key_of(f"varied-{number}", seed)
     trainer = Varied(folder / name, key.public)
-    trainer.steps, trainer.rate = STEPS[number % len(STEPS)], RATES[number % len(RATES)]
+    place = seed * PEERS + number  # so that three networks hold every pair of steps and rate twice
+    trainer.steps, trainer.rate = STEPS[place % len(STEPS)], RATES[place % len(RATES)]
     trainer.rounded = number % 2 == 1
     return Player(name, "honest", trainer, key)
 
@@ -247,7 +273,7 @@ def main() -> int:
             left = -(-(asked.submissions - sum(map(len, kept))) // PEERS)
             playing = play(
                 Path(folder), theta, rounds=min(asked.rounds, left), peers=PEERS, eval_tokens=asked.eval_tokens,
-                seed=len(kept), value_every=asked.value_every,
+                seed=len(kept), value_every=asked.value_every, warm=asked.warm_steps,
             )  # fmt: skip
             kept.append(asyncio.run(playing))
         if asked.json:

@@ -70,8 +70,12 @@ def _measured(stage: Stage, name: str, drop: float, shards: tuple[int, ...], own
     tried: dict[str, int] = {}
     if own:
         told |= {"own_before": [3.0] * 16, "own_after": [3 - own + 0.01 * (n % 3 - 1) for n in range(16)]}
-        mine = scoring.interval([b - a for b, a in zip(told["own_before"], told["own_after"], strict=True)])
-        tried = {"own_mean": round(mine.mean * NANO), "own_error": round(mine.se * NANO), "own_sequences": mine.n}
+        mine = [b - a for b, a in zip(told["own_before"], told["own_after"], strict=True)]
+        theirs = [b - a for b, a in zip(before, after, strict=True)]
+        tried = {
+            "own_mean": round(scoring.interval(mine).mean * NANO), "own_sequences": len(mine),
+            "own_excess_milli": scoring.excess_milli(mine, theirs),
+        }  # fmt: skip
     kept = stage.shelf.keep(msgspec.json.encode(told))
     conditions = Conditions(
         hardware="cpu", dtype="float32", batch=(SHARD_WINDOWS, CONTEXT), shapes=((2, 2), (2, 2), (2,)),

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from l402_oracle.attestor.own_data import not_own_data, shown
+from l402_oracle.attestor.own_data import answer, not_own_data, question
 from l402core.documents import Check, ObjectRef, Receipt
 from l402train.own_data_again import _tried, own_findings
 from l402train.verifying import Losses
@@ -37,14 +37,15 @@ def a_round(*own: float) -> tuple[list[Receipt], dict[str, bytes]]:
             )
         )  # fmt: skip
     tried = {r.commitment: one for r, each in zip(receipts, own, strict=True) if (one := _tried(r, losses_of(each)))}
-    faults = not_own_data(tried)
+    faults, asked = not_own_data(tried), question(tried)
+    assert asked is not None
     return [
         msgspec.structs.replace(
             r,
             checks=(
                 Check(code="not_own_data", passed=False, detail=faults[r.commitment].sentence)
                 if r.commitment in faults
-                else Check(code="own_data", passed=True, detail=shown(tried[r.commitment])),
+                else Check(code="own_data", passed=True, detail=answer(tried[r.commitment], asked)),
             ),
         )
         for r in receipts
@@ -73,6 +74,17 @@ def test_a_fault_that_the_losses_do_not_show_is_found(victim: int) -> None:
         receipts[victim], checks=(Check(code=code, passed=code == "own_data", detail=check.detail),)
     )
     assert False in agrees(receipts, objects)
+
+
+def test_another_limit_in_the_words_is_found() -> None:
+    """What honest work shows, and from where on one is refused, are the round's and nobody's to choose."""
+    receipts, objects = a_round(0.02, 0.02, 0.02, 0.01)
+    (check,) = receipts[0].checks
+    other = msgspec.structs.replace(check, detail=check.detail.replace("is refused", "is refused, mostly"))
+    receipts[0] = msgspec.structs.replace(receipts[0], checks=(other,))
+    assert False in agrees(receipts, objects)
+    alone = own_findings(receipts[:1], objects.get, whole_round=False)
+    assert {one.agrees for one in alone} == {True}  # what was seen is there; the rest needs the round
 
 
 def test_other_numbers_in_the_words_are_found_and_missing_losses_are_said() -> None:

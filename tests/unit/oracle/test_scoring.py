@@ -1,6 +1,7 @@
 """What a measured update earns: the formula, its resistance to games, and money in integers."""
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from l402_oracle.scoring import (
     PayRules,
     Reason,
     decide,
+    excess_milli,
     interval,
     ladder_units,
     mask_for,
@@ -43,6 +45,36 @@ def test_no_interval_without_two_finite_drops(drops: list[float]) -> None:
     """A model that blew up has no interval."""
     with pytest.raises(ValueError, match="two finite"):
         interval(drops)
+
+
+def test_an_excess_is_the_difference_over_its_own_error() -> None:
+    """Alike it is none; a whole spread apart it is the spread over what both means err by; one way and the other."""
+    wide, higher = [float(n % 10) for n in range(200)], [n % 10 + 3.0 for n in range(200)]
+    assert excess_milli(wide, wide) == 0
+    assert excess_milli(higher, wide) == -excess_milli(wide, higher) > 0
+    assert excess_milli([1.0] * 40, [1.0] * 40) == 0
+    assert 8_000 < excess_milli(higher, wide) < 3.0 / math.hypot(2.88 / 200**0.5, 2.88 / 200**0.5) * 1_100
+
+
+def test_a_few_windows_do_not_hide_the_others() -> None:
+    """Three of 160 that drop by a hundred times the spread, up or down, move an excess by less than an eighth."""
+    rng = random.Random(1)
+    own, hidden = [rng.gauss(1, 1) for _ in range(160)], [rng.gauss(0, 1) for _ in range(256)]
+    usual = excess_milli(own, hidden)
+    for far in (100.0, -100.0):
+        assert abs(excess_milli([far] * 3 + own[3:], hidden) - usual) < usual / 8
+
+
+def test_the_excess_of_work_from_elsewhere_errs_by_one() -> None:
+    """What the limit of a refusal is computed from: also where the drops are not normal."""
+    rng, draws = random.Random(2), 400
+    seen = [
+        excess_milli([rng.expovariate(1) for _ in range(160)], [rng.expovariate(1) for _ in range(256)]) / 1000
+        for _ in range(draws)
+    ]
+    found = interval(seen)
+    assert found.lo < 0 < found.hi
+    assert 0.85 < found.se * draws**0.5 < 1.15
 
 
 def test_the_reference_of_equals_is_their_drop() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 from l402_oracle.attestor.judgement import clip_norms, reference_from
-from l402_oracle.attestor.own_data import MISSING, PART, SHOWN, Tried, not_own_data
+from l402_oracle.attestor.own_data import PART, Tried, not_own_data
 from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.yardstick import read_state, worked, write_state
 from l402core.documents import Recipe, Terms
@@ -98,10 +98,10 @@ def test_ten_small_identities_beside_four_peers_move_nothing() -> None:
     rules, own = a_terms(), a_yardstick(drop=0.1)
     few = [round(x * NANO) for x in [0.1] * 4]
     assert reference_from(rules, few + [round(0.06 * NANO)] * 10, own) == reference_from(rules, few, own) == 0.1 * NANO
-    shown = {f"honest {n}": Tried(100, 1.0, 106, 0.0) for n in range(4)}
-    pool = {f"pool {n}": Tried(60, 1.0, 61, 0.0) for n in range(10)}
+    shown = {f"honest {n}": Tried(100, 110, 10_000) for n in range(4)}
+    pool = {f"pool {n}": Tried(60, 61, 1_000) for n in range(10)}
     assert not_own_data(shown | pool) == {}
-    assert set(not_own_data(shown | pool, Tried(100, 1.0, 106, 0.0))) == set(pool)
+    assert set(not_own_data(shown | pool, Tried(100, 110, 10_000))) == set(pool)
 
 
 def test_where_the_yardstick_shows_nothing_the_rest_of_the_round_counts() -> None:
@@ -112,12 +112,12 @@ def test_where_the_yardstick_shows_nothing_the_rest_of_the_round_counts() -> Non
     assert reference_from(held, drops, a_yardstick(drop=0.1)) == NANO // 4
 
 
-@pytest.mark.parametrize(("usual", "least"), [(SHOWN - 0.1, -3.0), (SHOWN, MISSING), (8.0, PART * 8.0)])
+@pytest.mark.parametrize(("usual", "least"), [(0.0, -3.455), (4.0, -1.455), (9.0, 1.045), (20.0, PART * 20.0)])
 def test_how_much_own_data_must_show_follows_the_yardstick(usual: float, least: float) -> None:
-    """Below where it can be told, only against; from there on, a part of what the yardstick's own data shows."""
-    own = Tried(1_000_000, 1_000.0, 1_000_000 + round(1_000 * usual), 0.0)
+    """Half of what the yardstick shows, less what both may err by; never more than a quarter."""
+    own = Tried(1_000_000, 2_000_000, round(1_000 * usual))
     for excess, refused in ((least + 0.05, False), (least - 0.05, True)):
-        one = Tried(1_000_000, 1_000.0, 1_000_000 + round(1_000 * excess), 0.0)
+        one = Tried(1_000_000, 2_000_000, round(1_000 * excess))
         assert bool(not_own_data({"one": one}, own)) is refused
 
 
@@ -131,7 +131,7 @@ def a_yardstick(*, drop: float) -> Yardstick:
     mean = round(drop * NANO)
     return Yardstick(
         name="ab" * 32, payload_hash="", content_key="", norms=(), state="", next_state="", drop_mean=mean,
-        drop_low=mean - 1, drop_high=mean + 1, own_mean=0, own_error=0, own_sequences=0, losses=None,
+        drop_low=mean - 1, drop_high=mean + 1, own_mean=0, own_excess_milli=0, own_sequences=0, losses=None,
     )  # fmt: skip
 
 

@@ -626,8 +626,9 @@ class GradientMeasured(SubmissionEvent, frozen=True, kw_only=True):
     failure: str
     """Not empty when the payload could not be measured; then it is paid nothing and the operator is told."""
     own_mean: int = 0
-    """Mean drop on the windows of its assigned data that it was tried on, and that mean's standard error."""
-    own_error: int = 0
+    """Mean drop on the windows of its assigned data that it was tried on."""
+    own_excess_milli: int = 0
+    """By how much it helps these more than the hidden ones, in thousandths of a standard error."""
     own_sequences: int = 0
     """0: it was not tried on them."""
 

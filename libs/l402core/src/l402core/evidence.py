@@ -47,8 +47,9 @@ class Yardstick(msgspec.Struct, frozen=True, kw_only=True):
     drop_low: int
     drop_high: int
     own_mean: int
-    """On the data that its name draws, nano-nats per token; and the standard error."""
-    own_error: int
+    """On the data that its name draws, nano-nats per token."""
+    own_excess_milli: int
+    """By how much it helps these more than the hidden ones, in thousandths of a standard error."""
     own_sequences: int
     losses: ObjectRef | None
 

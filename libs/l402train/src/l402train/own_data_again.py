@@ -7,8 +7,8 @@ updates with one another, so the verdicts need all receipts. The words need only
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
-from l402_oracle.attestor.own_data import Tried, not_own_data, shown
-from l402_oracle.scoring import interval
+from l402_oracle.attestor.own_data import Tried, answer, not_own_data, question, shown
+from l402_oracle.scoring import excess_milli, interval
 from l402core.documents import Receipt
 from l402core.evidence import Yardstick
 
@@ -31,34 +31,46 @@ def own_findings(
             return
         if (one := _tried(receipt, losses)) is not None:
             tried[receipt.commitment] = one
-            yield _words(receipt, one)
     own = yardstick_tried(yardstick) if yardstick else None
-    if whole_round or own:
-        found = set(not_own_data(tried, own))
-        said = {receipt.commitment for receipt in improving if FAULT in _failed(receipt)}
-        about = "" if found == said else f"differs for {', '.join(name[:16] + '…' for name in sorted(found ^ said))}"
-        yield Finding(check="who trained on assigned data", agrees=found == said, detail=about)
+    if not whole_round and own is None:
+        yield from (_seen(one, tried[one.commitment]) for one in improving if one.commitment in tried)
+        return
+    asked, faults = question(tried, own), not_own_data(tried, own)
+    for receipt in improving:
+        if asked and (one := tried.get(receipt.commitment)) is not None:
+            fault = faults.get(receipt.commitment)
+            yield _said(receipt, fault.sentence if fault else answer(one, asked))
+    said = {receipt.commitment for receipt in improving if FAULT in _failed(receipt)}
+    about = "" if set(faults) == said else f"differs for {', '.join(n[:16] + '…' for n in sorted(set(faults) ^ said))}"
+    yield Finding(check="who trained on assigned data", agrees=set(faults) == said, detail=about)
 
 
 def yardstick_tried(own: Yardstick) -> Tried | None:
     """What the oracle's own update does for the data that its name draws; None where that was not measured."""
     if not own.own_sequences or own.drop_low <= 0:
         return None
-    return Tried(own.drop_mean, (own.drop_high - own.drop_mean) / 3, own.own_mean, own.own_error)
+    return Tried(own.drop_mean, own.own_mean, own.own_excess_milli)
 
 
-def _words(receipt: Receipt, one: Tried) -> Finding:
-    mine = [check.detail for check in receipt.checks if check.code in ("own_data", FAULT)]
-    agrees = len(mine) == 1 and shown(one) in mine[0]
-    return Finding(check="its assigned data", agrees=agrees, detail=shown(one))
+def _seen(receipt: Receipt, one: Tried) -> Finding:
+    """Where the question needs receipts that are not here: what was seen, not what followed from it."""
+    mine = _details(receipt)
+    return Finding(check="its assigned data", agrees=len(mine) == 1 and shown(one) in mine[0], detail=shown(one))
+
+
+def _said(receipt: Receipt, words: str) -> Finding:
+    return Finding(check="its assigned data", agrees=_details(receipt) == [words], detail=words)
+
+
+def _details(receipt: Receipt) -> list[str]:
+    return [check.detail for check in receipt.checks if check.code in ("own_data", FAULT)]
 
 
 def _tried(receipt: Receipt, losses: Losses) -> Tried | None:
     if not losses.own_before:
         return None
-    own = interval([before - after for before, after in zip(losses.own_before, losses.own_after, strict=True)])
-    error = (receipt.drop_high - receipt.drop_mean) / 3
-    return Tried(receipt.drop_mean, error, round(own.mean * NANO), round(own.se * NANO))
+    own = losses.own_drops
+    return Tried(receipt.drop_mean, round(interval(own).mean * NANO), excess_milli(own, losses.drops))
 
 
 def _losses(receipt: Receipt, get: Get) -> Losses | None:

@@ -46,6 +46,16 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """On windows of the peer's assigned data, where it was tried on them."""
     own_after: tuple[float, ...] = ()
 
+    @property
+    def drops(self) -> list[float]:
+        """On hidden shards, sequence by sequence. Raises ValueError where one is missing."""
+        return [before - after for before, after in zip(self.before, self.after, strict=True)]
+
+    @property
+    def own_drops(self) -> list[float]:
+        """The same on assigned data."""
+        return [before - after for before, after in zip(self.own_before, self.own_after, strict=True)]
+
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """Evidence whose signatures hold."""
@@ -199,7 +209,7 @@ def losses_findings(receipt: Receipt, get: Callable[[str], bytes | None]) -> Ite
         return
     try:
         losses = msgspec.json.decode(data, type=Losses)
-        seen = scoring.interval([b - a for b, a in zip(losses.before, losses.after, strict=True)])
+        seen = scoring.interval(losses.drops)
     except (msgspec.MsgspecError, ValueError) as error:
         yield Finding(check="its losses", agrees=False, detail=f"not a list of losses: {error}")
         return

@@ -51,7 +51,7 @@ def _payload(own: Yardstick, get: Get) -> Finding:
 
 
 def _statistics(own: Yardstick, losses: Losses, shards: tuple[int, ...]) -> Iterator[Finding]:
-    hidden = scoring.interval([b - a for b, a in zip(losses.before, losses.after, strict=True)])
+    hidden = scoring.interval(losses.drops)
     whole = losses.shards == shards[: len(losses.shards)] and hidden.n == len(losses.shards) * SHARD_WINDOWS
     yield Finding(check="the yardstick's shards", agrees=whole)
     said = (own.drop_mean, own.drop_low, own.drop_high)
@@ -60,7 +60,7 @@ def _statistics(own: Yardstick, losses: Losses, shards: tuple[int, ...]) -> Iter
     if not losses.own_before:
         yield Finding(check="the yardstick's own data", agrees=own.own_sequences == 0)
         return
-    mine = scoring.interval([b - a for b, a in zip(losses.own_before, losses.own_after, strict=True)])
-    told = (own.own_mean, own.own_error, own.own_sequences)
-    found = (round(mine.mean * NANO), round(mine.se * NANO), mine.n)
+    mine, theirs = losses.own_drops, losses.drops
+    told = (own.own_mean, own.own_excess_milli, own.own_sequences)
+    found = (round(scoring.interval(mine).mean * NANO), scoring.excess_milli(mine, theirs), len(mine))
     yield Finding(check="the yardstick's own data", agrees=told == found, detail=f"it says {told}, its losses {found}")

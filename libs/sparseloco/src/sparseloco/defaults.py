@@ -56,8 +56,8 @@ SCORE_MIN_SHARDS = 8
 SCORE_RELATIVE_ERROR = 0.025
 """SE/mean at which a clear improvement is known well enough to stop."""
 
-OWN_WINDOWS = 64
-"""Windows of a peer's assigned data that its update is tried on as well: 8,192 tokens tell who trained on them."""
+OWN_WINDOWS = 160
+"""Windows of a peer's assigned data that its update is tried on as well: all that the recipe deals. Fewer tell less."""
 
 PHI_PPM = 600_000
 """φ: the share of the reference below which an update earns nothing, in parts per million."""

@@ -14,6 +14,8 @@ MAX_QUALITY_PPM = 2 * PPM
 MAX_RUNGS = 32
 SIGMAS = 3.0
 """Half-width of every interval, in standard errors."""
+BOUNDED = 0.05
+"""Of all drops that an excess is computed from, the part at either end that counts as the rest's highest or lowest."""
 HOLD = (0.25, 2.5)
 """How far the reference may move from one round to the next, as factors."""
 
@@ -45,6 +47,20 @@ def interval(drops: Sequence[float]) -> Interval:
     mean = math.fsum(drops) / n
     variance = math.fsum((drop - mean) ** 2 for drop in drops) / (n - 1)
     return Interval(mean, math.sqrt(variance / n), n)
+
+
+def excess_milli(own: Sequence[float], hidden: Sequence[float]) -> int:
+    """By how much the drops on one's own data lie above those on hidden data, in thousandths of a standard error.
+
+    A few windows drop by many times the others' spread and would hide everything else, so all drops are first bounded to
+    the same range: from the 5th to the 95th hundredth of both together. Raises ValueError as `interval` does.
+    """
+    together = sorted([*own, *hidden])
+    outer = math.floor(BOUNDED * len(together))
+    low, high = together[outer], together[-1 - outer]
+    mine, theirs = (interval([min(max(drop, low), high) for drop in drops]) for drops in (own, hidden))
+    error = math.hypot(mine.se, theirs.se)
+    return round(1000 * (mine.mean - theirs.mean) / error) if error else 0
 
 
 def reference(

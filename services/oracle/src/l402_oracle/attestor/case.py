@@ -133,6 +133,6 @@ def _yardstick(case: Case, assessed: RoundAssessed) -> Yardstick | None:
         name=made.yardstick, payload_hash=made.payload.sha256, content_key=made.content_key, norms=made.norms,
         state=made.state_before, next_state=made.state.sha256, drop_mean=counted.drop_mean if counted else 0,
         drop_low=counted.drop_low if counted else 0, drop_high=counted.drop_high if counted else 0,
-        own_mean=counted.own_mean if counted else 0, own_error=counted.own_error if counted else 0,
+        own_mean=counted.own_mean if counted else 0, own_excess_milli=counted.own_excess_milli if counted else 0,
         own_sequences=counted.own_sequences if counted else 0, losses=_public(counted.losses) if counted else None,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from l402core.evidence import Yardstick
 from sparseloco.clip import median_norms
 
 from l402_oracle import scoring
-from l402_oracle.attestor.own_data import not_own_data, shown, tried
+from l402_oracle.attestor.own_data import Question, Tried, answer, not_own_data, question, tried
 from l402_oracle.scoring import PPM, Interval, PayRules, Reason
 from l402_oracle.similarity import Duplicate
 
@@ -140,9 +140,14 @@ def late_faults(
     assessed: RoundAssessed, submissions: Sequence[Submission], yardstick: GradientMeasured | None = None
 ) -> dict[str, Reason]:
     """By commitment: what only measurements beside one another show to be wrong."""
-    improvements = {s.commitment: m for s in submissions if (m := _improving(assessed, s))}
-    found = {commitment: one for commitment, m in improvements.items() if (one := tried(m))}
-    return not_own_data(found, tried(yardstick) if yardstick is not None and yardstick.drop_low > 0 else None)
+    return not_own_data(_tried(assessed, submissions), _tried_yardstick(yardstick))
+
+
+def question_of(
+    assessed: RoundAssessed, submissions: Sequence[Submission], yardstick: GradientMeasured | None = None
+) -> Question | None:
+    """What the round asks of everybody's assigned data, and how sure it can be."""
+    return question(_tried(assessed, submissions), _tried_yardstick(yardstick))
 
 
 def reference_of(
@@ -166,9 +171,14 @@ def reference_from(terms: Terms, drops: Sequence[int], yardstick: GradientMeasur
 
 
 def judge(
-    terms: Terms, assessed: RoundAssessed, submission: Submission, reference: int, fault: Reason | None = None
+    terms: Terms,
+    assessed: RoundAssessed,
+    submission: Submission,
+    reference: int,
+    fault: Reason | None = None,
+    asked: Question | None = None,
 ) -> Verdict:
-    """What one submission earns, and why; `fault`: its own of `late_faults`."""
+    """What one submission earns, and why; `fault`: its own of `late_faults`, `asked`: the round's `question_of`."""
     early = next((r for r in assessed.rejected if r.commitment == submission.commitment), None)
     if early is not None:
         return _refused(Reason(early.code, early.detail), passed=_passed_before(submission, early.code))
@@ -185,7 +195,10 @@ def judge(
     return Verdict(
         verdict=decision.verdict,
         reasons=tuple(reason.sentence for reason in decision.reasons),
-        checks=(*_passed(measured, fault), *(_check(reason, passed=decision.mask > 0) for reason in decision.reasons)),
+        checks=(
+            *_passed(measured, fault, asked),
+            *(_check(reason, passed=decision.mask > 0) for reason in decision.reasons),
+        ),
         drop_mean=measured.drop_mean,
         drop_low=measured.drop_low,
         drop_high=measured.drop_high,
@@ -195,11 +208,11 @@ def judge(
     )
 
 
-def _passed(measured: GradientMeasured, fault: Reason | None) -> tuple[Check, ...]:
+def _passed(measured: GradientMeasured, fault: Reason | None, asked: Question | None) -> tuple[Check, ...]:
     one = tried(measured)
-    if fault or one is None:
+    if fault or one is None or asked is None:
         return _PASSED
-    return (*_PASSED, Check(code="own_data", passed=True, detail=f"On its assigned data: {shown(one)}."))
+    return (*_PASSED, Check(code="own_data", passed=True, detail=answer(one, asked)))
 
 
 def fared(verdicts: Sequence[tuple[Submission, Verdict]]) -> dict[str, int]:
@@ -229,6 +242,15 @@ def _counted(assessed: RoundAssessed, submission: Submission) -> GradientMeasure
 def _improving(assessed: RoundAssessed, submission: Submission) -> GradientMeasured | None:
     measured = _counted(assessed, submission)
     return measured if measured is not None and measured.drop_low > 0 else None
+
+
+def _tried(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Tried]:
+    improvements = {s.commitment: m for s in submissions if (m := _improving(assessed, s))}
+    return {commitment: one for commitment, m in improvements.items() if (one := tried(m))}
+
+
+def _tried_yardstick(yardstick: GradientMeasured | None) -> Tried | None:
+    return tried(yardstick) if yardstick is not None and yardstick.drop_low > 0 else None
 
 
 def _failed(failure: str) -> Verdict:

@@ -27,7 +27,16 @@ from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
 from l402_oracle.attestor.delivery import Delivery
-from l402_oracle.attestor.judgement import Submission, Verdict, assess, fared, judge, late_faults, reference_of
+from l402_oracle.attestor.judgement import (
+    Submission,
+    Verdict,
+    assess,
+    fared,
+    judge,
+    late_faults,
+    question_of,
+    reference_of,
+)
 from l402_oracle.attestor.metrics import JUDGEMENTS
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
@@ -219,7 +228,10 @@ class Judging:
             return False
         reference = reference_of(case.terms, assessed, case.uploaded, case.yardstick)
         faults = late_faults(assessed, case.uploaded, case.yardstick)
-        verdicts = [(s, judge(case.terms, assessed, s, reference, faults.get(s.commitment))) for s in case.uploaded]
+        asked = question_of(assessed, case.uploaded, case.yardstick)
+        verdicts = [
+            (s, judge(case.terms, assessed, s, reference, faults.get(s.commitment), asked)) for s in case.uploaded
+        ]
         aggregate = self._aggregate(case, assessed, verdicts)
         scored, judged = self._scored(case, assessed, verdicts, reference, aggregate)
         rated = after_round(case.reputations, fared(verdicts))

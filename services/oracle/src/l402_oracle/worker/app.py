@@ -135,7 +135,7 @@ class Worker:
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
                 drop_mean=seen.drop_mean, drop_low=seen.drop_low, drop_high=seen.drop_high, sequences=seen.sequences,
                 tokens=seen.tokens, losses=losses, conditions=seen.conditions, failure=seen.failure,
-                own_mean=seen.own_mean, own_error=seen.own_error, own_sequences=seen.own_sequences,
+                own_mean=seen.own_mean, own_excess_milli=seen.own_excess_milli, own_sequences=seen.own_sequences,
             )
         )  # fmt: skip
         log.info("gradient.measured", commitment=event.commitment, round=event.round, failure=seen.failure)

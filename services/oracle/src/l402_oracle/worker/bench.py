@@ -25,7 +25,7 @@ from torch import Tensor
 
 from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
-from l402_oracle.scoring import interval
+from l402_oracle.scoring import excess_milli, interval
 from l402_oracle.similarity import sketch
 from l402_oracle.worker.metrics import WORKED
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
@@ -148,9 +148,10 @@ class TorchBench:
         before, after = measurer.try_on(update, windows, alpha=request.outer_rate_ppm / PPM)
         if not all(math.isfinite(loss) for loss in after):
             return measurement
-        own = interval([b - a for b, a in zip(before, after, strict=True)])
+        own = [b - a for b, a in zip(before, after, strict=True)]
         return msgspec.structs.replace(
-            measurement, own_mean=_nano(own.mean), own_error=_nano(own.se), own_sequences=own.n,
+            measurement, own_mean=_nano(interval(own).mean), own_excess_milli=excess_milli(own, seen.drops),
+            own_sequences=len(own),
             losses=_losses(seen, own_before=before, own_after=after),
         )  # fmt: skip
 

@@ -49,7 +49,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     conditions: Conditions = Conditions()
     failure: str = ""
     own_mean: int = 0
-    own_error: int = 0
+    own_excess_milli: int = 0
     own_sequences: int = 0
 
 
