@@ -1,9 +1,9 @@
 """Who listens to what: changes of the network, as messages, in bounded queues. It never blocks the network."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from l402core.lnd.stubs import chainrpc
 
@@ -54,10 +54,13 @@ class Feed:
         if not self._cut:
             self._queue.put_nowait(message)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while not (self._cut and self._queue.empty()):
-            yield await self._queue.get()
-        raise Refusal("the listener is too slow", Code.RESOURCE_EXHAUSTED)
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._cut and self._queue.empty():
+            raise Refusal("the listener is too slow", Code.RESOURCE_EXHAUSTED)
+        return await self._queue.get()
 
 
 class Hub:
