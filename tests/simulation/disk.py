@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from l402core.hot import Hand
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
 from l402core.writer import Change, Writer
@@ -118,7 +119,7 @@ class SimDatabase(Database):
         """The same file, opened by a new process."""
         again = copy.copy(self)
         again._waiting = asyncio.Event()
-        again._writer = SimWriter(self._hand, self._disk)
+        again._writer = SimWriter(self._hand, self._disk, self.speak)
         return again
 
     async def transact(self, work: Callable[[Transaction], R]) -> R:
@@ -131,10 +132,10 @@ class SimDatabase(Database):
         world = self._disk.the_world()
         await world.pause()
         world.living()
-        return work(self._on(self._sight))
+        return work(Transaction(self._sight, Hand(self._sight)))
 
 
-class _Hand:
+class _Connection:
     """The one connection for writing, as far as a `Writer` asks an engine for it; each new one would cost a statement."""
 
     def __init__(self, connection: sa.Connection, committing: Callable[[], None]) -> None:
@@ -151,8 +152,8 @@ class _Hand:
 class SimWriter(Writer):
     """The real writer, a moment later, so that several changes share a commit."""
 
-    def __init__(self, connection: sa.Connection, disk: Disk) -> None:
-        super().__init__(cast(sa.Engine, _Hand(connection, self._committing)), _ALittleLater(disk))
+    def __init__(self, connection: sa.Connection, disk: Disk, last: Callable[[Hand, list[Any]], None]) -> None:
+        super().__init__(cast(sa.Engine, _Connection(connection, self._committing)), _ALittleLater(disk), last)
         self.names: deque[str] = deque()
         """What waits, in order, for whoever reads the history."""
         self._disk = disk

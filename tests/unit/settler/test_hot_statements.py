@@ -1,6 +1,7 @@
 """Statements compiled once answer as they do through SQLAlchemy, on both databases, and never from a stale memory."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from tests.support.databases import url_for
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
-FIND = Hot(sa.select(rounds).where(rounds.c.round == sa.bindparam("b_round", type_=sa.Integer())), kept=True)
+FIND = Hot(sa.select(rounds).where(rounds.c.round == sa.bindparam("b_round", type_=sa.Integer())), kept="round")
 ADD = Hot(sa.insert(rounds))
-MOVE = Hot(sa.update(rounds).where(rounds.c.round == sa.bindparam("b_round", type_=sa.Integer())))
+_MOVE = sa.update(rounds).where(rounds.c.round == sa.bindparam("b_round", type_=sa.Integer()))
+MOVE = Hot(_MOVE)
+TURN = Hot(_MOVE.returning(rounds), renews=FIND)
 OPEN = Hot(
     sa.select(rounds.c.round, sa.func.length(rounds.c.terms).label("size")).where(
         rounds.c.phase.in_(("commit", "judge"))
@@ -88,6 +91,45 @@ async def test_what_is_kept_is_forgotten_at_a_write(database: Database) -> None:
         assert _phase(tx) == "judge"
 
     await database.transact(work)
+
+
+async def test_what_an_update_returns_is_what_the_question_would_answer(database: Database) -> None:
+    """The rows that are kept are the changed ones; others, and what was changed to nothing, stay as they are."""
+
+    def work(tx: Transaction) -> None:
+        tx.execute(ADD, [A_ROUND, {**A_ROUND, "round": 2}])
+        one, two = tx.row(FIND, b_round=1), tx.row(FIND, b_round=2)
+        assert tx.execute(TURN, {"b_round": 1, "phase": "upload"}) == 1
+        assert tx.row(FIND, b_round=1) == tx.row(Hot(sa.select(rounds).where(rounds.c.round == 1)))
+        assert tx.row(FIND, b_round=1) is not one
+        assert tx.row(FIND, b_round=2) is two, "nobody asked again"
+        assert tx.execute(TURN, {"b_round": 3, "phase": "upload"}) == 0
+        kept = [tx.row(FIND, b_round=number) for number in (1, 2)]
+        tx.execute(sa.update(submissions).values(seq=1))  # any statement that is not hot: all is forgotten
+        assert [tx.row(FIND, b_round=number) for number in (1, 2)] == kept
+
+    await database.transact(work)
+
+
+async def test_changes_that_share_a_commit_see_each_others_work_and_not_what_was_undone(database: Database) -> None:
+    """They share what is kept: of a change that failed nothing stays in it."""
+    await database.transact(lambda tx: tx.execute(ADD, A_ROUND))
+
+    def turned(phase: str, *, fails: bool = False) -> Callable[[Transaction], str]:
+        def work(tx: Transaction) -> str:
+            before = _phase(tx)
+            tx.execute(TURN, {"b_round": 1, "phase": phase})
+            if fails:
+                raise LookupError
+            return before
+
+        return work
+
+    works = (turned("upload"), turned("done", fails=True), turned("judge"), _phase)
+    outcomes = await asyncio.gather(*(database.transact(work) for work in works), return_exceptions=True)
+    assert outcomes[0] == "commit"
+    assert isinstance(outcomes[1], LookupError)
+    assert outcomes[2:] == ["upload", "judge"]
 
 
 async def test_the_databases_refusal_is_sqlalchemys(database: Database) -> None:

@@ -18,12 +18,19 @@ Row = sa.Row[Any]
 
 
 class Hot:
-    """One statement, built once. `kept`: within a transaction the same question has the same answer until a write."""
+    """One statement, built once.
 
-    def __init__(self, statement: Statement, *, kept: bool = False) -> None:
+    `kept`: the column that the one parameter of a question is compared with. Within a transaction the same question has the
+    same answer until a write. `renews`: the question whose kept rows an update returns as they now are.
+    """
+
+    def __init__(self, statement: Statement, *, kept: str = "", renews: "Hot | None" = None) -> None:
         self.statement = statement.inline() if isinstance(statement, sa.Insert) else statement
         self.kept = kept
-        self.tables = _tables(statement)
+        self.renews = renews
+        tables = _tables(statement)
+        self.tables = tuple(table.name for table in tables)
+        self._identity = [str(column.key) for table in tables for column in table.primary_key]
         self._texts: dict[tuple[str, tuple[str, ...]], _Text] = {}
 
     def text(self, dialect: sa.Dialect, columns: tuple[str, ...]) -> "_Text":
@@ -32,6 +39,10 @@ class Hot:
         if key not in self._texts:
             self._texts[key] = _text(self.statement, dialect, columns)
         return self._texts[key]
+
+    def identity(self, row: Row) -> tuple[Any, ...]:
+        """Which row of its table it is."""
+        return tuple([getattr(row, name) for name in self._identity])
 
 
 class _Text(msgspec.Struct, frozen=True):
@@ -63,20 +74,21 @@ class _Text(msgspec.Struct, frozen=True):
 
 
 class Hand:
-    """Runs hot statements on one open connection."""
+    """Runs hot statements on one open connection, as long as its transaction."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._dialect = connection.dialect
-        self._cursor = connection.connection.cursor()
+        self._cursor: Any = connection.connection.cursor()
         self._fault: type[Exception] = connection.dialect.loaded_dbapi.Error
-        self._kept: dict[tuple[int, tuple[Any, ...]], list[Row]] = {}
-        self._kept_of: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
+        self._kept: dict[tuple[int, Any], list[Row]] = {}
+        self._kept_of: dict[str, list[tuple[int, Any]]] = {}
 
     def rows(self, query: Hot, given: Mapping[str, Any]) -> list[Row]:
         """All rows."""
         if not query.kept:
             return self._rows(query, given)
-        key = (id(query), tuple(given.values()))
+        (asked,) = given.values()
+        key = (id(query), asked)
         if key not in self._kept:
             self._kept[key] = self._rows(query, given)
             for table in query.tables:
@@ -94,6 +106,8 @@ class Hand:
 
     def execute(self, statement: Hot, values: Mapping[str, Any]) -> int:
         """Change something; the number of rows."""
+        if statement.renews is not None:
+            return self._renew(statement, statement.renews, values)
         self.forget(statement.tables)
         text = statement.text(self._dialect, tuple(values))
         try:
@@ -112,12 +126,26 @@ class Hand:
             raise self._translated(error, text.sql) from error
         return int(self._cursor.rowcount)
 
-    def say(self, sql: str) -> None:
-        """A word to the database itself, such as SAVEPOINT."""
+    def _renew(self, statement: Hot, question: Hot, values: Mapping[str, Any]) -> int:
+        """What an update returns takes the place of the same rows in what is kept: nobody has to ask again."""
+        rows = self._rows(statement, values)
+        for row in rows:
+            kept = self._kept.get((id(question), getattr(row, question.kept)))
+            if kept is not None:
+                mine = question.identity(row)
+                kept[:] = [row if question.identity(one) == mine else one for one in kept]
+        return len(rows)
+
+    def say(self, *words: str) -> None:
+        """To the database itself, such as SAVEPOINT; where it is another process, all in one message."""
         try:
-            self._cursor.execute(sql)
+            if self._dialect.name == "sqlite":
+                for word in words:
+                    self._cursor.execute(word)
+            else:
+                self._cursor.execute("; ".join(words), prepare=False)  # several words cannot be prepared
         except self._fault as error:
-            raise self._translated(error, sql) from error
+            raise self._translated(error, "; ".join(words)) from error
 
     def forget(self, tables: Sequence[str] | None = None) -> None:
         """What was kept of these tables, or of all, may have changed."""
@@ -139,7 +167,7 @@ def _text(statement: Statement, dialect: sa.Dialect, columns: tuple[str, ...]) -
     whole = compiled.construct_expanded_state(dict.fromkeys(columns))  # a list of the statement's own is written out
     own = {name: value for name, value in whole.parameters.items() if name not in columns}
     own |= {column.name: column.default.arg for column in getattr(compiled, "insert_prefetch", ())}
-    named = list(statement.selected_columns) if isinstance(statement, sa.Select) else []
+    named = list(statement.selected_columns if isinstance(statement, sa.Select) else statement.exported_columns)
     readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in named]
     return _Text(
         sql=whole.statement,
@@ -155,7 +183,7 @@ def _row_of(names: list[str]) -> Callable[[Sequence[Any]], Any]:
     return kind._make
 
 
-def _tables(statement: Statement) -> tuple[str, ...]:
-    if isinstance(statement, sa.Select):
-        return tuple(one.name for one in statement.get_final_froms() if isinstance(one, sa.Table))
-    return (statement.table.name,) if isinstance(statement.table, sa.Table) else ()
+def _tables(statement: Statement) -> list[sa.Table]:
+    """What it reads, or the one that it changes."""
+    found = statement.get_final_froms() if isinstance(statement, sa.Select) else [statement.table]
+    return [one for one in found if isinstance(one, sa.Table)]

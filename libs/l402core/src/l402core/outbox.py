@@ -78,7 +78,7 @@ class Database:
         self._forget = sa.delete(outbox).where(outbox.c.id.in_(sa.bindparam("b_ids", expanding=True)))
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
-        self._writer = Writer(self.engine, self._thread)
+        self._writer = Writer(self.engine, self._thread, self.speak)
         self._shared = self.engine.dialect.name != "sqlite"
         """Whether other processes may publish from the same outbox."""
         self._reading = for_reading(self.engine)
@@ -88,15 +88,20 @@ class Database:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
         parent = telemetry.traceparent()
 
-        def run(connection: sa.Connection) -> tuple[R, bool]:
-            transaction = self._on(connection, parent)
-            result = work(transaction)
-            return result, transaction.speak()
+        def run(connection: sa.Connection, hand: Hand) -> tuple[R, list[dict[str, Any]]]:
+            transaction = Transaction(connection, hand, parent)
+            return work(transaction), transaction.said
 
-        result, spoke = await self._writer.write(run)
-        if spoke:
+        result, said = await self._writer.write(run)
+        if said:
             self._waiting.set()
         return result
+
+    def speak(self, hand: Hand, done: Sequence[tuple[Any, list[dict[str, Any]]]]) -> None:
+        """Write what these changes have said into the outbox, in order, last thing before their commit."""
+        rows = [row for _, said in done for row in said]
+        if rows:
+            hand.execute_many(self._add, rows)
 
     async def read(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
@@ -104,17 +109,13 @@ class Database:
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
                 connection.begin()  # a snapshot for hot statements too; it ends with the connection
-                return work(self._on(connection))
+                return work(Transaction(connection, Hand(connection)))
 
         try:
             context = contextvars.copy_context()
             return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
         except NOT_NOW as error:
             raise Unavailable("database", f"the database does not answer: {error.orig}") from error
-
-    def _on(self, connection: sa.Connection, parent: str = "") -> "Transaction":
-        """What may be done on an open connection."""
-        return Transaction(connection, self._add, parent)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -185,13 +186,13 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, connection: sa.Connection, add: Hot, parent: str) -> None:
+    def __init__(self, connection: sa.Connection, hand: Hand, parent: str = "") -> None:
         self._connection = connection
-        self._hand = Hand(connection)
-        self._add = add
+        self._hand = hand
         self._parent = parent
         self._mark = ""
-        self._said: list[dict[str, Any]] = []
+        self.said: list[dict[str, Any]] = []
+        """Rows of the outbox."""
 
     def execute(self, statement: sa.Executable | Hot, values: Any = None) -> int:
         """Run a statement; the number of rows it changed."""
@@ -221,12 +222,12 @@ class Transaction:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Undo what happens inside, events included, where it raises; what came before stays. The error goes on."""
-        said = len(self._said)
+        said = len(self.said)
         try:
             with self._connection.begin_nested():
                 yield
         except BaseException:
-            del self._said[said:]
+            del self.said[said:]
             self._hand.forget()
             raise
 
@@ -241,7 +242,7 @@ class Transaction:
 
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace."""
-        self._said.append(
+        self.said.append(
             {
                 "stream": event.stream,
                 "subject": event.subject,
@@ -253,10 +254,4 @@ class Transaction:
 
     def subjects(self) -> tuple[str, ...]:
         """What was said so far."""
-        return tuple(one["subject"] for one in self._said)
-
-    def speak(self) -> bool:
-        """Write what was said into the outbox, last thing in the transaction; whether anything was."""
-        if self._said:
-            self._hand.execute_many(self._add, self._said)
-        return bool(self._said)
+        return tuple(one["subject"] for one in self.said)

@@ -19,6 +19,8 @@ from l402core.errors import Unavailable
 from l402core.hot import Hand
 
 R = TypeVar("R")
+Work = Callable[[sa.Connection, Hand], R]
+"""What to do on an open connection; the hand is shared by all changes of a commit, and remembers what they read."""
 TOGETHER = 64
 """So many changes share a commit at most: what the first of them waits for the last is bounded."""
 
@@ -26,14 +28,14 @@ TOGETHER = 64
 class Change(Generic[R]):
     """One caller's change: what to do in an open transaction, and where to say how it went."""
 
-    def __init__(self, work: Callable[[sa.Connection], R], answer: "asyncio.Future[R]") -> None:
+    def __init__(self, work: Work[R], answer: "asyncio.Future[R]") -> None:
         self._work = work
         self._context = contextvars.copy_context()  # spans and logs inside belong to the caller's trace
         self._answer = answer
 
-    def make(self, connection: sa.Connection) -> R:
+    def make(self, connection: sa.Connection, hand: Hand) -> R:
         """Do it, as its caller."""
-        return self._context.run(self._work, connection)
+        return self._context.run(self._work, connection, hand)
 
     def tell(self, outcome: R | Exception) -> None:
         """Answer the caller, who may have gone."""
@@ -46,16 +48,22 @@ class Change(Generic[R]):
 
 
 class Writer:
-    """Takes changes in order. `executor` runs one batch at a time; one that runs at once makes it synchronous."""
+    """Takes changes in order. `executor` runs one batch at a time; one that runs at once makes it synchronous.
 
-    def __init__(self, engine: sa.Engine, executor: Executor) -> None:
+    `last` is done once before each commit, with what the changes of the batch returned that went well.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, executor: Executor, last: Callable[[Hand, list[Any]], None] | None = None
+    ) -> None:
         self._engine = engine
         self._executor = executor
+        self._last = last
         self._waiting: deque[Change[Any]] = deque()
         self._hand = threading.Lock()
         self._busy = False
 
-    async def write(self, work: Callable[[sa.Connection], R]) -> R:
+    async def write(self, work: Work[R]) -> R:
         """Do `work` in a transaction and commit. Raises what `work` raises, and Unavailable."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
@@ -80,10 +88,12 @@ class Writer:
     def _commit(self, changes: Sequence[Change[Any]]) -> list[Any]:
         try:
             with self._engine.begin() as connection:
-                if len(changes) == 1:
-                    return [changes[0].make(connection)]
                 hand = Hand(connection)
-                return [_one_of_many(connection, hand, change) for change in changes]
+                alone = len(changes) == 1
+                outcomes = [changes[0].make(connection, hand)] if alone else _each(connection, hand, changes)
+                if self._last is not None:
+                    self._last(hand, [one for one in outcomes if not isinstance(one, Exception)])
+                return outcomes
         except NOT_NOW as error:
             refused = Unavailable("database", f"the database does not take the change: {error.orig}")
             return [refused for _ in changes]
@@ -91,18 +101,22 @@ class Writer:
             return [error for _ in changes]
 
 
-def _one_of_many(connection: sa.Connection, hand: Hand, change: Change[Any]) -> Any:
-    """The outcome of one change, undone alone where it raised. Raises when the whole transaction is lost."""
+def _each(connection: sa.Connection, hand: Hand, changes: Sequence[Change[Any]]) -> list[Any]:
+    """The outcome of each change, undone alone where it raised. Raises when the whole transaction is lost."""
+    outcomes: list[Any] = []
     hand.say("SAVEPOINT one")
-    try:
-        outcome = change.make(connection)
-    except NOT_NOW:
-        raise
-    except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
-        hand.say("ROLLBACK TO SAVEPOINT one")
-        outcome = error
-    hand.say("RELEASE SAVEPOINT one")
-    return outcome
+    for change in changes:
+        try:
+            outcomes.append(change.make(connection, hand))
+        except NOT_NOW:
+            raise
+        except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
+            hand.say("ROLLBACK TO SAVEPOINT one")
+            hand.forget()
+            outcomes.append(error)
+        else:
+            hand.say("RELEASE SAVEPOINT one", "SAVEPOINT one")
+    return outcomes
 
 
 def _tell(changes: Sequence[Change[Any]], outcomes: Sequence[Any]) -> None:

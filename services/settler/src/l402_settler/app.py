@@ -159,6 +159,7 @@ class Settler:
                 yardstick=event.yardstick, tranche=tranche,
             )  # fmt: skip
             signed = office.keys.named(terms.settler).sign(Terms.tag, terms)
+            books.forget_taken(tx, now_ms=office.now_ms())
             books.add_round(
                 tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
             )

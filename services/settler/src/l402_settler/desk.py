@@ -242,15 +242,20 @@ def _remember_ladder(
     not_after_ms: int,
 ) -> None:  # fmt: skip
     """The intent to lock each rung. Raises Conflict where a hash is in the books: none is ever used twice."""
+    known, rungs, transfers = books.owners(tx, offer.reward_hashes), list[dict[str, Any]](), list[ledger.Transfer]()
     indices = offered_rungs(row, terms)
     for index, bolt11, hash_, amount in zip(indices, bolt11s, offer.reward_hashes, offer.amounts_msat, strict=True):
-        if books.rung(tx, hash_) is not None:
+        if hash_ in known:
             raise Conflict("hash_used", f"rung {index}: this payment hash is already in the books")
-        books.add_rung(
-            tx, payment_hash=hash_, commitment=row.commitment, attempt=row.attempt, rung=index, amount_msat=amount,
-            bolt11=bolt11, state=Rung.REGISTERED, not_after_ms=not_after_ms,
+        rungs.append(
+            {
+                "payment_hash": hash_, "commitment": row.commitment, "attempt": row.attempt, "rung": index,
+                "amount_msat": amount, "bolt11": bolt11, "state": Rung.REGISTERED, "not_after_ms": not_after_ms,
+            }
         )  # fmt: skip
-        books.post(tx, ledger.rung_locked(hash_, row.peer, row.commitment, amount), now_ms=now_ms)
+        transfers.append(ledger.rung_locked(hash_, row.peer, row.commitment, amount))
+    books.add_rungs(tx, rungs)
+    books.post(tx, *transfers, now_ms=now_ms)
 
 
 def _same_request(request_hash: str, question: SubmissionOpen) -> L402Error | None:

@@ -148,11 +148,12 @@ def _steps(lines: list[sa.Row[Any]], looks: list[Look]) -> list[_Step]:
 def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step]) -> None:
     """Steps of one ladder that are of one kind."""
     row = books.submission(tx, row.commitment) or row  # steps of another kind may just have moved it
+    alike: dict[tuple[Rung, Rung, int, str], list[str]] = {}
     for step in steps:
-        books.move_rung(
-            tx, step.line.payment_hash, step.before, step.after, expiry_height=step.look.height,
-            failure=step.look.failure,
-        )  # fmt: skip
+        how = (step.before, step.after, step.look.height, step.look.failure)
+        alike.setdefault(how, []).append(step.line.payment_hash)
+    for (before, after, height, failure), hashes in alike.items():
+        books.move_rungs(tx, hashes, before, after, expiry_height=height, failure=failure)
     seen = [step.line.rung for step in steps]
     log.info("rungs.seen", commitment=row.commitment, indices=seen, state=str(steps[0].after))
     if steps[0].after is Rung.IN_FLIGHT:

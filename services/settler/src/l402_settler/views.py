@@ -54,7 +54,8 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
     lines = books.rungs_of(tx, row.commitment)
     present = [line for line in lines if line.attempt == row.attempt]
     revealed = scored is not None and not scored.withheld
-    credit = books.credit(tx, row.payment_hash)
+    over = row.state in (Escrow.FAILED, Escrow.ENDED)  # before that its fee is no credit
+    credit = books.credit(tx, row.payment_hash) if over else None
     round_ = books.round_row(tx, row.round)
     return SubmissionView(
         round=row.round,

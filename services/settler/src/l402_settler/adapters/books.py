@@ -61,12 +61,15 @@ def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
         ):  # fmt: skip
             raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
     common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
-    values = [
-        {**msgspec.structs.asdict(line), "phase": str(line.phase), **common} for line in lines if line.id not in known
-    ]
-    if values:
-        tx.execute(q.ADD_TRANSFERS, values)
-    return bool(values)
+    fresh = [line for line in lines if line.id not in known]
+    values = {
+        f"b_{number}_{name}": value
+        for number, line in enumerate(fresh)
+        for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
+    }
+    if fresh:
+        tx.execute(q.add_transfers(len(fresh)), values)
+    return bool(fresh)
 
 
 def all_transfers(tx: Transaction) -> list[Transfer]:
@@ -103,16 +106,16 @@ def has_opening(tx: Transaction) -> bool:
 
 
 def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bool:
-    """Whether this consumer has not taken this message yet; from the commit on it has. Old entries are forgotten.
+    """Whether this consumer has not taken this message yet; from the commit on it has.
 
     A message is what it says: one that says another thing under the same id is another message, and the state decides.
     """
-    message = message_key(event)
-    if tx.row(q.TAKEN, b_consumer=consumer, b_message=message) is not None:
-        return False
-    tx.execute(q.TAKE, {"consumer": consumer, "message_id": message, "at_ms": now_ms})
+    return tx.execute(q.TAKE, {"b_consumer": consumer, "b_message": message_key(event), "b_at_ms": now_ms}) == 1
+
+
+def forget_taken(tx: Transaction, *, now_ms: int) -> None:
+    """Messages that no stream can tell again."""
     tx.execute(q.FORGET, {"b_before_ms": now_ms - INBOX_MS})
-    return True
 
 
 def message_key(event: Event) -> str:
@@ -271,9 +274,9 @@ def note(tx: Transaction, commitment: str, **values: Any) -> None:
 # --- rungs ------------------------------------------------------------------------------------------------------------
 
 
-def add_rung(tx: Transaction, **values: Any) -> None:
-    """Intent to lock one rung; the hash is unique in the whole books."""
-    tx.execute(q.ADD_RUNG, values)
+def add_rungs(tx: Transaction, values: list[dict[str, Any]]) -> None:
+    """Intent to lock each of these; a hash is unique in the whole books."""
+    tx.execute(q.ADD_RUNGS, values)
 
 
 def rungs_of(tx: Transaction, commitment: str) -> list[sa.Row[Any]]:
@@ -311,17 +314,18 @@ def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     return tx.rows(q.OPEN_RUNGS)
 
 
-def move_rung(
-    tx: Transaction, payment_hash: str, before: Rung, after: Rung, *, expiry_height: int, failure: str = ""
+def move_rungs(
+    tx: Transaction, payment_hashes: Sequence[str], before: Rung, after: Rung, *, expiry_height: int, failure: str = ""
 ) -> None:
-    """Compare-and-set a rung's state; `failure` is LND's word of why it came back. Raises Contradiction."""
+    """Compare-and-set the state of these; `failure` is LND's word of why they came back. Raises Contradiction."""
     values: dict[str, Any] = {"state": after}
     if expiry_height:
         values["expiry_height"] = expiry_height
     if failure:
         values["failure"] = failure[:80]
-    if tx.execute(q.MOVE_RUNG, {"b_hash": payment_hash, "b_state": before, **values}) != 1:
-        raise Contradiction("lost_update", f"rung {payment_hash[:16]}… is no longer {before}")
+    which = {f"b_{number}": payment_hash for number, payment_hash in enumerate(payment_hashes)}
+    if tx.execute(q.move_rungs(len(payment_hashes)), {**which, "b_state": before, **values}) != len(payment_hashes):
+        raise Contradiction("lost_update", f"a rung of {payment_hashes[0][:16]}… and so on is no longer {before}")
 
 
 def note_height(tx: Transaction, payment_hash: str, expiry_height: int) -> None:

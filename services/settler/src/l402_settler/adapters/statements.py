@@ -29,17 +29,34 @@ def transfers_of(count: int) -> Hot:
     return Hot(sa.select(transfers).where(transfers.c.id.in_(ids)))
 
 
-ADD_TRANSFERS = Hot(sa.insert(transfers))
+@cache
+def add_transfers(count: int) -> Hot:
+    """So many transfers in one statement, the columns of the first `b_0_…`, of the next `b_1_…` and so on."""
+    rows = range(count)
+    return Hot(
+        sa.insert(transfers).values(
+            [{c.name: sa.bindparam(f"b_{number}_{c.name}", type_=c.type) for c in transfers.c} for number in rows]
+        )
+    )
 
-TAKEN = Hot(
-    sa.select(inbox.c.message_id).where(
-        inbox.c.consumer == sa.bindparam("b_consumer"), inbox.c.message_id == sa.bindparam("b_message")
+
+_TAKEN: tuple[sa.BindParameter[Any], ...] = (
+    sa.bindparam("b_consumer"),
+    sa.bindparam("b_message"),
+    sa.bindparam("b_at_ms", type_=sa.BigInteger()),
+)
+TAKE = Hot(
+    sa.insert(inbox).from_select(
+        ["consumer", "message_id", "at_ms"],
+        sa.select(*(one.label(one.key) for one in _TAKEN)).where(
+            ~sa.exists().where(inbox.c.consumer == _TAKEN[0], inbox.c.message_id == _TAKEN[1])
+        ),
     )
 )
-TAKE = Hot(sa.insert(inbox))
+"""No row where it was taken before."""
 FORGET = Hot(sa.delete(inbox).where(inbox.c.at_ms < sa.bindparam("b_before_ms")))
 
-ROUND = Hot(sa.select(rounds).where(rounds.c.round == _round), kept=True)
+ROUND = Hot(sa.select(rounds).where(rounds.c.round == _round), kept="round")
 CURRENT_ROUND = sa.select(rounds).order_by(rounds.c.round.desc()).limit(1)
 LIVE_ROUNDS = Hot(
     sa.select(rounds).where(
@@ -52,11 +69,11 @@ LIVE_ROUNDS = Hot(
     )
 )
 
-SUBMISSION = Hot(sa.select(submissions).where(submissions.c.commitment == _commitment), kept=True)
+SUBMISSION = Hot(sa.select(submissions).where(submissions.c.commitment == _commitment), kept="commitment")
 ADD_SUBMISSION = Hot(sa.insert(submissions))
-_NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
-NOTE_SUBMISSION = Hot(_NOTE_SUBMISSION)
-MOVE_SUBMISSION = Hot(_NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen))
+_NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment).returning(submissions)
+NOTE_SUBMISSION = Hot(_NOTE_SUBMISSION, renews=SUBMISSION)
+MOVE_SUBMISSION = Hot(_NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen), renews=SUBMISSION)
 LAST_SEQ = Hot(
     sa.select(sa.func.coalesce(sa.func.max(submissions.c.seq), 0).label("seq")).where(submissions.c.round == _round)
 )
@@ -132,16 +149,24 @@ OWED_WAITING = Hot(
     ).where(IS_OPEN, submissions.c.state.in_(OWED_STATES))
 )
 
-ADD_RUNG = Hot(sa.insert(rungs))
+ADD_RUNGS = Hot(sa.insert(rungs))
 RUNGS = Hot(
-    sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung), kept=True
+    sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung), kept="commitment"
 )
 RUNG = Hot(sa.select(rungs).where(rungs.c.payment_hash == _hash))
 OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
     rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
 )
 OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
-MOVE_RUNG = Hot(sa.update(rungs).where(rungs.c.payment_hash == _hash, rungs.c.state == _state))
+
+
+@cache
+def move_rungs(count: int) -> Hot:
+    """So many rungs that are in one state, by their hashes, `b_0`, `b_1` and so on."""
+    hashes = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
+    which = (rungs.c.payment_hash.in_(hashes), rungs.c.state == _state)
+    return Hot(sa.update(rungs).where(*which).returning(rungs), renews=RUNGS)
+
 
 _limit = sa.bindparam("b_limit", type_=sa.Integer())
 _after = sa.bindparam("b_after", type_=sa.String())
