@@ -14,6 +14,7 @@ HOUSE = Path(__file__).parents[2]
 CHART = HOUSE / "deploy" / "k8s"
 BUILT = HOUSE / ".tools" / "deploy" / "helm"
 PRODUCTION = CHART / "values-production.yaml"
+DEVELOPMENT = CHART / "values-dev.yaml"
 
 
 def helm(*words: str, ok: bool = True) -> str:
@@ -25,9 +26,9 @@ def helm(*words: str, ok: bool = True) -> str:
     return done.stdout if ok else done.stderr
 
 
-def rendered(*words: str) -> list[dict[str, Any]]:
-    """Every object of the chart with the production values and these words."""
-    text = helm("template", "here", str(CHART), "-f", str(PRODUCTION), *words)
+def rendered(*words: str, values: Path = PRODUCTION) -> list[dict[str, Any]]:
+    """Every object of the chart with the values of one file and these words."""
+    text = helm("template", "here", str(CHART), "-f", str(values), *words)
     return [found for found in yaml.safe_load_all(text) if found]
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from l402train.docs.metrics import TOLD, told_by
 from l402train.knobs import knobs
 from l402train.migration import consumers
 
-from tests.deploy.chart import CHART, HOUSE, PRODUCTION, helm, of, pods, rendered
+from tests.deploy.chart import CHART, DEVELOPMENT, HOUSE, PRODUCTION, helm, of, pods, rendered
 
 REACH_LND = {"invoicer", "settler", "attestor"}
 PREFIXES = {
@@ -34,19 +35,26 @@ def objects() -> list[dict[str, Any]]:
     return rendered()
 
 
-def test_helm_finds_nothing_wrong() -> None:
+@pytest.fixture(scope="module", params=[PRODUCTION, DEVELOPMENT], ids=lambda path: path.stem)
+def either(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """With the values for production, and with those for one node."""
+    return rendered(values=request.param)
+
+
+@pytest.mark.parametrize("values", [PRODUCTION, DEVELOPMENT], ids=lambda path: path.stem)
+def test_helm_finds_nothing_wrong(values: Path) -> None:
     """Strict: a warning is an error."""
-    helm("lint", "--strict", str(CHART), "-f", str(PRODUCTION))
+    helm("lint", "--strict", str(CHART), "-f", str(values))
 
 
-def test_every_service_runs(objects: list[dict[str, Any]]) -> None:
+def test_every_service_runs(either: list[dict[str, Any]]) -> None:
     """All five, the oracle in its two roles, and the migration before them."""
-    assert {name for name, _ in pods(objects)} == {*PREFIXES, "migrate"}
+    assert {name for name, _ in pods(either)} == {*PREFIXES, "migrate"}
 
 
-def test_no_pod_may_do_what_it_need_not(objects: list[dict[str, Any]]) -> None:
+def test_no_pod_may_do_what_it_need_not(either: list[dict[str, Any]]) -> None:
     """Not root, no privilege, no capability, no writable root, no token of the cluster's, no other service's address."""
-    for name, template in pods(objects):
+    for name, template in pods(either):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
@@ -60,9 +68,9 @@ def test_no_pod_may_do_what_it_need_not(objects: list[dict[str, Any]]) -> None:
             }, name
 
 
-def test_everything_has_a_limit_and_a_version(objects: list[dict[str, Any]]) -> None:
+def test_everything_has_a_limit_and_a_version(either: list[dict[str, Any]]) -> None:
     """Memory, temporary space, and an image that tomorrow is the same."""
-    for name, template in pods(objects):
+    for name, template in pods(either):
         for container in template["spec"]["containers"]:
             assert "memory" in container["resources"]["limits"], name
             assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
@@ -71,9 +79,9 @@ def test_everything_has_a_limit_and_a_version(objects: list[dict[str, Any]]) -> 
             assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"], name
 
 
-def test_probes_tell_alive_from_ready(objects: list[dict[str, Any]]) -> None:
+def test_probes_tell_alive_from_ready(either: list[dict[str, Any]]) -> None:
     """A part that is away takes a pod out of service; only a stuck loop has it restarted."""
-    for name, template in pods(objects):
+    for name, template in pods(either):
         if name == "migrate":
             continue
         container = template["spec"]["containers"][0]
@@ -82,11 +90,11 @@ def test_probes_tell_alive_from_ready(objects: list[dict[str, Any]]) -> None:
         assert template["spec"]["terminationGracePeriodSeconds"] >= 60, name
 
 
-def test_only_who_moves_money_or_reads_heights_reaches_a_node(objects: list[dict[str, Any]]) -> None:
+def test_only_who_moves_money_or_reads_heights_reaches_a_node(either: list[dict[str, Any]]) -> None:
     """By network policy, and by who has a macaroon; each has its own."""
-    policies = of(objects, "NetworkPolicy")
+    policies = of(either, "NetworkPolicy")
     macaroons = []
-    for name, template in pods(objects):
+    for name, template in pods(either):
         ports = [port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]]
         assert (10009 in ports) is (name in REACH_LND), name
         mounted = [volume for volume in template["spec"]["volumes"] if volume["name"] == "lnd"]
@@ -95,21 +103,21 @@ def test_only_who_moves_money_or_reads_heights_reaches_a_node(objects: list[dict
     assert len(set(macaroons)) == len(REACH_LND)
 
 
-def test_whatever_no_policy_names_is_denied(objects: list[dict[str, Any]]) -> None:
+def test_whatever_no_policy_names_is_denied(either: list[dict[str, Any]]) -> None:
     """One policy selects every pod of the release and allows nothing."""
-    deny = of(objects, "NetworkPolicy")["network"]["spec"]
+    deny = of(either, "NetworkPolicy")["network"]["spec"]
     assert set(deny["policyTypes"]) == {"Ingress", "Egress"}
     assert "ingress" not in deny
     assert "egress" not in deny
-    for _, template in pods(objects):
+    for _, template in pods(either):
         assert deny["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
-def test_every_variable_is_one_that_the_code_reads(objects: list[dict[str, Any]]) -> None:
+def test_every_variable_is_one_that_the_code_reads(either: list[dict[str, Any]]) -> None:
     """And each of the code's is either wired here or may be set in `config`."""
     known = {knob.name for knob in knobs()}
     schema = json.loads((CHART / "values.schema.json").read_text())
-    for name, template in pods(objects):
+    for name, template in pods(either):
         if name == "migrate":
             continue
         said = {variable["name"] for variable in template["spec"]["containers"][0]["env"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.chart import CHART, HOUSE, PRODUCTION, helm
+from tests.deploy.chart import CHART, DEVELOPMENT, HOUSE, PRODUCTION, helm
 from tests.support.real import require_real
 
 KUBECONFORM = HOUSE / ".tools" / "deploy" / "kubeconform"
@@ -19,6 +19,7 @@ ON_A_VOLUME = (
 )
 PAIRS = {
     "as in production": (),
+    "on one node": ("-f", str(DEVELOPMENT)),
     "gateway API instead of an ingress": (
         "--set=ingress.enabled=false,gatewayApi.enabled=true,gatewayApi.hosts.gateway=a.example",
         "--set=gatewayApi.hosts.attestor=b.example,gatewayApi.parentRefs[0].name=edge",
