@@ -1,6 +1,5 @@
-# The parts that are not ours, for networks without an image registry: made of Debian packages, a wheel and what `make tools`
-# built, under the names that compose.yaml takes from a registry otherwise. `tools/build-images --parts` builds them;
-# lightning is built this way everywhere.
+# The parts that are not ours, for networks without an image registry: made of Debian packages and wheels, under the names that
+# compose.yaml takes from a registry otherwise. `make images LOCAL=1` builds them.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS nats
@@ -28,7 +27,14 @@ STOPSIGNAL SIGINT
 ENTRYPOINT ["postgres-entrypoint"]
 CMD ["postgres"]
 
-FROM ${BASE} AS lightning
-COPY lnd lncli btcd /usr/local/bin/
-RUN install -d -o 65532 -g 65532 /lnd /btcd
+FROM ${BASE} AS s3
+ARG MOTO_VERSION
+RUN python3.11 -m venv /v && /v/bin/python -m pip install --quiet --no-cache-dir "moto[s3,server]==${MOTO_VERSION}"
 USER 65532:65532
+ENTRYPOINT ["/v/bin/moto_server", "-H", "0.0.0.0"]
+
+FROM ${BASE} AS prometheus
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus >/dev/null \
+    && rm -rf /var/lib/apt/lists/* && install -d -o 65532 -g 65532 /prometheus
+USER 65532:65532
+ENTRYPOINT ["prometheus"]

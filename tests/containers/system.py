@@ -1,4 +1,4 @@
-"""`compose.yaml` as a running system, for tests: what it says by its own books, and faults done to its containers.
+"""`compose.yaml` with two of each service as a running system, for tests: what it says by its own books, and waiting for it.
 
 It reads the books where they are, in the PostgreSQL container, and never writes them.
 """
@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from tests.support.real import require_real
 HOUSE = Path(__file__).parents[2]
 PLUGIN = HOUSE / ".tools" / "docker"
 """Docker's configuration with the compose that `make tools-deploy` built, where the client has none of its own."""
+HERE = Path(__file__).parent
 IMAGES = ("gateway", "invoicer", "settler", "oracle", "peer-agent", "l402-train", "lightning")
 PATIENCE_S = 600.0
 """For one thing to come; two busy cores carry six lnds, two workers and three peers that train."""
+POLL_S = 2.5
+"""Every look is a process in the database's container, on cores that the system needs itself."""
 ENDED = ("settled", "returned", "unsent")
 
 
@@ -47,8 +51,8 @@ def engine_is_there() -> bool:
 class System:
     """The project of one test run."""
 
-    def __init__(self, compose: DockerCompose, project: str) -> None:
-        self._compose, self.project = compose, project
+    def __init__(self, project: str) -> None:
+        self.project = project
         self.recoveries: list[tuple[str, float]] = []
         """What was done, and seconds until a submission was paid again."""
 
@@ -89,37 +93,14 @@ class System:
         """A docker compose command on this project."""
         return docker("compose", "--project-name", self.project, *words, timeout_s=PATIENCE_S)
 
+    def inside(self, service: str, program: str, *arguments: str) -> str:
+        """What a Python program prints in a new container of this service: its secrets, its users, its network."""
+        words = ["run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3.11", service, "-c", program]
+        return self.run(*words, *arguments)
+
     def container(self, service: str) -> str:
-        """The service's first container."""
-        return self._compose.get_container(service, include_all=True).ID or ""
-
-    # --- what is done to it ---------------------------------------------------------------------------------------
-
-    def kill(self, service: str) -> None:
-        """kill -9, and up again as the engine would restart it."""
-        name = self.container(service)
-        docker("kill", "--signal", "KILL", name)
-        docker("start", name)
-
-    @contextmanager
-    def stopped(self, service: str) -> Iterator[None]:
-        """Down inside the block."""
-        name = self.container(service)
-        docker("stop", "--time", "20", name)
-        try:
-            yield
-        finally:
-            docker("start", name)
-
-    @contextmanager
-    def cut_off(self, service: str) -> Iterator[None]:
-        """Running, and reached by nobody, inside the block."""
-        name, network = self.container(service), f"{self.project}_inside"
-        docker("network", "disconnect", network, name)
-        try:
-            yield
-        finally:
-            docker("network", "connect", "--alias", service, network, name)
+        """The name of the service's first container; asking compose for it costs half a second of a core."""
+        return f"{self.project}-{service}-1"
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -129,7 +110,7 @@ class System:
         while not is_so():
             if time.monotonic() - began > limit_s:
                 raise AssertionError(f"{what}: not after {limit_s:g} s\n{self.last_words()}")
-            time.sleep(1.0)
+            time.sleep(POLL_S)
         return time.monotonic() - began
 
     def last_words(self) -> str:
@@ -160,6 +141,18 @@ class System:
         assert not grave, grave
 
 
+def composed() -> str:
+    """The files that make the system, as compose wants them."""
+    files = [HOUSE / "compose.yaml", HERE / "two-of-each.yaml"]
+    if os.environ.get("WITHOUT_TORCH") == "1":
+        found = find_spec("torch")
+        assert found is not None
+        assert found.origin is not None
+        os.environ["TORCH_FOLDER"] = str(Path(found.origin).parents[1])
+        files.append(HERE / "torch-mounted.yaml")
+    return os.pathsep.join(map(str, files))
+
+
 @contextmanager
 def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
     """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine."""
@@ -168,10 +161,13 @@ def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
     require_real(engine_is_there(), "a Docker engine with our images (run `make images`, LOCAL=1 without a registry)")
     project = f"l402-test-{secrets.token_hex(3)}"
     os.environ.update(
-        COMPOSE_PROJECT_NAME=project, GATEWAY_PORT=str(free_port()), ATTESTOR_PORT=str(free_port()), COMMIT_S="240"
+        COMPOSE_FILE=composed(),
+        COMPOSE_PROJECT_NAME=project,
+        COMMIT_S="240",
+        **{name: str(free_port()) for name in ("GATEWAY_PORT", "SECOND_GATEWAY_PORT", "ATTESTOR_PORT")},
     )
     compose = DockerCompose(str(HOUSE), wait=True)
-    system = System(compose, project)
+    system = System(project)
     try:
         system.run("up", "--detach", "--wait", "--wait-timeout", str(int(PATIENCE_S)), *scale)
         yield system

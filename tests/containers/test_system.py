@@ -10,9 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.system import System, docker, running
+from tests.containers import backlog, faults, seeing
+from tests.containers.system import HOUSE, System, docker, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3_600), pytest.mark.xdist_group("containers")]
+
+DASHBOARDS = [
+    target["expr"].replace("$__rate_interval", "5m")
+    for path in sorted((HOUSE / "deploy" / "k8s" / "dashboards").glob("*.json"))
+    for panel in json.loads(path.read_text())["panels"]
+    for target in panel["targets"]
+]
+"""Every query of every panel."""
 
 
 @pytest.fixture(scope="module")
@@ -45,84 +54,169 @@ def test_a_sponsors_tranche_settles_where_the_model_got_better(system: System) -
 
 def test_the_page_and_the_probes_answer_from_outside(system: System) -> None:
     """Only the gateway and the oracle's own URL are published, on loopback."""
-    for service, port in (("gateway", 8402), ("attestor", 8403)):
+    for service, port in (("gateway", 8402), ("gateway-2", 8402), ("attestor", 8403)):
         where = docker("port", system.container(service), str(port)).split()[-1]
         assert where.startswith("127.0.0.1:")
         with urllib.request.urlopen(f"http://{where}/readyz", timeout=20) as answer:
             assert all(json.load(answer).values()), service
 
 
-@pytest.mark.parametrize("service", ["gateway", "invoicer", "settler", "attestor", "worker-1", "peer-1", "sponsor"])
-def test_our_own_container_is_killed_with_submissions_in_flight(system: System, service: str) -> None:
-    """kill -9 and up again."""
-    now = system.mid_round()
-    system.kill(service)
-    system.after(f"kill -9 of {service}", now)
-    system.is_whole()
-
-
-@pytest.mark.parametrize("service", ["nats", "redis", "postgres", "btcd", "lnd-coordinator", "lnd-peer-1"])
-def test_a_part_that_is_not_ours_is_killed_with_submissions_in_flight(system: System, service: str) -> None:
-    """The database in mid-commit, the node with HTLCs out; Redis keeps nothing and comes back empty."""
-    now = system.mid_round()
-    system.kill(service)
-    system.after(f"kill -9 of {service}", now)
-    system.is_whole()
-
-
-def test_the_stream_of_facts_is_deleted(system: System) -> None:
-    """The books declare it again and say again what is open."""
-    now = system.mid_round()
-    program = (
-        "import asyncio, nats\n"
-        "async def gone():\n"
-        "    client = await nats.connect(open('/secrets/nats_url').read().strip(), inbox_prefix='_INBOX_migrate')\n"
-        "    await client.jetstream().delete_stream('FACTS')\n"
-        "    await client.close()\n"
-        "asyncio.run(gone())\n"
+def test_prometheus_sees_every_container_of_ours(system: System) -> None:
+    """Each of two, and every panel's query is one that says something or, where nothing is wrong, nothing."""
+    seeing.start(system)
+    wanted = {"gateway": 2, "invoicer": 2, "settler": 2, "attestor": 1, "worker-1": 1, "worker-2": 1}
+    system.until(
+        "Prometheus reads all of them",
+        lambda: {name: health.count("up") for name, health in seeing.targets(system).items()} == wanted,
+        limit_s=120.0,
     )
-    system.run("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3.11", "migrate", "-c", program)
-    system.after("the stream of facts was deleted", now)
+    assert seeing.series(system, "l402_locked_msat") == wanted["settler"]
+    silent = [query for query in DASHBOARDS if seeing.series(system, query) == 0]
+    assert len(silent) < len(DASHBOARDS) / 2, silent
+
+
+KILLED = [
+    "gateway",
+    "gateway-2",
+    "invoicer",
+    "invoicer invoicer-2",
+    "settler",
+    "settler settler-2",
+    "attestor",
+    "worker-1",
+    "worker-1 worker-2",
+    "peer-1",
+    "sponsor",
+]
+
+
+@pytest.mark.parametrize("services", KILLED)
+def test_our_own_container_is_killed_with_submissions_in_flight(system: System, services: str) -> None:
+    """kill -9 and up again; one of two, and both at once."""
+    now = system.mid_round()
+    faults.kill(system, *services.split())
+    system.after(f"kill -9 of {services}", now)
     system.is_whole()
 
 
 @pytest.mark.parametrize(
-    "service", ["settler", "invoicer", "attestor", "worker-2", "nats", "postgres", "lnd-coordinator"]
+    "service", ["nats", "redis", "postgres", "btcd", "lnd-coordinator", "lnd-observer", "lnd-peer-1"]
 )
+def test_a_part_that_is_not_ours_is_killed_with_submissions_in_flight(system: System, service: str) -> None:
+    """The database in mid-commit, the node with HTLCs out; Redis keeps nothing and comes back empty."""
+    now = system.mid_round()
+    faults.kill(system, service)
+    system.after(f"kill -9 of {service}", now)
+    system.is_whole()
+
+
+@pytest.mark.parametrize("stream", ["FACTS", "WORK"])
+def test_a_stream_is_deleted(system: System, stream: str) -> None:
+    """The keepers of the books declare it again and say again what is open."""
+    now = system.mid_round()
+    faults.delete_stream(system, stream)
+    system.after(f"stream {stream} was deleted", now)
+    system.is_whole()
+
+
+@pytest.mark.parametrize("stream", ["FACTS", "WORK"])
+def test_bits_of_a_stream_flip_on_disk(system: System, stream: str) -> None:
+    """NATS comes back to blocks in which checksums are wrong, and forgets what it cannot read."""
+    now = system.mid_round()
+    assert faults.spoil_stream(system, stream) or stream == "WORK", "the work queue may be empty just then"
+    system.after(f"bits of stream {stream} flipped", now)
+    system.is_whole()
+
+
+@pytest.mark.parametrize("service", ["invoicer", "attestor", "nats", "postgres", "lnd-coordinator", "s3"])
 def test_a_part_is_cut_off_the_network_for_a_while(system: System, service: str) -> None:
     """It runs, and nobody reaches it for ten seconds."""
     now = system.mid_round()
-    with system.cut_off(service):
+    with faults.cut_off(system, service):
         time.sleep(10)
     system.after(f"{service} was cut off for 10 s", now)
     system.is_whole()
 
 
-def test_workers_come_and_go_in_mid_round(system: System) -> None:
-    """Two, one, four: every submission is judged once, whoever measures."""
+PAIRS = [
+    ("settler", "postgres"),
+    ("settler", "nats"),
+    ("settler", "lnd-coordinator"),
+    ("attestor", "lnd-observer"),
+    ("lnd-coordinator", "lnd-peer-1"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_the_network_is_cut_between_two_parts(system: System, one: str, other: str) -> None:
+    """Packets are dropped for fifteen seconds: no refusal tells either that the other is away."""
     now = system.mid_round()
-    with system.stopped("worker-2"):
-        system.after("one of two workers went", now)
-        now = system.mid_round()
-    system.run("up", "--detach", "--no-recreate", "--scale", "worker-1=3", "worker-1")
-    try:
-        system.after("two more workers came", now)
-    finally:
-        system.run("up", "--detach", "--no-recreate", "--scale", "worker-1=1", "worker-1")
+    with faults.cut_between(system, one, other):
+        time.sleep(15)
+    system.after(f"nothing between {one} and {other} for 15 s", now)
     system.is_whole()
 
 
-def test_two_settlers_share_the_books(system: System) -> None:
-    """Each act is done once, whoever claims it; one of the two is killed."""
+def test_workers_come_and_go_in_mid_round_and_measure_the_same(system: System) -> None:
+    """One, three, one: every submission is judged once, and measured again by us each comes out as its receipt says."""
     now = system.mid_round()
-    system.run("up", "--detach", "--no-recreate", "--scale", "settler=2", "settler")
-    try:
-        system.after("a second settler came", now)
+    with faults.stopped(system, "worker-2"):
+        system.after("one of two workers went", now)
         now = system.mid_round()
-        system.kill("settler")
-        system.after("kill -9 of one of two settlers", now)
-    finally:
-        system.run("up", "--detach", "--no-recreate", "--scale", "settler=1", "settler")
+        system.run("up", "--detach", "--no-recreate", "--scale", "worker-1=3", "worker-1")
+        try:
+            system.after("two workers came", now)
+            later = system.mid_round()
+        finally:
+            system.run("up", "--detach", "--no-recreate", "--scale", "worker-1=1", "worker-1")
+        system.after("two of three workers went", later)
+    system.is_whole()
+    for judged in (now, later):
+        url = f"http://attestor:8403/v1/rounds/{judged}"
+        system.operator("verify-receipt", url, "--round", "--rerun", "--objects", "http://gateway:8402")
+
+
+def test_a_poisoned_message_lies_in_a_backlog_of_ten_thousand(system: System) -> None:
+    """Nobody reads for a while; then all is read, one message is given up and kept as a dead letter, and pay goes on."""
+    now = system.mid_round()
+    dead = backlog.dead_letters(system)
+    with faults.stopped(system, "settler", "settler-2"):
+        backlog.pile_up(system, 10_000)
+    took = system.until("the backlog is read", lambda: backlog.left(system) == 0)
+    print(f"10,000 facts read in {took:.0f} s")  # noqa: T201 - with `pytest -s`
+    assert backlog.dead_letters(system) == dead + 1
+    system.after("a backlog of 10,000 with a poisoned message", now)
+    system.is_whole()
+
+
+@pytest.mark.parametrize("seconds", [20, -20])
+def test_clocks_of_the_second_services_go_wrong(system: System, seconds: int) -> None:
+    """Within what signatures of peers may be old: whichever gateway, invoicer or settler acts, the rounds go on."""
+    with faults.skewed(system, seconds):
+        now = system.mid_round()
+        system.after(f"clocks of the second gateway, invoicer and settler went wrong by {seconds:+d} s", now)
+        system.is_whole()
+
+
+@pytest.mark.parametrize("volumes", ["postgres", "invoicer invoicer-2", "nats"])
+def test_a_disk_is_full_for_a_while(system: System, volumes: str) -> None:
+    """Nothing is promised that could not be written down. NATS gives up its streams then, and wants to be restarted."""
+    now = system.mid_round()
+    with faults.disks_full(system, *volumes.split()):
+        time.sleep(15)
+    if volumes == "nats":
+        faults.kill(system, "nats")
+    system.after(f"the disk of {volumes} was full for 15 s", now)
+    system.is_whole()
+
+
+def test_books_and_decisions_are_restored_from_a_backup(system: System) -> None:
+    """As docs/deploy.md says it: who writes them stops, all of both is lost, and they go on from the backup."""
+    now = system.mid_round()
+    lines = system.number("select count(*) from transfers")
+    faults.lost_and_restored(system)
+    assert system.number("select count(*) from transfers") >= lines
+    system.after("both databases were restored from a backup", now)
     system.is_whole()
 
 
@@ -137,6 +231,5 @@ def test_nothing_secret_is_in_any_log(system: System) -> None:
             "('key.json', 'nats_url', 'database_url', 'redis_url', 'books_url', 'decisions_url')))))"
         )
         name = {"worker": "worker-1", "operator": "demo"}.get(shelf, shelf)
-        words = ["run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3.11", name, "-c", program]
-        for secret in system.run(*words).split():
+        for secret in system.inside(name, program).split():
             assert secret not in logs, shelf
