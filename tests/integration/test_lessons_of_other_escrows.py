@@ -129,7 +129,9 @@ async def test_mostro_866_a_transition_is_compare_and_set(stage: Stage) -> None:
         await stage.database.transact(lambda tx: books.move_submission(tx, sha("a"), Escrow.LOCKED, Escrow.FAILED))
     with pytest.raises(Contradiction):
         await stage.database.transact(
-            lambda tx: books.move_rung(tx, sha("rung a 0"), Rung.REGISTERED, Rung.RETURNED, expiry_height=0)
+            lambda tx: books.move_rungs(
+                tx, (sha("rung a 0"), sha("rung a 1")), Rung.REGISTERED, Rung.RETURNED, expiry_height=0
+            )
         )
     assert (await stage.office.view(sha("a"))).state == "uploaded"
 
