@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
-from l402core.hot import Hand
 from l402core.outbox import Database, Transaction
 from l402core.schema import upgrade
-from l402core.writer import Change, Writer
+from l402core.writer import Change, Commit, Writer
 
 from tests.simulation.dialect import URL
 from tests.simulation.world import World
@@ -132,7 +131,7 @@ class SimDatabase(Database):
         world = self._disk.the_world()
         await world.pause()
         world.living()
-        return work(Transaction(self._sight, Hand(self._sight)))
+        return work(self._on(Commit(self._sight)))
 
 
 class _Connection:
@@ -152,7 +151,7 @@ class _Connection:
 class SimWriter(Writer):
     """The real writer, a moment later, so that several changes share a commit."""
 
-    def __init__(self, connection: sa.Connection, disk: Disk, last: Callable[[Hand, list[Any]], None]) -> None:
+    def __init__(self, connection: sa.Connection, disk: Disk, last: Callable[[Commit], None]) -> None:
         super().__init__(cast(sa.Engine, _Connection(connection, self._committing)), _ALittleLater(disk), last)
         self.names: deque[str] = deque()
         """What waits, in order, for whoever reads the history."""

@@ -1,6 +1,8 @@
 """What is frozen: nothing that moves or promises money happens about it, what LND did is written down, and a thaw does
 what was held, once."""
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -351,6 +353,22 @@ async def test_a_fee_that_no_submission_knows_is_held_and_booked_by_the_thaw(sta
     told = await stage.thaw(sha("x"))
     assert (told.what, told.held) == ("fee", ("fee.settled.v1",))
     assert await stage.ledger() == {"fees:unclaimed": 500_000, "lightning": -500_000}
+
+
+async def test_a_freeze_takes_back_what_the_commit_that_it_shares_would_have_asked(stage: Stage) -> None:
+    """The ladder is registered and frozen in one commit: its lock is never asked for, and the thaw asks."""
+    await offered(stage)
+    go_on = threading.Event()
+    held_up = asyncio.create_task(stage.database.transact(lambda _: go_on.wait(10)))
+    await asyncio.sleep(0)
+    together = [asyncio.create_task(one) for one in (stage.desk.register_locks(stage.locks("a")), stage.freeze(A))]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(held_up, *together)
+    assert await state(stage) == ("locking", True)
+    assert stage.said(EscrowLock) == []
+    await stage.thaw(A)
+    assert len(stage.said(EscrowLock)) == 1
 
 
 async def test_what_the_invoicer_gives_up_is_frozen_and_asked_again_by_the_thaw(stage: Stage) -> None:

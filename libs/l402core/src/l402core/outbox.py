@@ -20,8 +20,8 @@ from l402core.claims import Claim
 from l402core.dialects import NOT_NOW, for_reading, open_engine
 from l402core.errors import Unavailable
 from l402core.events import Event
-from l402core.hot import Hand, Hot, Row
-from l402core.writer import Writer
+from l402core.hot import Hot, Row
+from l402core.writer import Commit, Writer
 
 log = structlog.get_logger()
 R = TypeVar("R")
@@ -88,20 +88,20 @@ class Database:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
         parent = telemetry.traceparent()
 
-        def run(connection: sa.Connection, hand: Hand) -> tuple[R, list[dict[str, Any]]]:
-            transaction = Transaction(connection, hand, parent)
-            return work(transaction), transaction.said
+        def run(commit: Commit) -> tuple[R, bool]:
+            transaction = self._on(commit, parent)
+            return work(transaction), bool(transaction.subjects())
 
-        result, said = await self._writer.write(run)
-        if said:
+        result, spoke = await self._writer.write(run)
+        if spoke:
             self._waiting.set()
         return result
 
-    def speak(self, hand: Hand, done: Sequence[tuple[Any, list[dict[str, Any]]]]) -> None:
-        """Write what these changes have said into the outbox, in order, last thing before their commit."""
-        rows = [row for _, said in done for row in said]
-        if rows:
-            hand.execute_many(self._add, rows)
+    def speak(self, commit: Commit) -> None:
+        """Write what the changes of a commit have said into the outbox, in order, last thing before it."""
+        if commit.said:
+            commit.hand.execute_many(self._add, commit.said)
+            commit.said.clear()
 
     async def read(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
@@ -109,13 +109,17 @@ class Database:
         def run() -> R:
             with self.engine.connect().execution_options(**self._reading) as connection:
                 connection.begin()  # a snapshot for hot statements too; it ends with the connection
-                return work(Transaction(connection, Hand(connection)))
+                return work(self._on(Commit(connection)))
 
         try:
             context = contextvars.copy_context()
             return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
         except NOT_NOW as error:
             raise Unavailable("database", f"the database does not answer: {error.orig}") from error
+
+    def _on(self, commit: Commit, parent: str = "") -> "Transaction":
+        """What may be done in an open transaction."""
+        return Transaction(commit, lambda: self.speak(commit), parent)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -186,13 +190,14 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, connection: sa.Connection, hand: Hand, parent: str = "") -> None:
-        self._connection = connection
-        self._hand = hand
+    def __init__(self, commit: Commit, speak: Callable[[], None], parent: str = "") -> None:
+        self._commit = commit
+        self._connection, self._hand = commit.connection, commit.hand
         self._parent = parent
         self._mark = ""
-        self.said: list[dict[str, Any]] = []
-        """Rows of the outbox."""
+        self._subjects: list[str] = []
+        self.speak = speak
+        """Write what this commit's changes have said so far, for whoever looks into the outbox itself."""
 
     def execute(self, statement: sa.Executable | Hot, values: Any = None) -> int:
         """Run a statement; the number of rows it changed."""
@@ -222,13 +227,12 @@ class Transaction:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Undo what happens inside, events included, where it raises; what came before stays. The error goes on."""
-        said = len(self.said)
+        said = len(self._subjects)
         try:
-            with self._connection.begin_nested():
+            with self._commit.undone_alone(), self._connection.begin_nested():
                 yield
         except BaseException:
-            del self.said[said:]
-            self._hand.forget()
+            del self._subjects[said:]
             raise
 
     @contextmanager
@@ -242,7 +246,8 @@ class Transaction:
 
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace."""
-        self.said.append(
+        self._subjects.append(event.subject)
+        self._commit.said.append(
             {
                 "stream": event.stream,
                 "subject": event.subject,
@@ -254,4 +259,4 @@ class Transaction:
 
     def subjects(self) -> tuple[str, ...]:
         """What was said so far."""
-        return tuple(one["subject"] for one in self.said)
+        return tuple(self._subjects)

@@ -7,9 +7,9 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -19,10 +19,32 @@ from l402core.errors import Unavailable
 from l402core.hot import Hand
 
 R = TypeVar("R")
-Work = Callable[[sa.Connection, Hand], R]
-"""What to do on an open connection; the hand is shared by all changes of a commit, and remembers what they read."""
 TOGETHER = 64
 """So many changes share a commit at most: what the first of them waits for the last is bounded."""
+
+
+class Commit:
+    """An open transaction that several changes share: its connection, the hand that remembers what they read, and rows
+    that are written together once they are done."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.hand = Hand(connection)
+        self.said: list[dict[str, Any]] = []
+
+    @contextmanager
+    def undone_alone(self) -> Iterator[None]:
+        """What is said inside is forgotten where it raises, and what was said before is not. The error goes on."""
+        before = list(self.said)
+        try:
+            yield
+        except BaseException:
+            self.said[:] = before
+            self.hand.forget()
+            raise
+
+
+Work = Callable[[Commit], R]
 
 
 class Change(Generic[R]):
@@ -33,9 +55,9 @@ class Change(Generic[R]):
         self._context = contextvars.copy_context()  # spans and logs inside belong to the caller's trace
         self._answer = answer
 
-    def make(self, connection: sa.Connection, hand: Hand) -> R:
+    def make(self, commit: Commit) -> R:
         """Do it, as its caller."""
-        return self._context.run(self._work, connection, hand)
+        return self._context.run(self._work, commit)
 
     def tell(self, outcome: R | Exception) -> None:
         """Answer the caller, who may have gone."""
@@ -50,12 +72,10 @@ class Change(Generic[R]):
 class Writer:
     """Takes changes in order. `executor` runs one batch at a time; one that runs at once makes it synchronous.
 
-    `last` is done once before each commit, with what the changes of the batch returned that went well.
+    `last` is done once before each commit.
     """
 
-    def __init__(
-        self, engine: sa.Engine, executor: Executor, last: Callable[[Hand, list[Any]], None] | None = None
-    ) -> None:
+    def __init__(self, engine: sa.Engine, executor: Executor, last: Callable[[Commit], None] | None = None) -> None:
         self._engine = engine
         self._executor = executor
         self._last = last
@@ -88,11 +108,10 @@ class Writer:
     def _commit(self, changes: Sequence[Change[Any]]) -> list[Any]:
         try:
             with self._engine.begin() as connection:
-                hand = Hand(connection)
-                alone = len(changes) == 1
-                outcomes = [changes[0].make(connection, hand)] if alone else _each(connection, hand, changes)
+                commit = Commit(connection)
+                outcomes = [changes[0].make(commit)] if len(changes) == 1 else _each(commit, changes)
                 if self._last is not None:
-                    self._last(hand, [one for one in outcomes if not isinstance(one, Exception)])
+                    self._last(commit)
                 return outcomes
         except NOT_NOW as error:
             refused = Unavailable("database", f"the database does not take the change: {error.orig}")
@@ -101,18 +120,18 @@ class Writer:
             return [error for _ in changes]
 
 
-def _each(connection: sa.Connection, hand: Hand, changes: Sequence[Change[Any]]) -> list[Any]:
+def _each(commit: Commit, changes: Sequence[Change[Any]]) -> list[Any]:
     """The outcome of each change, undone alone where it raised. Raises when the whole transaction is lost."""
-    outcomes: list[Any] = []
+    outcomes, hand = list[Any](), commit.hand
     hand.say("SAVEPOINT one")
     for change in changes:
         try:
-            outcomes.append(change.make(connection, hand))
+            with commit.undone_alone():
+                outcomes.append(change.make(commit))
         except NOT_NOW:
             raise
         except Exception as error:  # noqa: BLE001 - its own caller's, who raises it
             hand.say("ROLLBACK TO SAVEPOINT one")
-            hand.forget()
             outcomes.append(error)
         else:
             hand.say("RELEASE SAVEPOINT one", "SAVEPOINT one")

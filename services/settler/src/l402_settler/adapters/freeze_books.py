@@ -101,7 +101,8 @@ def fee_is_held(tx: Transaction, payment_hash: str) -> bool:
 
 
 def withdraw(tx: Transaction, subjects: tuple[str, ...]) -> None:
-    """Requests that the bus has not taken yet are not said at all."""
+    """Requests that the bus has not taken yet are not said at all, nor those of this very commit."""
+    tx.speak()
     tx.execute(sa.delete(outbox).where(outbox.c.subject.in_(subjects)))
 
 
