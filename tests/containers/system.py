@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from tests.support.real import require_real
 HOUSE = Path(__file__).parents[2]
 PLUGIN = HOUSE / ".tools" / "docker"
 """Docker's configuration with the compose that `make tools-deploy` built, where the client has none of its own."""
-HERE = Path(__file__).parent
+COMPOSED = (HOUSE / "compose.yaml", Path(__file__).with_name("two-of-each.yaml"))
 IMAGES = ("gateway", "invoicer", "settler", "oracle", "peer-agent", "l402-train", "lightning")
+PORTS = ("GATEWAY_PORT", "SECOND_GATEWAY_PORT", "ATTESTOR_PORT", "PROMETHEUS_PORT")
 PATIENCE_S = 600.0
 """For one thing to come; two busy cores carry six lnds, two workers and three peers that train."""
 POLL_S = 2.5
@@ -82,16 +82,16 @@ class System:
 
     def reconciled(self) -> dict[str, Any]:
         """The books against the node's own lists, asked now."""
-        told: dict[str, Any] = json.loads(self.operator("reconcile", "--json"))
+        told: dict[str, Any] = json.loads(self.operator("reconcile", "--json", check=False))
         return told
 
-    def operator(self, *words: str) -> str:
-        """What `l402-train` prints for an operator of this network."""
-        return self.run("run", "--rm", "--no-deps", "--no-TTY", "demo", *words)
+    def operator(self, *words: str, check: bool = True) -> str:
+        """What `l402-train` prints for an operator of this network; with `check` it must find nothing wrong."""
+        return self.run("run", "--rm", "--no-deps", "--no-TTY", "demo", *words, check=check)
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, check: bool = True) -> str:
         """A docker compose command on this project."""
-        return docker("compose", "--project-name", self.project, *words, timeout_s=PATIENCE_S)
+        return docker("compose", "--project-name", self.project, *words, check=check, timeout_s=PATIENCE_S)
 
     def inside(self, service: str, program: str, *arguments: str) -> str:
         """What a Python program prints in a new container of this service: its secrets, its users, its network."""
@@ -141,18 +141,6 @@ class System:
         assert not grave, grave
 
 
-def composed() -> str:
-    """The files that make the system, as compose wants them."""
-    files = [HOUSE / "compose.yaml", HERE / "two-of-each.yaml"]
-    if os.environ.get("WITHOUT_TORCH") == "1":
-        found = find_spec("torch")
-        assert found is not None
-        assert found.origin is not None
-        os.environ["TORCH_FOLDER"] = str(Path(found.origin).parents[1])
-        files.append(HERE / "torch-mounted.yaml")
-    return os.pathsep.join(map(str, files))
-
-
 @contextmanager
 def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
     """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine."""
@@ -161,10 +149,10 @@ def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
     require_real(engine_is_there(), "a Docker engine with our images (run `make images`, LOCAL=1 without a registry)")
     project = f"l402-test-{secrets.token_hex(3)}"
     os.environ.update(
-        COMPOSE_FILE=composed(),
+        COMPOSE_FILE=os.pathsep.join(map(str, COMPOSED)),
         COMPOSE_PROJECT_NAME=project,
         COMMIT_S="240",
-        **{name: str(free_port()) for name in ("GATEWAY_PORT", "SECOND_GATEWAY_PORT", "ATTESTOR_PORT")},
+        **{name: str(free_port()) for name in PORTS},
     )
     compose = DockerCompose(str(HOUSE), wait=True)
     system = System(project)
@@ -175,4 +163,6 @@ def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
         kept = os.environ.get("KEEP_LOGS")
         if kept:
             Path(kept).write_text(system.run("logs", "--no-color"))
+        os.environ["COMPOSE_PROFILES"] = "seeing"  # else what a test started beside stays, and holds the network
         compose.stop()
+        del os.environ["COMPOSE_PROFILES"]

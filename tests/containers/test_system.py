@@ -22,6 +22,7 @@ DASHBOARDS = [
     for target in panel["targets"]
 ]
 """Every query of every panel."""
+OF_WHAT_WENT_WRONG = ("l402_dead_letters_total", 'outcome!="done"')
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_the_page_and_the_probes_answer_from_outside(system: System) -> None:
 
 
 def test_prometheus_sees_every_container_of_ours(system: System) -> None:
-    """Each of two, and every panel's query is one that says something or, where nothing is wrong, nothing."""
+    """Each of two; and every panel of the dashboards shows something, but for those of what went wrong."""
     seeing.start(system)
     wanted = {"gateway": 2, "invoicer": 2, "settler": 2, "attestor": 1, "worker-1": 1, "worker-2": 1}
     system.until(
@@ -71,8 +72,8 @@ def test_prometheus_sees_every_container_of_ours(system: System) -> None:
         limit_s=120.0,
     )
     assert seeing.series(system, "l402_locked_msat") == wanted["settler"]
-    silent = [query for query in DASHBOARDS if seeing.series(system, query) == 0]
-    assert len(silent) < len(DASHBOARDS) / 2, silent
+    shown = [query for query in DASHBOARDS if not any(word in query for word in OF_WHAT_WENT_WRONG)]
+    system.until("every panel shows something", lambda: all(seeing.series(system, query) for query in shown))
 
 
 KILLED = [
