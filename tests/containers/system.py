@@ -9,7 +9,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class System:
 
 
 @contextmanager
-def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
+def running() -> Iterator[System]:
     """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine."""
     if (PLUGIN / "cli-plugins" / "docker-compose").exists():
         os.environ["DOCKER_CONFIG"] = str(PLUGIN)
@@ -157,7 +157,7 @@ def running(*, scale: Sequence[str] = ()) -> Iterator[System]:
     compose = DockerCompose(str(HOUSE), wait=True)
     system = System(project)
     try:
-        system.run("up", "--detach", "--wait", "--wait-timeout", str(int(PATIENCE_S)), *scale)
+        system.run("up", "--detach", "--wait", "--wait-timeout", str(int(PATIENCE_S)))
         yield system
     finally:
         kept = os.environ.get("KEEP_LOGS")
