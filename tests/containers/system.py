@@ -98,6 +98,10 @@ class System:
         words = ["run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3.11", service, "-c", program]
         return self.run(*words, *arguments)
 
+    def log_of(self, *services: str) -> str:
+        """All that these services' containers have logged."""
+        return self.run("logs", "--no-color", *services)
+
     def container(self, service: str) -> str:
         """The name of the service's first container; asking compose for it costs half a second of a core."""
         return f"{self.project}-{service}-1"
