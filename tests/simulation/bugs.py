@@ -16,7 +16,7 @@ from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_peer_agent import fees as peer_fees
 from l402_settler import admission, escrows, ledger, submissions, tracking
 from l402_settler import app as settler
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books, journal
 from l402_settler.ledger import Phase, Transfer
 from l402core import bus as real_bus
 from l402core import outbox
@@ -40,7 +40,7 @@ def replaced(place: Any, name: str, by: Any) -> Callable[[], Patch]:
 
 def unless(forget: Callable[[Transfer], bool]) -> Callable[[], Patch]:
     """Some lines are never written."""
-    post = books.post
+    post = journal.post
 
     def forgetful(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
         kept = [line for line in lines if not forget(line)]
@@ -88,9 +88,9 @@ def books_every_delivery() -> Patch:
     times = iter(range(1_000_000))
 
     def book(tx: Transaction, payment_hash: str, amount_msat: int, settle_index: int, *, now_ms: int) -> None:
-        books.add_fee(tx, payment_hash, amount_msat, settle_index)
+        fee_books.add_fee(tx, payment_hash, amount_msat, settle_index)
         line = ledger.fee_received(payment_hash, amount_msat)
-        books.post(tx, msgspec.structs.replace(line, id=f"{line.id}:{next(times)}"), now_ms=now_ms)
+        journal.post(tx, msgspec.structs.replace(line, id=f"{line.id}:{next(times)}"), now_ms=now_ms)
 
     return mock.patch.multiple(settler, book_fee=book, books=_Forgetful())
 
@@ -202,7 +202,7 @@ def acks_first() -> Patch:
 @contextlib.contextmanager
 def token_unasked() -> Iterator[None]:
     """Nobody looks whether a token was used before, and the database no longer minds."""
-    with disks()[0].without(*TOKENS), mock.patch.object(books, "token", return_value=None):
+    with disks()[0].without(*TOKENS), mock.patch.object(fee_books, "token", return_value=None):
         yield
 
 

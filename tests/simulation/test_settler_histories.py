@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from l402_settler.adapters import books
+from l402_settler.adapters import books, journal
 from l402_settler.ledger import LIGHTNING, Phase, trial_balance
 from l402core.errors import CallerError, Exhausted
 from l402core.escrow import Escrow
@@ -158,7 +158,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def books_hold(self) -> None:
         """Debits = credits; each rung ends once; pending is what has no end; posted only what LND says SUCCEEDED."""
-        lines = self.read(books.all_transfers)
+        lines = self.read(journal.all_transfers)
         balances = trial_balance(lines)
         assert sum(b.debits_msat for b in balances.values()) == sum(b.credits_msat for b in balances.values())
         posted = {line.pending_id for line in lines if line.phase is Phase.POST}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from coincurve import PrivateKey
-from l402_settler.adapters import books
+from l402_settler.adapters import journal
 from l402_settler.adapters.freeze_books import SUBMISSION, is_frozen
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
@@ -256,12 +256,12 @@ class Stage:
 
     async def ledger(self) -> dict[str, int]:
         """Every account's posted credits less debits, msat; zero balances left out. Also checks debits = credits."""
-        balances = trial_balance(await self.database.transact(books.all_transfers))
+        balances = trial_balance(await self.database.transact(journal.all_transfers))
         assert sum(b.debits_msat for b in balances.values()) == sum(b.credits_msat for b in balances.values())
         sums = {name: b.credits_msat - b.debits_msat for name, b in balances.items()}
         return {name: amount for name, amount in sums.items() if amount}
 
     async def pending_msat(self) -> int:
         """What is locked and not ended."""
-        balances = trial_balance(await self.database.transact(books.all_transfers))
+        balances = trial_balance(await self.database.transact(journal.all_transfers))
         return balances[LIGHTNING].pending_credits_msat if LIGHTNING in balances else 0

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import journal
 from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import accounts, transfers
 from l402_settler.ledger import Phase, Transfer, trial_balance
@@ -114,8 +114,8 @@ async def test_the_sums_are_the_journals(stage: Stage) -> None:
     await stage.settler.on_scored(stage.decision("a", 0b000111))
     for index in range(5):
         await stage.seen("a", index, PaymentStatus.SETTLED if index < 2 else PaymentStatus.FAILED)
-    kept = await stage.database.read(books.balances)
-    assert kept == trial_balance(await stage.database.read(books.all_transfers))
+    kept = await stage.database.read(journal.balances)
+    assert kept == trial_balance(await stage.database.read(journal.all_transfers))
     assert len(kept) == 5
     assert sum(one.debits_msat for one in kept.values()) == sum(one.credits_msat for one in kept.values()) > 0
     assert kept["lightning"].pending_credits_msat == stage.terms().rung_msat()[5]
@@ -135,8 +135,8 @@ async def test_the_day_is_added_up_from_slots(stage: Stage, make_stage: Callable
     await stage.fee("a")
     await stage.seen("a", 0, PaymentStatus.FAILED)
     ladder = stage.terms().ladder_msat()
-    assert await stage.database.read(lambda tx: books.locked_since(tx, now_ms)) == ladder
-    assert await stage.database.read(lambda tx: books.locked_since(tx, now_ms + SLOT_MS)) == 0
+    assert await stage.database.read(lambda tx: journal.locked_since(tx, now_ms)) == ladder
+    assert await stage.database.read(lambda tx: journal.locked_since(tx, now_ms + SLOT_MS)) == 0
 
 
 async def test_the_whole_journal_cannot_be_emptied(stage: Stage) -> None:

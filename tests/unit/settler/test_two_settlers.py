@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from l402_settler.adapters import books
+from l402_settler.adapters import books, inbox
 from l402_settler.adapters.tables import outbox, rounds
 from l402_settler.tracking import record
 from l402core.errors import L402Error, Unavailable
@@ -178,13 +178,13 @@ async def test_a_fact_is_taken_once_whichever_settler_hears_it(settlers: tuple[S
     assert await one.ledger() == {"fees:unclaimed": 500_000, "lightning": -500_000}
     first = [await stage.database.transact(_first(stage)) for stage in (one, two, one)]
     assert first == [True, False, False]
-    two.now_ms += books.INBOX_MS
-    await two.database.transact(lambda tx: books.forget_taken(tx, now_ms=two.now_ms))
+    two.now_ms += inbox.INBOX_MS
+    await two.database.transact(lambda tx: inbox.forget_taken(tx, now_ms=two.now_ms))
     assert not await two.database.transact(_first(two)), "a stream may tell it again"
     two.now_ms += 1
-    await two.database.transact(lambda tx: books.forget_taken(tx, now_ms=two.now_ms))
+    await two.database.transact(lambda tx: inbox.forget_taken(tx, now_ms=two.now_ms))
     assert await two.database.transact(_first(two)), "forgotten after longer than any stream keeps it"
 
 
 def _first(stage: Stage) -> Callable[[Transaction], bool]:
-    return lambda tx: books.is_first(tx, "c", SOMETHING, now_ms=stage.now_ms)
+    return lambda tx: inbox.is_first(tx, "c", SOMETHING, now_ms=stage.now_ms)

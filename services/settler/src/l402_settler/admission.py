@@ -18,7 +18,7 @@ from l402core.sealing import seal
 from l402core.signing import open_signed
 
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.escrows import issue_credit, say_offer_make
 from l402_settler.exposure import over_cap
@@ -34,7 +34,7 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
 
     Raises Unauthorized where the statement is not signed by the peer, Malformed where nobody could be paid by it.
     """
-    spent = books.token(tx, question.token_id)
+    spent = fee_books.token(tx, question.token_id)
     if spent is not None:
         return Conflict("token_spent", f"this credential was already used ({spent.outcome})")
     statement = open_signed(question.statement, Statement.tag, Statement, signer=question.peer)
@@ -74,7 +74,7 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     reserved_msat = sum(group.reserved_msat for group in groups if group.state != Escrow.ENDED)
     unlocked = sum(group.rows for group in groups if group.state in (Escrow.OPENED, Escrow.OFFERED))
     waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
-    locked_msat = books.locked_since(tx, office.now_ms() - books.DAY_MS)
+    locked_msat = journal.locked_since(tx, office.now_ms() - books.DAY_MS)
     taken = sum(group.rows for group in groups if _holds_place(group))
     owed_msat, owed_rungs = books.owed_waiting(tx)
     return Room(
@@ -120,21 +120,21 @@ def _holds_place(row: sa.Row[Any]) -> bool:
 def _earn_fee(office: Office, tx: Transaction, question: SubmissionOpen, terms: Terms) -> int:
     """The fee that this submission pays, in msat, booked as earned."""
     line = ledger.fee_earned(question.token_id, question.commitment, terms.fee_msat)
-    books.post(tx, line, now_ms=office.now_ms())
+    journal.post(tx, line, now_ms=office.now_ms())
     return terms.fee_msat
 
 
 def _use_credit(office: Office, tx: Transaction, question: SubmissionOpen) -> int | L402Error:
     """The fee that the credit stands for, in msat, booked as spent; or why the credit cannot be used."""
-    known = books.credit(tx, question.payment_hash)
+    known = fee_books.credit(tx, question.payment_hash)
     if known is None or known.peer != question.peer:
         return Unauthorized("credit_foreign", "this credit was issued to another peer, or never")
     if fee_is_held(tx, question.payment_hash):
         return Unavailable("held", "this credit's escrow waits for a person to look at it: ask again later")
-    if not books.spend_credit(tx, question.payment_hash, question.token_id, question.commitment):
+    if not fee_books.spend_credit(tx, question.payment_hash, question.token_id, question.commitment):
         return Conflict("token_spent", "this credit was already used")
     line = ledger.credit_spent(question.token_id, question.peer, question.commitment, known.amount_msat)
-    books.post(tx, line, now_ms=office.now_ms())
+    journal.post(tx, line, now_ms=office.now_ms())
     id_, at = office.stamp()
     tx.say(
         CreditSpent(
@@ -146,7 +146,7 @@ def _use_credit(office: Office, tx: Transaction, question: SubmissionOpen) -> in
 
 
 def _open(office: Office, tx: Transaction, question: SubmissionOpen, round_: sa.Row[Any], *, fee_msat: int) -> None:
-    books.spend_token(
+    fee_books.spend_token(
         tx, token_id=question.token_id, payment_hash=question.payment_hash, commitment=question.commitment,
         peer=question.peer, outcome="opened a submission",
     )  # fmt: skip
@@ -177,14 +177,14 @@ def _keep_fee_as_credit(
     """A paid submission that cannot be served keeps its fee: an unspent credit, or a new one."""
     if question.credit:
         return refusal
-    fee = books.fee(tx, question.payment_hash)
+    fee = fee_books.fee(tx, question.payment_hash)
     if fee is not None:
         fee_msat = int(fee.amount_msat)
     elif terms is not None:
         fee_msat = terms.fee_msat
     else:
         return Unavailable("fee_not_seen", "the fee has not been seen at our node yet; send the same request again")
-    books.spend_token(
+    fee_books.spend_token(
         tx, token_id=question.token_id, payment_hash=question.payment_hash, commitment=question.commitment,
         peer=question.peer, outcome=f"refused: {refusal.code}",
     )  # fmt: skip

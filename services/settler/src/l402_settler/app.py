@@ -41,7 +41,7 @@ from l402core.outbox import Transaction
 from l402core.signing import open_signed
 
 from l402_settler import sponsor_steps, sponsorships
-from l402_settler.adapters import books
+from l402_settler.adapters import books, inbox
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
@@ -159,7 +159,7 @@ class Settler:
                 yardstick=event.yardstick, tranche=tranche,
             )  # fmt: skip
             signed = office.keys.named(terms.settler).sign(Terms.tag, terms)
-            books.forget_taken(tx, now_ms=office.now_ms())
+            inbox.forget_taken(tx, now_ms=office.now_ms())
             books.add_round(
                 tx, round=event.round, phase=COMMIT, terms=books.to_json(signed), traceparent=telemetry.traceparent()
             )
@@ -201,7 +201,7 @@ class Settler:
             raise Contradiction("offer_unknown", f"an offer for {event.commitment[:16]}…, which was never opened")
         if row.frozen:
             return hold(office, tx, row.commitment, event)
-        if not books.is_first(tx, OFFERS, event, now_ms=office.now_ms()) or offer.attempt < row.attempt:
+        if not inbox.is_first(tx, OFFERS, event, now_ms=office.now_ms()) or offer.attempt < row.attempt:
             return None  # told again: it was taken, or another offer has followed
         terms = terms_of(_known(books.round_row(tx, row.round)))
         if (offer.commitment, offer.peer, offer.terms, offer.attempt, offer.amounts_msat) != (
@@ -224,7 +224,7 @@ class Settler:
     def take_fee(self, tx: Transaction, event: FeeSettled) -> None:
         """Book it, whatever is frozen: it is evidence, and moves nothing of ours."""
         now_ms = self._office.now_ms()
-        if books.is_first(tx, FEES, event, now_ms=now_ms):
+        if inbox.is_first(tx, FEES, event, now_ms=now_ms):
             book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=now_ms)
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
@@ -253,7 +253,7 @@ class Settler:
         row = books.submission(tx, event.commitment)
         if row is not None and row.frozen:
             return hold(office, tx, event.commitment, event)
-        first = books.is_first(tx, DECISIONS, event, now_ms=office.now_ms())
+        first = inbox.is_first(tx, DECISIONS, event, now_ms=office.now_ms())
         if not first or not record_decision(office, tx, event):
             return None
         if not event.withheld:

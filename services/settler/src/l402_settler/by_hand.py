@@ -14,7 +14,7 @@ from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Transaction
 
 from l402_settler import ledger
-from l402_settler.adapters import books, owed_books
+from l402_settler.adapters import books, journal, owed_books
 from l402_settler.office import Office
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class ByHand:
         lines = [ledger.owed_settled(peer, commitment, amount, by_our_node=seen is not None)]
         if seen is not None and seen.fee_msat:
             lines.append(ledger.routing_paid(order.payment_hash, commitment, seen.fee_msat))
-        books.post(tx, *lines, now_ms=now_ms)
+        journal.post(tx, *lines, now_ms=now_ms)
         log.warning("owed.settled", commitment=commitment, amount_msat=amount, by=order.by, reason=order.reason)
 
 

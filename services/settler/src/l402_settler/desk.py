@@ -29,7 +29,7 @@ from l402core.outbox import Transaction
 from l402core.signing import Signed, open_signed
 
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.admission import admit, room_of, standing
 from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, statement_of, try_lock
@@ -192,16 +192,16 @@ class Desk:
         """The open credit over a paid payment hash, for the peer that paid."""
 
         def work(tx: Transaction) -> CreditView:
-            row = books.credit(tx, question.payment_hash)
+            row = fee_books.credit(tx, question.payment_hash)
             if row is None or row.peer != question.peer or row.spent_on is not None:
                 raise NotFound("no_credit", "no open credit of yours stands for this payment hash")
             if fee_is_held(tx, question.payment_hash):
                 raise HELD
             token_id = row.token_id or question.token_id
-            books.name_credit(tx, row.payment_hash, token_id)
+            fee_books.name_credit(tx, row.payment_hash, token_id)
             if question.replaces and question.replaces == row.token_id:
                 token_id = question.token_id
-                books.rename_credit(tx, row.payment_hash, row.token_id, token_id)
+                fee_books.rename_credit(tx, row.payment_hash, row.token_id, token_id)
             return CreditView(
                 payment_hash=row.payment_hash, token_id=token_id, peer=row.peer, amount_msat=row.amount_msat
             )
@@ -255,7 +255,7 @@ def _remember_ladder(
         )  # fmt: skip
         transfers.append(ledger.rung_locked(hash_, row.peer, row.commitment, amount))
     books.add_rungs(tx, rungs)
-    books.post(tx, *transfers, now_ms=now_ms)
+    journal.post(tx, *transfers, now_ms=now_ms)
 
 
 def _same_request(request_hash: str, question: SubmissionOpen) -> L402Error | None:

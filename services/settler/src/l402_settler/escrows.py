@@ -23,7 +23,7 @@ from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books, journal
 from l402_settler.office import Office
 from l402_settler.views import to_cancel
 
@@ -144,12 +144,12 @@ def issue_credit(
 ) -> None:  # fmt: skip
     """Turn a fee that could not be served into a credit, once per token."""
     line = ledger.fee_credited(token_id, peer, commitment, fee_msat, was_earned=was_earned)
-    if not books.post(tx, line, now_ms=office.now_ms()):
+    if not journal.post(tx, line, now_ms=office.now_ms()):
         return
-    if books.credit(tx, payment_hash) is None:
-        books.add_credit(tx, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat, reason=reason)
+    if fee_books.credit(tx, payment_hash) is None:
+        fee_books.add_credit(tx, payment_hash=payment_hash, peer=peer, amount_msat=fee_msat, reason=reason)
     else:
-        books.reopen_credit(tx, payment_hash, reason)
+        fee_books.reopen_credit(tx, payment_hash, reason)
     id_, at = office.stamp()
     revision = int(token_id[-8:], 16)  # a credit may be issued again for the same hash: another occurrence
     tx.say(

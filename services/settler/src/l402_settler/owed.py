@@ -15,7 +15,7 @@ from l402core.events import GradientScored, RewardOwed
 from l402core.outbox import Transaction
 
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import books, journal
 from l402_settler.adapters.freeze_books import SUBMISSION
 from l402_settler.escrows import ask_cancel, move_escrow, say_offer_make
 from l402_settler.freezing import freeze
@@ -63,11 +63,11 @@ def book_decision(
         return
     peer, commitment, amount, now_ms = row.peer, row.commitment, event.reward_msat, office.now_ms()
     if known is None:
-        books.post(tx, ledger.reward_decided(peer, commitment, amount), now_ms=now_ms)
+        journal.post(tx, ledger.reward_decided(peer, commitment, amount), now_ms=now_ms)
         if event.withheld:
-            books.post(tx, ledger.reward_owed(peer, commitment, amount), now_ms=now_ms)
+            journal.post(tx, ledger.reward_owed(peer, commitment, amount), now_ms=now_ms)
     elif not event.withheld:
-        books.post(tx, ledger.owed_revealed(peer, commitment, amount), now_ms=now_ms)
+        journal.post(tx, ledger.owed_revealed(peer, commitment, amount), now_ms=now_ms)
     if event.withheld:
         books.note(tx, commitment, owed_msat=amount, owed_rungs=event.mask.bit_count())
         say_owed(office, tx, row, amount)
@@ -131,7 +131,7 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
         return False
     rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
     msat = sum(rungs.values())
-    if books.locked_since(tx, office.now_ms() - books.DAY_MS) + msat > office.config.day_cap_msat:
+    if journal.locked_since(tx, office.now_ms() - books.DAY_MS) + msat > office.config.day_cap_msat:
         return False  # the day's cap is for what is owed as for anything else
     return not sight.trouble and sight.liquidity_msat >= msat and sight.slots >= len(rungs)
 

@@ -15,7 +15,7 @@ from l402core.events import LedgerDifference, Reconciled
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentView
 from l402core.lnd.stranded import ended, is_past, is_stranded
 
-from l402_settler.adapters import books, owed_books, sponsor_books
+from l402_settler.adapters import books, fee_books, owed_books, sponsor_books
 from l402_settler.adapters.scratch import Scratch
 from l402_settler.fees import book_fee
 from l402_settler.merging import side_by_side
@@ -157,7 +157,7 @@ class Reconciling:
         count, found, office = 0, list[LedgerDifference](), self._office
 
         async def booked(after: str, at_most: int) -> dict[str, int]:
-            return await office.database.read(lambda tx: books.fees_after(tx, after, at_most))
+            return await office.database.read(lambda tx: fee_books.fees_after(tx, after, at_most))
 
         async for fees, told in side_by_side(booked, invoices.between):
             count += len(fees)
@@ -168,7 +168,7 @@ class Reconciling:
 
     async def _confirmed_fee(self, doubt: LedgerDifference, told: InvoiceView | None) -> list[LedgerDifference]:
         office, hash_ = self._office, doubt.payment_hash
-        row = await office.database.read(lambda tx: books.fee(tx, hash_))
+        row = await office.database.read(lambda tx: fee_books.fee(tx, hash_))
         fresh = told if doubt.weight != CONTRADICTION else await self._node.lookup_invoice(bytes.fromhex(hash_))
         found = compare_fees(
             {hash_: row.amount_msat} if row is not None else {}, [fresh] if fresh is not None else [],

@@ -25,7 +25,7 @@ from l402core.signing import Signed
 from l402core.sponsorship import PENDING, Tranche, Trigger, move
 
 from l402_settler import ledger
-from l402_settler.adapters import books, sponsor_books
+from l402_settler.adapters import books, journal, sponsor_books
 from l402_settler.office import Office
 from l402_settler.tranches import outlives_a_round
 
@@ -210,7 +210,7 @@ def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> 
         give_back(office, tx, line.payment_hash, wrong)
         return
     step(tx, line, Trigger.ACCEPTED, expiry_height=expiry_height, locked=books.to_json(locked))
-    books.post(
+    journal.post(
         tx, ledger.tranche_locked(line.payment_hash, _sponsor(tx, line), line.sponsorship, line.amount_msat),
         now_ms=office.now_ms(),
     )  # fmt: skip
@@ -238,7 +238,7 @@ def _ended(office: Office, tx: Transaction, line: Row, *, settled: bool) -> None
         end = ledger.tranche_ended(
             line.payment_hash, _sponsor(tx, line), line.sponsorship, line.amount_msat, settled=settled
         )
-        books.post(tx, end, now_ms=office.now_ms())
+        journal.post(tx, end, now_ms=office.now_ms())
     if before in PENDING and not settled:
         log.critical("tranche.evaporated", sponsorship=line.sponsorship, tranche=line.tranche, state=str(before))
     _say_end(office, tx, line, settled=settled, reason=reason)

@@ -22,7 +22,7 @@ from l402core.outbox import Transaction
 from l402core.schedule import difference
 
 from l402_settler import ledger
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import was_frozen
 from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
@@ -207,7 +207,7 @@ def _end_rungs(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_S
             ),
             parent=row.traceparent,
         )  # fmt: skip
-    books.post(tx, *transfers, now_ms=office.now_ms())
+    journal.post(tx, *transfers, now_ms=office.now_ms())
 
 
 def fail_escrow(
@@ -217,7 +217,7 @@ def fail_escrow(
     states = tuple(Rung(line.state) for line in books.ladder_of(tx, row))
     ours = fault_is_ours(
         Escrow(row.state), states, accepted=row.accepted is not None, lnd_failure=lnd_failure,
-        turns=books.times_returned(tx, row.payment_hash),
+        turns=fee_books.times_returned(tx, row.payment_hash),
     )  # fmt: skip
     if trigger is Trigger.DEADLINE and not ours:
         ours = was_frozen(tx, row.commitment)  # it may have come in time, and was told to wait
@@ -258,7 +258,7 @@ def _end(office: Office, tx: Transaction, row: sa.Row[Any], lines: list[sa.Row[A
     for line in lines:
         if line.rung in kept and line.state in (Rung.RETURNED, Rung.UNSENT):
             forfeit = ledger.reward_forfeited(line.payment_hash, row.peer, commitment, line.amount_msat)
-            books.post(tx, forfeit, now_ms=office.now_ms())
+            journal.post(tx, forfeit, now_ms=office.now_ms())
             log.warning("reward.forfeited", commitment=commitment, index=line.rung, amount_msat=line.amount_msat)
     move_escrow(tx, commitment, Escrow(row.state), Trigger.RUNGS_TERMINAL)
     if row.credit_due:

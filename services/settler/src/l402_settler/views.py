@@ -11,7 +11,7 @@ from l402core.events import GradientScored, RoundView, RungView, SubmissionView
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
-from l402_settler.adapters import books
+from l402_settler.adapters import books, fee_books
 from l402_settler.submissions import Room, no_room
 
 LIVE = (Rung.REGISTERED, Rung.IN_FLIGHT)
@@ -55,7 +55,7 @@ def submission_view(tx: Transaction, row: sa.Row[Any]) -> SubmissionView:
     present = [line for line in lines if line.attempt == row.attempt]
     revealed = scored is not None and not scored.withheld
     over = row.state in (Escrow.FAILED, Escrow.ENDED)  # before that its fee is no credit
-    credit = books.credit(tx, row.payment_hash) if over else None
+    credit = fee_books.credit(tx, row.payment_hash) if over else None
     round_ = books.round_row(tx, row.round)
     return SubmissionView(
         round=row.round,

@@ -18,7 +18,7 @@ from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
 
 from l402_settler import ledger, metrics
-from l402_settler.adapters import books
+from l402_settler.adapters import books, journal
 from l402_settler.freezing import freeze_payment
 from l402_settler.office import Office
 from l402_settler.reconciling import Reconciling, without_stranded
@@ -195,8 +195,8 @@ class Watch:
 
     def _book_opening(self, tx: Transaction) -> None:
         amount = self._office.sight.liquidity_msat
-        if amount and not books.has_opening(tx):
-            books.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
+        if amount and not journal.has_opening(tx):
+            journal.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 
     async def _guard(self, height: int) -> None:
         lines = await self._office.database.read(books.open_rungs)

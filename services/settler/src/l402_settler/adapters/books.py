@@ -1,34 +1,25 @@
-"""The books as functions over one open transaction. It knows SQL, and refuses to decide anything.
+"""Rounds, submissions and rungs over one open transaction. It knows SQL, and refuses to decide anything.
 
 Rows come back as they are; documents are JSON text. Every change of an escrow's or a rung's state is a compare-and-set.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from l402core import telemetry
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
-from l402core.events import Event
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import statements as q
-from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import (
-    accounts,
-    credits_,
-    locked,
     past_offers,
     rounds,
     rungs,
     submissions,
-    transfers,
 )
 from l402_settler.exposure import Exposure
-from l402_settler.ledger import Balance, Phase, Transfer
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
@@ -44,84 +35,6 @@ def to_json(document: msgspec.Struct) -> str:
 def from_json(text: str | None, kind: type[T]) -> T | None:
     """A document from its column."""
     return None if text is None else msgspec.json.decode(text, type=kind)
-
-
-# --- the ledger -------------------------------------------------------------------------------------------------------
-
-
-def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
-    """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
-    known = {
-        row.id: row for row in tx.rows(q.transfers_of(len(lines)), **{f"b_{n}": one.id for n, one in enumerate(lines)})
-    }
-    for line in lines:
-        row = known.get(line.id)
-        if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (
-            line.debit, line.credit, line.amount_msat, line.phase,
-        ):  # fmt: skip
-            raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
-    common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
-    fresh = [line for line in lines if line.id not in known]
-    values = {
-        f"b_{number}_{name}": value
-        for number, line in enumerate(fresh)
-        for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
-    }
-    if fresh:
-        tx.execute(q.add_transfers(len(fresh)), values)
-    return bool(fresh)
-
-
-def all_transfers(tx: Transaction) -> list[Transfer]:
-    """The whole journal, in order of time."""
-    columns = [transfers.c[name] for name in Transfer.__struct_fields__]
-    return [
-        Transfer(**{**row._asdict(), "phase": Phase(row.phase)})
-        for row in tx.rows(sa.select(*columns).order_by(transfers.c.at_ms, transfers.c.id))
-    ]
-
-
-def balances(tx: Transaction) -> dict[str, Balance]:
-    """The trial balance, from the sums that the database keeps."""
-    return {
-        row.name: Balance(**{name: getattr(row, name) for name in Balance.__struct_fields__})
-        for row in tx.rows(sa.select(accounts).order_by(accounts.c.name))
-    }
-
-
-def locked_since(tx: Transaction, since_ms: int) -> int:
-    """What was locked in rewards since then or a little longer (the slots are ten minutes), whether or not it came back."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(locked.c.amount_msat), 0)).where(
-        locked.c.slot >= since_ms // SLOT_MS
-    )
-    return int(tx.scalar(query))
-
-
-def has_opening(tx: Transaction) -> bool:
-    """Whether the first line stands."""
-    return tx.row(sa.select(transfers.c.id).where(transfers.c.id == "opening")) is not None
-
-
-# --- the inbox --------------------------------------------------------------------------------------------------------
-
-
-def is_first(tx: Transaction, consumer: str, event: Event, *, now_ms: int) -> bool:
-    """Whether this consumer has not taken this message yet; from the commit on it has.
-
-    A message is what it says: one that says another thing under the same id is another message, and the state decides.
-    """
-    return tx.execute(q.TAKE, {"b_consumer": consumer, "b_message": message_key(event), "b_at_ms": now_ms}) == 1
-
-
-def forget_taken(tx: Transaction, *, now_ms: int) -> None:
-    """Messages that no stream can tell again."""
-    tx.execute(q.FORGET, {"b_before_ms": now_ms - INBOX_MS})
-
-
-def message_key(event: Event) -> str:
-    """Which message this is: its id, and what it says."""
-    said = msgspec.json.encode(msgspec.structs.replace(event, id="", occurred_at_ms=0))
-    return f"{event.message_id}:{hashlib.sha256(said).hexdigest()[:16]}"
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -304,11 +217,6 @@ def rungs_after(tx: Transaction, after: str, at_most: int) -> list[sa.Row[Any]]:
     return tx.rows(q.RUNGS_AFTER, b_after=after, b_limit=at_most)
 
 
-def fees_after(tx: Transaction, after: str, at_most: int) -> dict[str, int]:
-    """The next fees that arrived, in order of their hashes: payment hash to msat."""
-    return {row.payment_hash: row.amount_msat for row in tx.rows(q.FEES_AFTER, b_after=after, b_limit=at_most)}
-
-
 def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     """Every rung whose end is not known."""
     return tx.rows(q.OPEN_RUNGS)
@@ -352,73 +260,3 @@ def collected_of(tx: Transaction, round_: int) -> dict[str, int]:
         .group_by(rungs.c.commitment)
     )
     return {row.commitment: int(row.paid_msat) for row in tx.rows(query)}
-
-
-# --- tokens, fees, credits --------------------------------------------------------------------------------------------
-
-
-def token(tx: Transaction, token_id: str) -> sa.Row[Any] | None:
-    """What a token was spent on."""
-    return tx.row(q.TOKEN, b_token=token_id)
-
-
-def spend_token(tx: Transaction, **values: Any) -> None:
-    """Consume a token id, once."""
-    tx.execute(q.SPEND_TOKEN, values)
-
-
-def add_fee(tx: Transaction, payment_hash: str, amount_msat: int, settle_index: int) -> bool:
-    """A paid fee; False when it is known."""
-    if fee(tx, payment_hash) is not None:
-        return False
-    tx.execute(q.ADD_FEE, {"payment_hash": payment_hash, "amount_msat": amount_msat, "settle_index": settle_index})
-    return True
-
-
-def fee(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
-    """A fee that arrived."""
-    return tx.row(q.FEE, b_hash=payment_hash)
-
-
-def add_credit(tx: Transaction, **values: Any) -> None:
-    """A credit over a paid payment hash; one per hash for all time."""
-    tx.execute(sa.insert(credits_), values)
-
-
-def credit(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
-    """The credit that stands for a fee."""
-    return tx.row(q.CREDIT, b_hash=payment_hash)
-
-
-def times_returned(tx: Transaction, payment_hash: str) -> int:
-    """How many submissions of this one fee have failed through our fault."""
-    where = (submissions.c.payment_hash == payment_hash) & submissions.c.credit_due
-    return int(tx.scalar(sa.select(sa.func.count()).select_from(submissions).where(where)))
-
-
-def spend_credit(tx: Transaction, payment_hash: str, token_id: str, commitment: str) -> bool:
-    """Use an open credit; False when there is none, or it is spent."""
-    statement = sa.update(credits_).where(
-        credits_.c.payment_hash == payment_hash, credits_.c.token_id == token_id, credits_.c.spent_on.is_(None)
-    )
-    return tx.execute(statement.values(spent_on=commitment)) == 1
-
-
-def name_credit(tx: Transaction, payment_hash: str, token_id: str) -> None:
-    """Bind a credit to its token id; the first one stays."""
-    statement = sa.update(credits_).where(credits_.c.payment_hash == payment_hash, credits_.c.token_id.is_(None))
-    tx.execute(statement.values(token_id=token_id))
-
-
-def rename_credit(tx: Transaction, payment_hash: str, before: str, after: str) -> None:
-    """Compare-and-set an open credit's token id: the one before opens nothing from here on."""
-    statement = sa.update(credits_).where(
-        credits_.c.payment_hash == payment_hash, credits_.c.token_id == before, credits_.c.spent_on.is_(None)
-    )
-    tx.execute(statement.values(token_id=after))
-
-
-def reopen_credit(tx: Transaction, payment_hash: str, reason: str) -> None:
-    """A spent credit could not be served: it is open again, and will be bound to a fresh token id."""
-    statement = sa.update(credits_).where(credits_.c.payment_hash == payment_hash)
-    tx.execute(statement.values(spent_on=None, token_id=None, reason=reason))

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from l402core.events import Event
 from l402core.outbox import Transaction
 
-from l402_settler.adapters.books import message_key
 from l402_settler.adapters.freeze_tables import freezes, held
+from l402_settler.adapters.inbox import message_key
 from l402_settler.adapters.sponsor_tables import tranches
 from l402_settler.adapters.tables import outbox, rungs, submissions
 

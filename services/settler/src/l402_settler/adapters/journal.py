@@ -1,0 +1,65 @@
+"""The double-entry journal over one open transaction: lines are written once, and never otherwise. It decides nothing."""
+
+import msgspec
+import sqlalchemy as sa
+from l402core import telemetry
+from l402core.errors import Contradiction
+from l402core.outbox import Transaction
+
+from l402_settler.adapters import statements as q
+from l402_settler.adapters.guards import SLOT_MS
+from l402_settler.adapters.tables import accounts, locked, transfers
+from l402_settler.ledger import Balance, Phase, Transfer
+
+
+def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
+    """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
+    known = {
+        row.id: row for row in tx.rows(q.transfers_of(len(lines)), **{f"b_{n}": one.id for n, one in enumerate(lines)})
+    }
+    for line in lines:
+        row = known.get(line.id)
+        if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (
+            line.debit, line.credit, line.amount_msat, line.phase,
+        ):  # fmt: skip
+            raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
+    common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
+    fresh = [line for line in lines if line.id not in known]
+    values = {
+        f"b_{number}_{name}": value
+        for number, line in enumerate(fresh)
+        for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
+    }
+    if fresh:
+        tx.execute(q.add_transfers(len(fresh)), values)
+    return bool(fresh)
+
+
+def all_transfers(tx: Transaction) -> list[Transfer]:
+    """The whole journal, in order of time."""
+    columns = [transfers.c[name] for name in Transfer.__struct_fields__]
+    return [
+        Transfer(**{**row._asdict(), "phase": Phase(row.phase)})
+        for row in tx.rows(sa.select(*columns).order_by(transfers.c.at_ms, transfers.c.id))
+    ]
+
+
+def balances(tx: Transaction) -> dict[str, Balance]:
+    """The trial balance, from the sums that the database keeps."""
+    return {
+        row.name: Balance(**{name: getattr(row, name) for name in Balance.__struct_fields__})
+        for row in tx.rows(sa.select(accounts).order_by(accounts.c.name))
+    }
+
+
+def locked_since(tx: Transaction, since_ms: int) -> int:
+    """What was locked in rewards since then or a little longer (the slots are ten minutes), whether or not it came back."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(locked.c.amount_msat), 0)).where(
+        locked.c.slot >= since_ms // SLOT_MS
+    )
+    return int(tx.scalar(query))
+
+
+def has_opening(tx: Transaction) -> bool:
+    """Whether the first line stands."""
+    return tx.row(sa.select(transfers.c.id).where(transfers.c.id == "opening")) is not None
