@@ -13,7 +13,8 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -102,9 +103,18 @@ def everything(corpus: Corpus) -> Corpus:
 
 
 async def play(
-    folder: Path, theta: Tensor, *, rounds: int, peers: int, eval_tokens: int, seed: int, value_every: int, warm: int
-) -> list[Seen]:
-    """Rounds of varied honest peers; `warm`: the steps that `theta` had, to be written down."""
+    folder: Path,
+    theta: Tensor,
+    *,
+    rounds: int,
+    peers: int,
+    eval_tokens: int,
+    seed: int,
+    value_every: int,
+    warm: int,
+    keep: Callable[[list[Seen]], None],
+) -> None:
+    """Rounds of varied honest peers, all of them so far kept after each; `warm`: the steps that `theta` had."""
     court = Court(folder / "oracle", theta, eval_tokens=eval_tokens)
     players = [_varied(folder, number, seed) for number in range(peers)]
     seen: list[Seen] = []
@@ -123,9 +133,9 @@ async def play(
             if refused or valued:
                 looked = _measured(looked, base, _updates(court, terms), TOKENS_FACTOR * eval_tokens, valued=valued)
             seen += looked
+            keep(seen)
     finally:
         court.end()
-    return seen
 
 
 async def _asked(court: Court) -> Asked:
@@ -260,7 +270,7 @@ def main() -> int:
     parser.add_argument(
         "--value-every", type=int, default=5, help="rounds from one look at everybody's value to the next"
     )
-    parser.add_argument("--json", type=Path, help="keep what was seen there, network by network, and go on from it")
+    parser.add_argument("--json", type=Path, help="keep what was seen there, round by round, and go on from it")
     asked = parser.parse_args()
     one_thread()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -268,16 +278,21 @@ def main() -> int:
     if asked.json and asked.json.exists():
         kept = msgspec.json.decode(asked.json.read_bytes(), type=list[list[Seen]])
     theta = warmed_up(0, asked.warm_steps)
+
+    def keep(network: list[Seen], number: int) -> None:
+        kept[number:] = [network]
+        if asked.json:
+            asked.json.write_bytes(msgspec.json.encode(kept))
+
     while sum(map(len, kept)) < asked.submissions:
         with tempfile.TemporaryDirectory() as folder:
             left = -(-(asked.submissions - sum(map(len, kept))) // PEERS)
+            number = len(kept)
             playing = play(
                 Path(folder), theta, rounds=min(asked.rounds, left), peers=PEERS, eval_tokens=asked.eval_tokens,
-                seed=len(kept), value_every=asked.value_every, warm=asked.warm_steps,
+                seed=number, value_every=asked.value_every, warm=asked.warm_steps, keep=partial(keep, number=number),
             )  # fmt: skip
-            kept.append(asyncio.run(playing))
-        if asked.json:
-            asked.json.write_bytes(msgspec.json.encode(kept))
+            asyncio.run(playing)
     sys.stdout.write("\n".join(report([one for each in kept for one in each])) + "\n")
     return 0
 
