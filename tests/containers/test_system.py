@@ -100,14 +100,21 @@ def test_our_own_container_is_killed_with_submissions_in_flight(system: System, 
     system.is_whole()
 
 
-@pytest.mark.parametrize(
-    "service", ["nats", "redis", "postgres", "btcd", "lnd-coordinator", "lnd-observer", "lnd-peer-1"]
-)
+@pytest.mark.parametrize("service", ["nats", "redis", "postgres", "lnd-coordinator", "lnd-observer", "lnd-peer-1"])
 def test_a_part_that_is_not_ours_is_killed_with_submissions_in_flight(system: System, service: str) -> None:
     """The database in mid-commit, the node with HTLCs out; Redis keeps nothing and comes back empty."""
     now = system.mid_round()
     faults.kill(system, service)
     system.after(f"kill -9 of {service}", now)
+    system.is_whole()
+
+
+def test_the_chain_is_away_for_a_while(system: System) -> None:
+    """Stopped, not killed: the only btcd of a chain loses its last block with kill -9, and every lnd its way to the rest."""
+    now = system.mid_round()
+    with faults.stopped(system, "btcd"):
+        time.sleep(10)
+    system.after("btcd was stopped for 10 s", now)
     system.is_whole()
 
 
