@@ -16,7 +16,7 @@ from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_peer_agent import fees as peer_fees
 from l402_settler import admission, escrows, ledger, submissions, tracking
 from l402_settler import app as settler
-from l402_settler.adapters import books, fee_books, journal
+from l402_settler.adapters import books, fee_books, inbox, journal
 from l402_settler.ledger import Phase, Transfer
 from l402core import bus as real_bus
 from l402core import outbox
@@ -46,7 +46,7 @@ def unless(forget: Callable[[Transfer], bool]) -> Callable[[], Patch]:
         kept = [line for line in lines if not forget(line)]
         return post(tx, *kept, now_ms=now_ms) if kept else True
 
-    return replaced(books, "post", forgetful)
+    return replaced(journal, "post", forgetful)
 
 
 def sends_again(known: PaymentView | None, *, now_ms: int, not_after_ms: int) -> Step:
@@ -92,14 +92,14 @@ def books_every_delivery() -> Patch:
         line = ledger.fee_received(payment_hash, amount_msat)
         journal.post(tx, msgspec.structs.replace(line, id=f"{line.id}:{next(times)}"), now_ms=now_ms)
 
-    return mock.patch.multiple(settler, book_fee=book, books=_Forgetful())
+    return mock.patch.multiple(settler, book_fee=book, inbox=_Forgetful())
 
 
 class _Forgetful:
-    """Books without an inbox."""
+    """An inbox that forgets at once."""
 
     def __getattr__(self, name: str) -> Any:
-        return (lambda *_, **__: True) if name == "is_first" else getattr(books, name)
+        return (lambda *_, **__: True) if name == "is_first" else getattr(inbox, name)
 
 
 def credits_twice() -> Patch:
