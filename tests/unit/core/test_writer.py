@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from l402core.errors import Conflict, Unavailable
+from l402core.events import Event
 from l402core.outbox import Database, Transaction, outbox_table
 from l402core.telemetry import setup, span, trace_id
 from sqlalchemy import event
@@ -70,6 +71,35 @@ def held(tmp_path: Path) -> Iterator[Held]:
     one = Held(tmp_path / "notes.sqlite3")
     yield one
     one.database.close()
+
+
+class Fact(Event, frozen=True, kw_only=True):
+    """Any."""
+
+    name = "fact.v1"
+    writer = "test"
+
+    about: str
+
+    def key(self) -> str:
+        return self.about
+
+
+class Saying(Work):
+    """Say a word."""
+
+    def __call__(self, tx: Transaction) -> str:
+        tx.say(Fact(id="f", occurred_at_ms=0, about=self.word))
+        return self.word
+
+
+async def test_what_no_outbox_can_hold_is_its_own_changes_fault(held: Held) -> None:
+    """The others of its commit never hear of it."""
+
+    outcomes = await held.together(*(Saying(about) for about in ("one", "x" * 300, "a\0b", "two")))
+    assert [type(one) for one in outcomes] == [str, ValueError, ValueError, str]
+    with held.database.engine.connect() as connection:
+        assert connection.execute(sa.select(outbox.c.subject)).scalars().all() == ["fact.v1.one", "fact.v1.two"]
 
 
 async def test_what_waits_shares_a_commit(held: Held) -> None:

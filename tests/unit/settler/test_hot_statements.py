@@ -132,6 +132,13 @@ async def test_changes_that_share_a_commit_see_each_others_work_and_not_what_was
     assert outcomes[2:] == ["upload", "judge"]
 
 
+def test_an_update_that_returns_rows_says_what_they_renew() -> None:
+    """Else nobody would fetch them, or what is kept would be old."""
+    for statement, renews in ((_MOVE.returning(rounds), None), (_MOVE, FIND)):
+        with pytest.raises(ValueError, match="renews what it returns"):
+            Hot(statement, renews=renews)
+
+
 async def test_the_databases_refusal_is_sqlalchemys(database: Database) -> None:
     """Whoever catches an error of SQLAlchemy's catches the driver's too; it does not repeat the values."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from l402_settler.adapters import books
+from l402_settler.adapters import books, journal
 from l402_settler.adapters.tables import outbox
 from l402_settler.admission import room_of
 from l402_settler.config import Config
@@ -431,5 +431,5 @@ async def test_no_new_offer_beyond_the_days_cap(make_stage: Callable[..., Stage]
     await all_back(stage)
     await stage.turn()
     assert await state(stage) == "owed"
-    await stage.turn(now_ms=stage.now_ms + books.DAY_MS + 600_000)
+    await stage.turn(now_ms=stage.now_ms + journal.DAY_MS + 600_000)
     assert await state(stage) == "due"

@@ -179,10 +179,10 @@ async def test_a_fact_is_taken_once_whichever_settler_hears_it(settlers: tuple[S
     first = [await stage.database.transact(_first(stage)) for stage in (one, two, one)]
     assert first == [True, False, False]
     two.now_ms += inbox.INBOX_MS
-    await two.database.transact(lambda tx: inbox.forget_taken(tx, now_ms=two.now_ms))
+    await two.open_round(1)
     assert not await two.database.transact(_first(two)), "a stream may tell it again"
     two.now_ms += 1
-    await two.database.transact(lambda tx: inbox.forget_taken(tx, now_ms=two.now_ms))
+    await two.open_round(2)
     assert await two.database.transact(_first(two)), "forgotten after longer than any stream keeps it"
 
 

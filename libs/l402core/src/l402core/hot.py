@@ -26,6 +26,8 @@ class Hot:
 
     def __init__(self, statement: Statement, *, kept: str = "", renews: "Hot | None" = None) -> None:
         self.statement = statement.inline() if isinstance(statement, sa.Insert) else statement
+        if (renews is not None) != bool(getattr(statement, "_returning", ())):
+            raise ValueError("an update renews what it returns, and returns what it renews")
         self.kept = kept
         self.renews = renews
         tables = _tables(statement)
@@ -80,15 +82,15 @@ class Hand:
         self._dialect = connection.dialect
         self._cursor: Any = connection.connection.cursor()
         self._fault: type[Exception] = connection.dialect.loaded_dbapi.Error
-        self._kept: dict[tuple[int, Any], list[Row]] = {}
-        self._kept_of: dict[str, list[tuple[int, Any]]] = {}
+        self._kept: dict[tuple[Hot, Any], list[Row]] = {}
+        self._kept_of: dict[str, list[tuple[Hot, Any]]] = {}
 
     def rows(self, query: Hot, given: Mapping[str, Any]) -> list[Row]:
         """All rows."""
         if not query.kept:
             return self._rows(query, given)
         (asked,) = given.values()
-        key = (id(query), asked)
+        key = (query, asked)
         if key not in self._kept:
             self._kept[key] = self._rows(query, given)
             for table in query.tables:
@@ -129,8 +131,11 @@ class Hand:
     def _renew(self, statement: Hot, question: Hot, values: Mapping[str, Any]) -> int:
         """What an update returns takes the place of the same rows in what is kept: nobody has to ask again."""
         rows = self._rows(statement, values)
+        for table in statement.tables:
+            for key in [key for key in self._kept_of.get(table, ()) if key[0] is not question]:
+                self._kept.pop(key, None)
         for row in rows:
-            kept = self._kept.get((id(question), getattr(row, question.kept)))
+            kept = self._kept.get((question, getattr(row, question.kept)))
             if kept is not None:
                 mine = question.identity(row)
                 kept[:] = [row if question.identity(one) == mine else one for one in kept]

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 R = TypeVar("R")
 BATCH = 200
 OTHERS_EVERY_S = 1.0
+LONGEST = {"subject": 255, "message_id": 255, "traceparent": 64}
+"""Characters of an outbox's columns."""
 
 
 class Publisher(Protocol):
@@ -44,10 +46,11 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
         metadata,
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("stream", sa.String(16), nullable=False),
-        sa.Column("subject", sa.String(255), nullable=False),
-        sa.Column("message_id", sa.String(255), nullable=False),
+        sa.Column("subject", sa.String(LONGEST["subject"]), nullable=False),
+        sa.Column("message_id", sa.String(LONGEST["message_id"]), nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.Column("traceparent", sa.String(LONGEST["traceparent"]), nullable=False),
+        sqlite_autoincrement=True,  # an id that is just being published is never another row's
     )
 
 
@@ -99,9 +102,9 @@ class Database:
 
     def speak(self, commit: Commit) -> None:
         """Write what the changes of a commit have said into the outbox, in order, last thing before it."""
-        if commit.said:
-            commit.hand.execute_many(self._add, commit.said)
-            commit.said.clear()
+        rows = commit.unspoken()
+        if rows:
+            commit.hand.execute_many(self._add, rows)
 
     async def read(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
@@ -119,7 +122,7 @@ class Database:
 
     def _on(self, commit: Commit, parent: str = "") -> "Transaction":
         """What may be done in an open transaction."""
-        return Transaction(commit, lambda: self.speak(commit), parent)
+        return Transaction(commit, self.speak, parent)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -190,14 +193,16 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, commit: Commit, speak: Callable[[], None], parent: str = "") -> None:
-        self._commit = commit
+    def __init__(self, commit: Commit, speak: Callable[[Commit], None], parent: str = "") -> None:
+        self._commit, self._speak = commit, speak
         self._connection, self._hand = commit.connection, commit.hand
         self._parent = parent
         self._mark = ""
         self._subjects: list[str] = []
-        self.speak = speak
+
+    def speak(self) -> None:
         """Write what this commit's changes have said so far, for whoever looks into the outbox itself."""
+        self._speak(self._commit)
 
     def execute(self, statement: sa.Executable | Hot, values: Any = None) -> int:
         """Run a statement; the number of rows it changed."""
@@ -245,17 +250,21 @@ class Transaction:
             self._mark = ""
 
     def say(self, event: Event, *, parent: str = "") -> None:
-        """Send an event when this transaction commits. `parent` overrides the current trace."""
+        """Send an event when this transaction commits. `parent` overrides the current trace. Raises ValueError for a name
+        that no outbox can hold: here, where the fault is, for later it would be every change's of this commit."""
+        row = {
+            "stream": event.stream,
+            "subject": event.subject,
+            "message_id": event.message_id + self._mark,
+            "body": msgspec.json.encode(event),
+            "traceparent": parent or self._parent,
+        }
+        for name, at_most in LONGEST.items():
+            text = str(row[name])
+            if len(text) > at_most or "\0" in text:
+                raise ValueError(f"the {name} of {event.name} has {len(text)} characters, {at_most} at most, or a NUL")
         self._subjects.append(event.subject)
-        self._commit.said.append(
-            {
-                "stream": event.stream,
-                "subject": event.subject,
-                "message_id": event.message_id + self._mark,
-                "body": msgspec.json.encode(event),
-                "traceparent": parent or self._parent,
-            }
-        )
+        self._commit.said.append(row)
 
     def subjects(self) -> tuple[str, ...]:
         """What was said so far."""

@@ -31,15 +31,22 @@ class Commit:
         self.connection = connection
         self.hand = Hand(connection)
         self.said: list[dict[str, Any]] = []
+        self._spoken = 0
+
+    def unspoken(self) -> list[dict[str, Any]]:
+        """What was said and not written yet; whoever asks writes it."""
+        rows, self._spoken = self.said[self._spoken :], len(self.said)
+        return rows
 
     @contextmanager
     def undone_alone(self) -> Iterator[None]:
         """What is said inside is forgotten where it raises, and what was said before is not. The error goes on."""
-        before = list(self.said)
+        said, spoken = len(self.said), self._spoken
         try:
             yield
         except BaseException:
-            self.said[:] = before
+            del self.said[said:]
+            self._spoken = spoken  # what was written meanwhile is undone with the rest, and written again
             self.hand.forget()
             raise
 

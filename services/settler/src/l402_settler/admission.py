@@ -74,7 +74,7 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     reserved_msat = sum(group.reserved_msat for group in groups if group.state != Escrow.ENDED)
     unlocked = sum(group.rows for group in groups if group.state in (Escrow.OPENED, Escrow.OFFERED))
     waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
-    locked_msat = journal.locked_since(tx, office.now_ms() - books.DAY_MS)
+    locked_msat = journal.locked_since(tx, office.now_ms() - journal.DAY_MS)
     taken = sum(group.rows for group in groups if _holds_place(group))
     owed_msat, owed_rungs = books.owed_waiting(tx)
     return Room(

@@ -242,7 +242,11 @@ def _remember_ladder(
     not_after_ms: int,
 ) -> None:  # fmt: skip
     """The intent to lock each rung. Raises Conflict where a hash is in the books: none is ever used twice."""
-    known, rungs, transfers = books.owners(tx, offer.reward_hashes), list[dict[str, Any]](), list[ledger.Transfer]()
+    known, rungs, transfers = (
+        set(books.owners(tx, offer.reward_hashes)),
+        list[dict[str, Any]](),
+        list[ledger.Transfer](),
+    )
     indices = offered_rungs(row, terms)
     for index, bolt11, hash_, amount in zip(indices, bolt11s, offer.reward_hashes, offer.amounts_msat, strict=True):
         if hash_ in known:
@@ -253,6 +257,7 @@ def _remember_ladder(
                 "amount_msat": amount, "bolt11": bolt11, "state": Rung.REGISTERED, "not_after_ms": not_after_ms,
             }
         )  # fmt: skip
+        known.add(hash_)
         transfers.append(ledger.rung_locked(hash_, row.peer, row.commitment, amount))
     books.add_rungs(tx, rungs)
     journal.post(tx, *transfers, now_ms=now_ms)

@@ -131,7 +131,7 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
         return False
     rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
     msat = sum(rungs.values())
-    if journal.locked_since(tx, office.now_ms() - books.DAY_MS) + msat > office.config.day_cap_msat:
+    if journal.locked_since(tx, office.now_ms() - journal.DAY_MS) + msat > office.config.day_cap_msat:
         return False  # the day's cap is for what is owed as for anything else
     return not sight.trouble and sight.liquidity_msat >= msat and sight.slots >= len(rungs)
 

@@ -22,9 +22,6 @@ from l402_settler.adapters.tables import (
 from l402_settler.exposure import Exposure
 
 T = TypeVar("T")
-DAY_MS = 86_400_000
-INBOX_MS = 8 * DAY_MS
-"""Longer than any stream keeps a message."""
 
 
 def to_json(document: msgspec.Struct) -> str:
@@ -233,7 +230,8 @@ def move_rungs(
         values["failure"] = failure[:80]
     which = {f"b_{number}": payment_hash for number, payment_hash in enumerate(payment_hashes)}
     if tx.execute(q.move_rungs(len(payment_hashes)), {**which, "b_state": before, **values}) != len(payment_hashes):
-        raise Contradiction("lost_update", f"a rung of {payment_hashes[0][:16]}… and so on is no longer {before}")
+        which_ones = ", ".join(f"{one[:16]}…" for one in payment_hashes)
+        raise Contradiction("lost_update", f"of the rungs {which_ones} one at least is no longer {before}")
 
 
 def note_height(tx: Transaction, payment_hash: str, expiry_height: int) -> None:

@@ -27,7 +27,7 @@ _SUMS = f"""
     update accounts set credits_msat = credits_msat + {_POSTED_NEW},
         pending_credits_msat = pending_credits_msat + {_PENDING_NEW} where name = new.credit;
 """  # noqa: S608 - made of constants
-_LOCKED = "{0}phase = 'pending' and {0}credit = '%s'" % LIGHTNING  # noqa: UP031 - the braces are for later
+_LOCKED = "{0}phase = 'pending' and {0}credit = '" + LIGHTNING + "'"
 _ADD_UP = "on conflict (slot) do update set amount_msat = locked.amount_msat + excluded.amount_msat"
 _SLOT = f"""
     insert into locked (slot, amount_msat) values (new.at_ms / {SLOT_MS}, new.amount_msat) {_ADD_UP};
@@ -50,7 +50,8 @@ _SUMS_OF_ALL = f"""
     insert into locked (slot, amount_msat) select at_ms / {SLOT_MS}, sum(amount_msat) from fresh
         where {_LOCKED.format("")} group by at_ms / {SLOT_MS} {_ADD_UP};
 """  # noqa: S608 - made of constants
-"""Of all rows of one statement at once: six rungs of a ladder change three accounts, not twelve times one."""
+"""Of all rows of one statement at once: six rungs of a ladder change three accounts, not twelve times one. So an account may
+not be negative at the end of a statement here, and after each of its rows on SQLite, which refuses rather more."""
 
 SQLITE = (
     *append_only("sqlite", APPEND_ONLY),

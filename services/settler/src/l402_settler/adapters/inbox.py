@@ -7,8 +7,8 @@ from l402core.events import Event
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import statements as q
+from l402_settler.adapters.journal import DAY_MS
 
-DAY_MS = 86_400_000
 INBOX_MS = 8 * DAY_MS
 """Longer than any stream keeps a message."""
 

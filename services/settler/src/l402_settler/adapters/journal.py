@@ -11,6 +11,8 @@ from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import accounts, locked, transfers
 from l402_settler.ledger import Balance, Phase, Transfer
 
+DAY_MS = 86_400_000
+
 
 def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
     """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""

@@ -3,7 +3,7 @@
 What is looked for is a parameter named `b_…`, because the plain column names are what an update sets.
 """
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,14 +22,14 @@ _round = sa.bindparam("b_round", type_=sa.Integer())
 _state = sa.bindparam("b_state", type_=sa.String())
 
 
-@cache
+@lru_cache(maxsize=256)
 def transfers_of(count: int) -> Hot:
     """So many transfers by their ids, `b_0`, `b_1` and so on."""
     ids = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
     return Hot(sa.select(transfers).where(transfers.c.id.in_(ids)))
 
 
-@cache
+@lru_cache(maxsize=256)
 def add_transfers(count: int) -> Hot:
     """So many transfers in one statement, the columns of the first `b_0_…`, of the next `b_1_…` and so on."""
     rows = range(count)
@@ -40,17 +40,14 @@ def add_transfers(count: int) -> Hot:
     )
 
 
-_TAKEN: tuple[sa.BindParameter[Any], ...] = (
-    sa.bindparam("b_consumer"),
-    sa.bindparam("b_message"),
-    sa.bindparam("b_at_ms", type_=sa.BigInteger()),
-)
+_consumer = sa.bindparam("b_consumer", type_=sa.String())
+_message = sa.bindparam("b_message", type_=sa.String())
+_at_ms = sa.bindparam("b_at_ms", type_=sa.BigInteger())
+_IS_TAKEN = sa.exists().where(inbox.c.consumer == _consumer, inbox.c.message_id == _message)
 TAKE = Hot(
     sa.insert(inbox).from_select(
         ["consumer", "message_id", "at_ms"],
-        sa.select(*(one.label(one.key) for one in _TAKEN)).where(
-            ~sa.exists().where(inbox.c.consumer == _TAKEN[0], inbox.c.message_id == _TAKEN[1])
-        ),
+        sa.select(_consumer.label("consumer"), _message.label("message"), _at_ms.label("at_ms")).where(~_IS_TAKEN),
     )
 )
 """No row where it was taken before."""
@@ -160,7 +157,7 @@ OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
 OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
 
 
-@cache
+@lru_cache(maxsize=256)
 def move_rungs(count: int) -> Hot:
     """So many rungs that are in one state, by their hashes, `b_0`, `b_1` and so on."""
     hashes = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("message_id", sa.String(255), nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("traceparent", sa.String(64), nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "rounds",
