@@ -262,7 +262,8 @@ class Invoicer:
             known = await _ours(self._node.lookup_payment(payment_hash))
             if known is None or known.status is PaymentStatus.FAILED:
                 await asyncio.to_thread(self._tally.release, [payment_hash])
-                log.info("rung.never_sent", payment_hash=payment_hash.hex())
+                why = "lnd never heard of it" if known is None else "it failed"
+                log.info("rung.counts_no_more", payment_hash=payment_hash.hex(), why=why)
             elif known.status is not PaymentStatus.UNKNOWN:
                 await asyncio.to_thread(self._tally.confirm, [payment_hash])
 
