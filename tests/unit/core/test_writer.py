@@ -90,6 +90,9 @@ class Saying(Work):
 
     def __call__(self, tx: Transaction) -> str:
         tx.say(Fact(id="f", occurred_at_ms=0, about=self.word))
+        tx.speak()  # as a freeze does
+        if self.failure:
+            raise self.failure
         return self.word
 
 
@@ -98,6 +101,15 @@ async def test_what_no_outbox_can_hold_is_its_own_changes_fault(held: Held) -> N
 
     outcomes = await held.together(*(Saying(about) for about in ("one", "x" * 300, "a\0b", "two")))
     assert [type(one) for one in outcomes] == [str, ValueError, ValueError, str]
+    with held.database.engine.connect() as connection:
+        assert connection.execute(sa.select(outbox.c.subject)).scalars().all() == ["fact.v1.one", "fact.v1.two"]
+
+
+async def test_a_change_that_fails_takes_its_own_words_along_and_nobody_elses(held: Held) -> None:
+    """Though they were all written already when it failed."""
+    works = (Saying("one"), Saying("lost", LookupError()), Saying("two"))
+    outcomes = await held.together(*works)
+    assert [type(one) for one in outcomes] == [str, LookupError, str]
     with held.database.engine.connect() as connection:
         assert connection.execute(sa.select(outbox.c.subject)).scalars().all() == ["fact.v1.one", "fact.v1.two"]
 
