@@ -66,12 +66,8 @@ class Steps:
         self._counts = (-1, -1)
         network.watch(self)
 
-    def ordered(self) -> list[str]:
-        """What an operator has frozen."""
-        return self._coordinator.stopped
-
     def orders(self) -> int:
-        """How many of these wait for a thaw."""
+        """How many of an operator's freezes wait for a thaw."""
         return self._coordinator.orders
 
     # --- lndsim tells of every change -------------------------------------------------------------------------------

@@ -59,5 +59,6 @@ def _note_alarm(_logger: object, _method: str, event: structlog.typing.EventDict
     if telling:
         about = " ".join(f"{name}={str(value)[:40]}" for name, value in sorted(event.items()) if name != "event")
         telling[-1].say(f"ALARM {event['event']} {about}")
-        telling[-1].alarms.append(str(event["event"]))
+        ordered = " on order" if event.get("code") == "operator" else ""  # told again where the settler died of it
+        telling[-1].alarms.append(f"{event['event']}{ordered}")
     raise structlog.DropEvent
