@@ -19,7 +19,7 @@ FIND = Hot(sa.select(rounds).where(rounds.c.round == sa.bindparam("b_round", typ
 ADD = Hot(sa.insert(rounds))
 _MOVE = sa.update(rounds).where(rounds.c.round == sa.bindparam("b_round", type_=sa.Integer()))
 MOVE = Hot(_MOVE)
-TURN = Hot(_MOVE.returning(rounds), renews=FIND)
+TURN = Hot(_MOVE, renews=FIND)
 OPEN = Hot(
     sa.select(rounds.c.round, sa.func.length(rounds.c.terms).label("size")).where(
         rounds.c.phase.in_(("commit", "judge"))
@@ -130,13 +130,6 @@ async def test_changes_that_share_a_commit_see_each_others_work_and_not_what_was
     assert outcomes[0] == "commit"
     assert isinstance(outcomes[1], LookupError)
     assert outcomes[2:] == ["upload", "judge"]
-
-
-def test_an_update_that_returns_rows_says_what_they_renew() -> None:
-    """Else nobody would fetch them, or what is kept would be old."""
-    for statement, renews in ((_MOVE.returning(rounds), None), (_MOVE, FIND)):
-        with pytest.raises(ValueError, match="renews what it returns"):
-            Hot(statement, renews=renews)
 
 
 async def test_the_databases_refusal_is_sqlalchemys(database: Database) -> None:

@@ -21,13 +21,16 @@ class Hot:
     """One statement, built once.
 
     `kept`: the column that the one parameter of a question is compared with. Within a transaction the same question has the
-    same answer until a write. `renews`: the question whose kept rows an update returns as they now are.
+    same answer until a write. `renews`: the question whose rows an update answers as they now are; they are kept instead.
     """
 
     def __init__(self, statement: Statement, *, kept: str = "", renews: "Hot | None" = None) -> None:
-        self.statement = statement.inline() if isinstance(statement, sa.Insert) else statement
-        if (renews is not None) != bool(getattr(statement, "_returning", ())):
-            raise ValueError("an update renews what it returns, and returns what it renews")
+        asks = statement if renews is None else renews.statement
+        self.columns = list(asks.selected_columns) if isinstance(asks, sa.Select) else []
+        """Of the rows that it answers."""
+        if isinstance(statement, sa.Update) and renews is not None:
+            statement = statement.returning(*self.columns)
+        self.statement: Statement = statement.inline() if isinstance(statement, sa.Insert) else statement
         self.kept = kept
         self.renews = renews
         tables = _tables(statement)
@@ -39,7 +42,7 @@ class Hot:
         """As the driver takes it, for these parameters."""
         key = (dialect.name, columns)
         if key not in self._texts:
-            self._texts[key] = _text(self.statement, dialect, columns)
+            self._texts[key] = _text(self.statement, dialect, columns, self.columns)
         return self._texts[key]
 
     def identity(self, row: Row) -> tuple[Any, ...]:
@@ -167,12 +170,13 @@ class Hand:
         return DBAPIError.instance(sql, None, error, self._fault, dialect=self._dialect)
 
 
-def _text(statement: Statement, dialect: sa.Dialect, columns: tuple[str, ...]) -> _Text:
+def _text(
+    statement: Statement, dialect: sa.Dialect, columns: tuple[str, ...], named: Sequence[sa.ColumnElement[Any]]
+) -> _Text:
     compiled: Any = statement.compile(dialect=dialect, column_keys=list(columns) or None)
     whole = compiled.construct_expanded_state(dict.fromkeys(columns))  # a list of the statement's own is written out
     own = {name: value for name, value in whole.parameters.items() if name not in columns}
     own |= {column.name: column.default.arg for column in getattr(compiled, "insert_prefetch", ())}
-    named = list(statement.selected_columns if isinstance(statement, sa.Select) else statement.exported_columns)
     readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in named]
     return _Text(
         sql=whole.statement,

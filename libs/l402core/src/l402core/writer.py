@@ -82,7 +82,7 @@ class Writer:
     `last` is done once before each commit.
     """
 
-    def __init__(self, engine: sa.Engine, executor: Executor, last: Callable[[Commit], None] | None = None) -> None:
+    def __init__(self, engine: sa.Engine, executor: Executor, last: Callable[[Commit], None]) -> None:
         self._engine = engine
         self._executor = executor
         self._last = last
@@ -117,8 +117,7 @@ class Writer:
             with self._engine.begin() as connection:
                 commit = Commit(connection)
                 outcomes = [changes[0].make(commit)] if len(changes) == 1 else _each(commit, changes)
-                if self._last is not None:
-                    self._last(commit)
+                self._last(commit)
                 return outcomes
         except NOT_NOW as error:
             refused = Unavailable("database", f"the database does not take the change: {error.orig}")

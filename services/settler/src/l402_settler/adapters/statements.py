@@ -68,7 +68,7 @@ LIVE_ROUNDS = Hot(
 
 SUBMISSION = Hot(sa.select(submissions).where(submissions.c.commitment == _commitment), kept="commitment")
 ADD_SUBMISSION = Hot(sa.insert(submissions))
-_NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment).returning(submissions)
+_NOTE_SUBMISSION = sa.update(submissions).where(submissions.c.commitment == _commitment)
 NOTE_SUBMISSION = Hot(_NOTE_SUBMISSION, renews=SUBMISSION)
 MOVE_SUBMISSION = Hot(_NOTE_SUBMISSION.where(submissions.c.state == _state, ~submissions.c.frozen), renews=SUBMISSION)
 LAST_SEQ = Hot(
@@ -162,7 +162,7 @@ def move_rungs(count: int) -> Hot:
     """So many rungs that are in one state, by their hashes, `b_0`, `b_1` and so on."""
     hashes = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
     which = (rungs.c.payment_hash.in_(hashes), rungs.c.state == _state)
-    return Hot(sa.update(rungs).where(*which).returning(rungs), renews=RUNGS)
+    return Hot(sa.update(rungs).where(*which), renews=RUNGS)
 
 
 _limit = sa.bindparam("b_limit", type_=sa.Integer())
