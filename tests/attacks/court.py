@@ -214,9 +214,9 @@ class Court:
         if assessed.clip_norms != was.clip_norms:
             submissions = [await self._measured_again(one, assessed) for one in submissions]
         own = await self.stage.database.read(lambda tx: books.read_measured(tx, was.yardstick))
-        reference = reference_of(self.terms, assessed, submissions, own)
-        faults = late_faults(assessed, submissions, own)
         asked = question_of(assessed, submissions, own)
+        faults = late_faults(assessed, submissions, asked)
+        reference = reference_of(self.terms, assessed, submissions, faults, own)
         return {
             names[one.commitment]: judge(self.terms, assessed, one, reference, faults.get(one.commitment), asked)
             for one in submissions

@@ -37,7 +37,8 @@ def a_round(*own: float) -> tuple[list[Receipt], dict[str, bytes]]:
             )
         )  # fmt: skip
     tried = {r.commitment: one for r, each in zip(receipts, own, strict=True) if (one := _tried(r, losses_of(each)))}
-    faults, asked = not_own_data(tried), question(tried)
+    asked = question(tried)
+    faults = not_own_data(tried, asked)
     assert asked is not None
     return [
         msgspec.structs.replace(

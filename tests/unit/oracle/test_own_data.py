@@ -32,14 +32,16 @@ def tried_by(z: float) -> Tried:
 
 def found(*z: float) -> set[int]:
     """Which of a round's updates have the fault."""
-    return {int(name) for name in not_own_data({str(n): tried_by(one) for n, one in enumerate(z)})}
+    improvements = {str(n): tried_by(one) for n, one in enumerate(z)}
+    return {int(name) for name in not_own_data(improvements, question(improvements))}
 
 
 def test_a_stranger_to_its_data_is_found_among_those_who_are_not() -> None:
     """Three who trained on theirs, one who did not; the words say what was seen, and where the limit lay."""
     assert found(9.0, 8.8, 9.4, -0.2) == {3}
     assert found(9.0, 8.8, 9.4, Question(9.0).least + 0.1) == set()
-    reason = not_own_data({str(n): tried_by(z) for n, z in enumerate((9.0, 9.0, 0.0))})["2"]
+    improvements = {str(n): tried_by(z) for n, z in enumerate((9.0, 9.0, 0.0))}
+    reason = not_own_data(improvements, question(improvements))["2"]
     assert reason.code == "not_own_data"
     assert "+0.0 standard errors, where honest work shows +9.0 and less than +1.0 is refused" in reason.sentence
 

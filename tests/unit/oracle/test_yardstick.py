@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 from l402_oracle.attestor.judgement import clip_norms, reference_from
-from l402_oracle.attestor.own_data import PART, Tried, not_own_data
+from l402_oracle.attestor.own_data import PART, Question, Tried, not_own_data, question
 from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.yardstick import read_state, worked, write_state
 from l402core.documents import Recipe, Terms
@@ -100,8 +100,8 @@ def test_ten_small_identities_beside_four_peers_move_nothing() -> None:
     assert reference_from(rules, few + [round(0.06 * NANO)] * 10, own) == reference_from(rules, few, own) == 0.1 * NANO
     shown = {f"honest {n}": Tried(100, 110, 10_000) for n in range(4)}
     pool = {f"pool {n}": Tried(60, 61, 1_000) for n in range(10)}
-    assert not_own_data(shown | pool) == {}
-    assert set(not_own_data(shown | pool, Tried(100, 110, 10_000))) == set(pool)
+    assert not_own_data(shown | pool, question(shown | pool)) == {}
+    assert set(not_own_data(shown | pool, Question(10.0))) == set(pool)
 
 
 def test_where_the_yardstick_shows_nothing_the_rest_of_the_round_counts() -> None:
@@ -118,7 +118,7 @@ def test_how_much_own_data_must_show_follows_the_yardstick(usual: float, least: 
     own = Tried(1_000_000, 2_000_000, round(1_000 * usual))
     for excess, refused in ((least + 0.05, False), (least - 0.05, True)):
         one = Tried(1_000_000, 2_000_000, round(1_000 * excess))
-        assert bool(not_own_data({"one": one}, own)) is refused
+        assert bool(not_own_data({"one": one}, question({"one": one}, own))) is refused
 
 
 def a_terms() -> Terms:

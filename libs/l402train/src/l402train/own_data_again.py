@@ -35,7 +35,8 @@ def own_findings(
     if not whole_round and own is None:
         yield from (_seen(one, tried[one.commitment]) for one in improving if one.commitment in tried)
         return
-    asked, faults = question(tried, own), not_own_data(tried, own)
+    asked = question(tried, own)
+    faults = not_own_data(tried, asked)
     for receipt in improving:
         if asked and (one := tried.get(receipt.commitment)) is not None:
             fault = faults.get(receipt.commitment)

@@ -3,7 +3,7 @@
 Pure: every fact is an argument. It knows no database, no bus, no clock, no key and no tensor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 from l402core.documents import LADDER, Check, Locked, Offer, RoundRoot, Terms
@@ -136,28 +136,29 @@ def _copied(copy: Duplicate) -> Reason:
     return Reason("duplicate", f"It copies an earlier submission ({earlier}): it shares {shared}.")
 
 
-def late_faults(
-    assessed: RoundAssessed, submissions: Sequence[Submission], yardstick: GradientMeasured | None = None
-) -> dict[str, Reason]:
-    """By commitment: what only measurements beside one another show to be wrong."""
-    return not_own_data(_tried(assessed, submissions), _tried_yardstick(yardstick))
-
-
 def question_of(
     assessed: RoundAssessed, submissions: Sequence[Submission], yardstick: GradientMeasured | None = None
 ) -> Question | None:
     """What the round asks of everybody's assigned data, and how sure it can be."""
-    return question(_tried(assessed, submissions), _tried_yardstick(yardstick))
+    own = tried(yardstick) if yardstick is not None and yardstick.drop_low > 0 else None
+    return question(_tried(assessed, submissions), own)
+
+
+def late_faults(
+    assessed: RoundAssessed, submissions: Sequence[Submission], asked: Question | None
+) -> dict[str, Reason]:
+    """By commitment: what only measurements beside one another show to be wrong."""
+    return not_own_data(_tried(assessed, submissions), asked)
 
 
 def reference_of(
     terms: Terms,
     assessed: RoundAssessed,
     submissions: Sequence[Submission],
+    faults: Container[str],
     yardstick: GradientMeasured | None = None,
 ) -> int:
-    """The round's reference drop in nano-nats, over what improves and has no fault; 0 while no round has had one."""
-    faults = late_faults(assessed, submissions, yardstick)
+    """The round's reference drop in nano-nats, over what improves and has no late fault; 0 while no round has had one."""
     counted = [s for s in submissions if s.commitment not in faults]
     return reference_from(terms, [m.drop_mean for s in counted if (m := _improving(assessed, s))], yardstick)
 
@@ -247,10 +248,6 @@ def _improving(assessed: RoundAssessed, submission: Submission) -> GradientMeasu
 def _tried(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[str, Tried]:
     improvements = {s.commitment: m for s in submissions if (m := _improving(assessed, s))}
     return {commitment: one for commitment, m in improvements.items() if (one := tried(m))}
-
-
-def _tried_yardstick(yardstick: GradientMeasured | None) -> Tried | None:
-    return tried(yardstick) if yardstick is not None and yardstick.drop_low > 0 else None
 
 
 def _failed(failure: str) -> Verdict:

@@ -226,9 +226,9 @@ class Judging:
         missing |= bool(assessed.yardstick) and case.yardstick is None
         if missing and self._parts.now_ms() < judged_by_ms(case):
             return False
-        reference = reference_of(case.terms, assessed, case.uploaded, case.yardstick)
-        faults = late_faults(assessed, case.uploaded, case.yardstick)
         asked = question_of(assessed, case.uploaded, case.yardstick)
+        faults = late_faults(assessed, case.uploaded, asked)
+        reference = reference_of(case.terms, assessed, case.uploaded, faults, case.yardstick)
         verdicts = [
             (s, judge(case.terms, assessed, s, reference, faults.get(s.commitment), asked)) for s in case.uploaded
         ]

@@ -70,9 +70,8 @@ def question(improvements: Mapping[str, Tried], yardstick: Tried | None = None) 
     return Question(statistics.median_low(found)) if found else None
 
 
-def not_own_data(improvements: Mapping[str, Tried], yardstick: Tried | None = None) -> dict[str, Reason]:
+def not_own_data(improvements: Mapping[str, Tried], asked: Question | None) -> dict[str, Reason]:
     """By commitment: those whose assigned data does not show in their work."""
-    asked = question(improvements, yardstick)
     if asked is None:
         return {}
     refused = {commitment: one for commitment, one in improvements.items() if one.excess < asked.least}
