@@ -104,6 +104,14 @@ def test_a_freeze_reaches_a_lock_that_is_on_its_way(hold: Hold) -> None:
     assert frozen < thawed < min(sent)
 
 
+def test_a_settler_that_dies_of_an_order_is_given_it_again(hold: Hold) -> None:
+    """It is killed before or after it writes down a freeze: the operator asks again, and that is one freeze and no other."""
+    frozen = Fault(Kind.FROZEN, 5, 5.0)
+    labels = runs.tell_trial(Trial(1, Cast(), (frozen,))).labels
+    (at,) = [number for number, label in enumerate(labels, 1) if "Thawing.freeze" in label]
+    hold(runs.run(Trial(1, Cast(), (frozen, Fault(kind, at, 1.5))) for kind in (Kind.KILL_BEFORE, Kind.KILL_AFTER)))
+
+
 @pytest.mark.parametrize("at", [1, 2, 4, 7, 30])
 def test_every_key_may_be_made_new_in_the_middle_of_a_round(at: int, hold: Hold) -> None:
     """Signing, sealing, reading, seed, preimage and root keys at once, in a sponsored round and the one after it."""
