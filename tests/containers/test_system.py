@@ -102,7 +102,7 @@ def test_our_own_container_is_killed_with_submissions_in_flight(system: System, 
 
 @pytest.mark.parametrize("service", ["nats", "redis", "postgres", "lnd-coordinator", "lnd-observer", "lnd-peer-1"])
 def test_a_part_that_is_not_ours_is_killed_with_submissions_in_flight(system: System, service: str) -> None:
-    """The database in mid-commit, the node with HTLCs out; Redis keeps nothing and comes back empty."""
+    """The database with work in its hands, the node with HTLCs out; Redis keeps nothing and comes back empty."""
     now = system.mid_round()
     faults.kill(system, service)
     system.after(f"kill -9 of {service}", now)
@@ -166,7 +166,7 @@ def test_the_network_is_cut_between_two_parts(system: System, one: str, other: s
 
 
 def test_workers_come_and_go_in_mid_round_and_measure_the_same(system: System) -> None:
-    """One, three, one: every submission is judged once, and measured again by us each comes out as its receipt says."""
+    """One, three, one: every submission of those rounds, measured again by us, comes out as its receipt says."""
     now = system.mid_round()
     with faults.stopped(system, "worker-2"):
         system.after("one of two workers went", now)
