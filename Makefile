@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy chart images pictures clean
+.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -38,7 +38,7 @@ demo: setup ## the whole network on this machine, real training, paid for: make 
 	@$(BIN)/l402-train demo --lightning $(LIGHTNING) $(ARGS)
 
 test: setup ## all tests; make test ARGS="-k bolt11". With REQUIRE_REAL=1 a missing real part is a failure
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/containers $(ARGS)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/containers --ignore tests/cluster $(ARGS)
 
 test-lightning: setup tools ## the Lightning contract on lndsim and real lnd, and both side by side; says how much of each
 	@REQUIRE_REAL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract/lightning $(ARGS)
@@ -98,6 +98,16 @@ tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs Go)
 	@tools/build-deploy
 	@tools/build-compose
+
+tools-cluster: ## build a Kubernetes of one node into .tools/kubernetes (needs Go; ten minutes the first time)
+	@tools/build-kubernetes core coredns
+
+cluster: setup ## a Kubernetes of one node on this machine, or the one that KUBECONFIG names; as root; ARGS=--stay: until ctrl-C
+	@test -n "$(KUBECONFIG)" || tools/build-kubernetes core coredns
+	@$(BIN)/python tools/cluster up $(ARGS)
+
+cluster-down: setup ## take it down; nothing of it is left but its logs
+	@$(BIN)/python tools/cluster down $(ARGS)
 
 chart: setup tools-deploy ## the chart as the real helm renders it, checked: schemas, policies, alerts (needs Go and promtool)
 	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
