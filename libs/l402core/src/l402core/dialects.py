@@ -14,21 +14,42 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 NOT_NOW = (OperationalError, InterfaceError, InternalError)
 """What a database that is full, away, or a standby raises, in the words of both drivers: the world's fault, try later."""
 BUSY_S = 30
+IDLE_S = 15
+"""A transaction that says nothing for so long has lost its process or its machine, and must not keep the books from the
+others: the server ends it, before those who wait have lost their patience (BUSY_S). Nobody of ours is silent for longer:
+the longest silence is an outbox row's on its way to the bus."""
+SILENT_S = (10, 5, 3)
+"""TCP asks a silent other side after, then every, so many times: half a minute, where Linux would wait for two hours."""
 _WRITER = 0x6C343032
 """Any number that nobody else in this database takes; it spells "l402"."""
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, *, idle_s: int = IDLE_S) -> sa.Engine:
     """An engine whose transactions write alone, unless they say `reading=True`."""
     if sa.make_url(url).get_backend_name() == "sqlite":
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _sqlite_pragmas)
         event.listen(engine, "begin", _begin_immediate)
     else:
-        options = f"-c synchronous_commit=on -c lock_timeout={BUSY_S}s -c statement_timeout={2 * BUSY_S}s"
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"options": options})
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_connection(idle_s))
         event.listen(engine, "begin", _begin_alone)
     return engine
+
+
+def _connection(idle_s: int) -> dict[str, Any]:
+    """What both ends of a connection to PostgreSQL agree on, the second half for an end that is gone without a word."""
+    idle, every, count = SILENT_S
+    server = {
+        "synchronous_commit": "on",
+        "lock_timeout": f"{BUSY_S}s",
+        "statement_timeout": f"{2 * BUSY_S}s",
+        "idle_in_transaction_session_timeout": f"{idle_s}s",
+        "tcp_keepalives_idle": idle,
+        "tcp_keepalives_interval": every,
+        "tcp_keepalives_count": count,
+    }
+    client = {"connect_timeout": idle, "keepalives_idle": idle, "keepalives_interval": every, "keepalives_count": count}
+    return {"options": " ".join(f"-c {name}={value}" for name, value in server.items()), **client}
 
 
 def for_reading(engine: sa.Engine) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def fee_is_held(tx: Transaction, payment_hash: str) -> bool:
 def withdraw(tx: Transaction, subjects: tuple[str, ...]) -> None:
     """Requests that the bus has not taken yet are not said at all, nor those of this very commit.
 
-    On PostgreSQL it waits for whoever is publishing one just now: seconds at most, and then the bus has it or has not.
+    On PostgreSQL it waits for whoever is publishing one just now, at most `IDLE_S`; then the bus has it or has not.
     """
     tx.speak()
     tx.execute(sa.delete(outbox).where(outbox.c.subject.in_(subjects)))
