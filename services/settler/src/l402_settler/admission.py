@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 from l402core import telemetry
 from l402core.documents import LADDER, Statement, Terms
-from l402core.errors import Conflict, Exhausted, L402Error, Malformed, NotFound, Unauthorized, Unavailable
+from l402core.errors import Conflict, L402Error, Malformed, NotFound, Unauthorized, Unavailable
 from l402core.escrow import Escrow
 from l402core.events import CreditSpent, PeerStanding, SubmissionOpen, SubmissionOpened
 from l402core.outbox import Transaction
@@ -21,7 +21,7 @@ from l402_settler import ledger
 from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.escrows import issue_credit, say_offer_make
-from l402_settler.exposure import over_cap
+from l402_settler.headroom import Need, exposed
 from l402_settler.office import Office
 from l402_settler.submissions import Room, check_statement, holds_place, may_open
 from l402_settler.views import terms_of
@@ -54,8 +54,8 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
         statement, terms, phase=round_.phase, room=room_of(office, tx, terms), now_ms=office.now_ms(),
         open_peers=frozenset(question.peer for row in rows if _holds_place(row)), attempts=len(rows),
     ) or exposed(
-        office, tx, question.peer, frozenset((statement.payout_node,)), ladder_msat=terms.ladder_msat(),
-        rungs=len(terms.rungs),
+        office, tx, question.peer, frozenset((statement.payout_node,)), Need(terms.ladder_msat(), len(terms.rungs)),
+        ladder_msat=terms.ladder_msat(),
     )  # fmt: skip
     if books.submission(tx, question.commitment) is not None:
         refusal = Conflict("other_request", "this commitment was opened by another request")
@@ -76,29 +76,15 @@ def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
     locked_msat = journal.locked_since(tx, office.now_ms() - journal.DAY_MS)
     taken = sum(group.rows for group in groups if _holds_place(group))
-    owed_msat, owed_rungs = books.owed_waiting(tx)
+    owed = books.owed_promised(tx)
     return Room(
         places=terms.places - taken,
         budget_msat=terms.budget_msat - reserved_msat,
-        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat() - owed_msat,
-        liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat() - owed_msat,
-        slots=sight.slots - waiting * len(terms.rungs) - owed_rungs,
+        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat() - owed.unregistered_msat,
+        liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat() - owed.msat,
+        slots=sight.slots - waiting * len(terms.rungs) - owed.rungs,
         node_trouble=sight.trouble,
     )
-
-
-def exposed(
-    office: Office, tx: Transaction, peer: str, payees: frozenset[str], *, ladder_msat: int, rungs: int
-) -> L402Error | None:
-    """Why one more ladder may not be promised to this peer, on these nodes: what they leave hanging counts."""
-    caps, slots = office.config.exposure_caps(ladder_msat), office.sight.slots_to
-    refusal = over_cap("peer", books.exposure(tx, peer=peer), caps.peer, ladder_msat, rungs)
-    for payee in sorted(payees):
-        held = books.exposure(tx, payee=payee)
-        refusal = refusal or over_cap("payee", held, caps.payee, ladder_msat, rungs)
-        if refusal is None and payee in slots and slots[payee] - held.promised_rungs < rungs:
-            refusal = Exhausted("channel_slots", "the channels to this payee's node are short of HTLC slots")
-    return refusal
 
 
 def standing(office: Office, tx: Transaction, peer: str) -> PeerStanding:
@@ -106,7 +92,7 @@ def standing(office: Office, tx: Transaction, peer: str) -> PeerStanding:
     ladder_msat, rungs = sum(LADDER) * office.config.unit_msat, len(LADDER)
     held = books.exposure(tx, peer=peer)
     payees = books.payees_of(tx, peer)
-    refusal = exposed(office, tx, peer, payees, ladder_msat=ladder_msat, rungs=rungs)
+    refusal = exposed(office, tx, peer, payees, Need(ladder_msat, rungs), ladder_msat=ladder_msat)
     return PeerStanding(
         peer=peer, exposed_msat=held.msat, exposed_rungs=held.rungs, available=refusal is None,
         unavailable_reason=refusal.detail if refusal else "",

@@ -19,6 +19,7 @@ from l402_settler.adapters import books, journal
 from l402_settler.adapters.freeze_books import SUBMISSION
 from l402_settler.escrows import ask_cancel, move_escrow, say_offer_make
 from l402_settler.freezing import freeze
+from l402_settler.headroom import Need, exposed, no_room_for_debt
 from l402_settler.office import Office
 from l402_settler.views import terms_of
 
@@ -124,16 +125,18 @@ def offer_again(office: Office, tx: Transaction, row: Row) -> None:
 
 
 def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
-    """Every rung of the old offer is terminal, its pause is over, and our node could pay a new one."""
+    """Every rung of the old offer is terminal, its pause is over, and there is room for a new one beside all others."""
     if row.state == Escrow.OWED and row.attempt > 1 and office.now_ms() < row.due_by_ms:
         return False
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
         return False
-    rungs, sight = owed_rungs(row, terms_of(_round(tx, row))), office.sight
-    msat = sum(rungs.values())
-    if journal.locked_since(tx, office.now_ms() - journal.DAY_MS) + msat > office.config.day_cap_msat:
-        return False  # the day's cap is for what is owed as for anything else
-    return not sight.trouble and sight.liquidity_msat >= msat and sight.slots >= len(rungs)
+    terms = terms_of(_round(tx, row))
+    rungs = owed_rungs(row, terms)
+    need = Need(sum(rungs.values()), len(rungs))
+    refusal = no_room_for_debt(office, tx, need) or exposed(
+        office, tx, row.peer, frozenset((row.payee,)), need, ladder_msat=terms.ladder_msat(), debts=False
+    )
+    return refusal is None
 
 
 def _ask(office: Office, tx: Transaction, row: Row, *, asks: int = 1) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
+from l402core.hot import Hot
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import statements as q
@@ -76,10 +77,14 @@ def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))
 
 
-def exposure(tx: Transaction, *, peer: str = "", payee: str = "") -> Exposure:
-    """What is out to a peer or to a payee's node, or promised: open rungs, and ladders that nobody has made yet."""
-    queries, whose = q.EXPOSED["peer" if peer else "payee"], peer or payee
-    out, promised = (tx.row(query, b_whose=whose) for query in queries)
+def exposure(tx: Transaction, *, peer: str = "", payee: str = "", debts: bool = True) -> Exposure:
+    """What is out to a peer or to a payee's node, or promised: open rungs, and ladders that nobody has made yet.
+
+    Without `debts`: what is owed counts from its new offer on.
+    """
+    exposed, whose = q.EXPOSED["peer" if peer else "payee"], peer or payee
+    out = tx.row(exposed.out, b_whose=whose)
+    promised = tx.row(exposed.promised if debts else exposed.offered, b_whose=whose)
     assert out is not None
     assert promised is not None
     rungs_promised = int(promised.rungs)
@@ -94,11 +99,29 @@ def payees_of(tx: Transaction, peer: str) -> frozenset[str]:
     return frozenset(row.payee for row in tx.rows(q.PAYEES_OF, b_whose=peer))
 
 
-def owed_waiting(tx: Transaction) -> tuple[int, int]:
-    """What is owed and on no ladder yet, in all rounds: msat and rungs."""
-    row = tx.row(q.OWED_WAITING)
+class Promised(msgspec.Struct, frozen=True):
+    """What is promised, in all rounds, and may not be seen at our node yet."""
+
+    msat: int
+    rungs: int
+    unregistered_msat: int
+    """Of it what is on no ladder yet, so that the day's sum of what was locked does not hold it."""
+
+
+def owed_promised(tx: Transaction) -> Promised:
+    """All that is owed, offered or not, until it is locked."""
+    return _promised(tx, q.OWED_PROMISED)
+
+
+def offered(tx: Transaction) -> Promised:
+    """All ladders that were offered or are asked for, the first ones and those of what is owed, until they are locked."""
+    return _promised(tx, q.OFFERED)
+
+
+def _promised(tx: Transaction, query: Hot) -> Promised:
+    row = tx.row(query)
     assert row is not None
-    return int(row.msat), int(row.rungs)
+    return Promised(int(row.msat), int(row.rungs), int(row.unregistered_msat))
 
 
 def owing(tx: Transaction) -> list[sa.Row[Any]]:

@@ -4,7 +4,7 @@ What is looked for is a parameter named `b_…`, because the plain column names 
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from l402core.documents import LADDER
@@ -121,30 +121,44 @@ def _out(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-def _promised(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
-    """Ladders that somebody was promised and has not made yet; of what is owed, the rungs of the decision."""
-    owes = submissions.c.owed_rungs > 0
-    msat = sa.case((owes, submissions.c.owed_msat), else_=submissions.c.reserved_msat)
+_OWES = submissions.c.owed_rungs > 0
+_MSAT = sa.case((_OWES, submissions.c.owed_msat), else_=submissions.c.reserved_msat)
+_RUNGS = sa.case((_OWES, submissions.c.owed_rungs), else_=len(LADDER))
+REGISTERED_STATES = (Escrow.LOCKING, Escrow.RELOCKING)
+"""Their rungs are in the books, and our node may not have sent them yet."""
+
+
+def _promised(*states: Escrow) -> sa.Select[*tuple[Any, ...]]:
+    """Ladders that are promised, in these states; of what is owed, the rungs of the decision."""
+    unregistered = sa.case((submissions.c.state.in_(REGISTERED_STATES), 0), else_=_MSAT)
     return sa.select(
-        sa.func.coalesce(sa.func.sum(msat), 0).label("msat"),
-        sa.func.coalesce(sa.func.sum(sa.case((owes, submissions.c.owed_rungs), else_=len(LADDER))), 0).label("rungs"),
-    ).where(
-        IS_OPEN,
-        whose == sa.bindparam("b_whose"),
-        submissions.c.state.in_((Escrow.OPENED, Escrow.OFFERED, *OWED_STATES)),
-    )
+        sa.func.coalesce(sa.func.sum(_MSAT), 0).label("msat"),
+        sa.func.coalesce(sa.func.sum(_RUNGS), 0).label("rungs"),
+        sa.func.coalesce(sa.func.sum(unregistered), 0).label("unregistered_msat"),
+    ).where(IS_OPEN, submissions.c.state.in_(states))
 
 
-EXPOSED = {
-    column.name: (Hot(_out(column)), Hot(_promised(column))) for column in (submissions.c.peer, submissions.c.payee)
-}
+_ASKED = (Escrow.OPENED, Escrow.OFFERED, Escrow.DUE, Escrow.REOFFERED)
+OWED_PROMISED = Hot(_promised(*OWED_STATES, Escrow.RELOCKING))
+OFFERED = Hot(_promised(*_ASKED, *REGISTERED_STATES))
 
-OWED_WAITING = Hot(
-    sa.select(
-        sa.func.coalesce(sa.func.sum(submissions.c.owed_msat), 0).label("msat"),
-        sa.func.coalesce(sa.func.sum(submissions.c.owed_rungs), 0).label("rungs"),
-    ).where(IS_OPEN, submissions.c.state.in_(OWED_STATES))
-)
+
+class Exposed(NamedTuple):
+    """What somebody holds, in three statements."""
+
+    out: Hot
+    promised: Hot
+    offered: Hot
+    """Of what is promised, without what is owed and not offered."""
+
+
+def _exposed(whose: sa.Column[str]) -> Exposed:
+    theirs = whose == sa.bindparam("b_whose")
+    promised, offered = _promised(*_ASKED, Escrow.OWED), _promised(*_ASKED)
+    return Exposed(Hot(_out(whose)), Hot(promised.where(theirs)), Hot(offered.where(theirs)))
+
+
+EXPOSED = {column.name: _exposed(column) for column in (submissions.c.peer, submissions.c.payee)}
 
 ADD_RUNGS = Hot(sa.insert(rungs))
 RUNGS = Hot(
