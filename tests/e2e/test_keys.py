@@ -20,6 +20,8 @@ from l402train.rotating import READ_AGAIN_MS
 from l402train.stack import Plan, running
 
 from tests.e2e.test_owed import SETTINGS, count, until
+from tests.support import wire
+from tests.support.secrets_scan import key_values, scan
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 RINGS = ("gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed")
@@ -35,6 +37,8 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
     folder = Folder(tmp_path / "network")
     folder.create()
     async with running(folder, Plan(peers=1, rounds=2, workers=1, seed=8).checked(), print) as network:
+        wire.overhear(network)
+        made_new = key_values(folder.keys)
         await until(lambda: count(folder, "submissions") == 1)
         worker = folder.describe().pids["worker-1"]
         os.kill(worker, signal.SIGSTOP)
@@ -67,6 +71,9 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
         for ring in ("attestor", "settler", "seed"):
             assert (await command(folder, "retire", ring, before[ring]))[0] == 0, ring
             assert before[ring] not in await keys(folder, ring)
+    assert wire.heard(folder.nats, "gradient.scored.v1", "escrow.register_locks.v1")
+    assert len(key_values(folder.keys).keys() - made_new.keys()) >= len(RINGS)
+    assert scan(folder.root, made_new) == []
 
 
 async def command(folder: Folder, *words: str) -> tuple[int, str]:

@@ -15,6 +15,8 @@ from l402train.folder import Folder
 from l402train.stack import Network, Plan, running
 from lndsim import Control
 
+from tests.support import wire
+
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 SETTINGS = {
     "L402_SETTLER_COMMIT_S": "180",
@@ -46,6 +48,7 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
     folder = Folder(tmp_path / "network")
     folder.create()
     async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5).checked(), print) as network:
+        wire.overhear(network)
         await until(lambda: count(folder, "submissions") == 1)
         worker = folder.describe().pids["worker-1"]
         os.kill(worker, signal.SIGSTOP)
@@ -58,6 +61,7 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
         finally:
             os.kill(worker, signal.SIGCONT)
         await paid_anew(folder, network)
+    assert wire.heard(folder.nats, "escrow.lock.v1", "gradient.scored.v1", "escrow.register_locks.v1")
 
 
 async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earned(

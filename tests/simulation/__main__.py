@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation import exhaustive, planted, runs
 from tests.simulation.runs import Count
-from tests.simulation.shortening import shortened, story
+from tests.simulation.shortening import read, shortened, story, written
 
 SHOWN = 3
 HEARD_EVERY_S = 60.0
@@ -17,6 +17,7 @@ def main() -> int:
     """Tell one history, many, or the exhaustive ones."""
     parser = argparse.ArgumentParser(prog="make simulate")
     parser.add_argument("--seed", type=int, help="tell this one history, whole")
+    parser.add_argument("--history", default="", help="tell this one, which a failing run has printed")
     parser.add_argument("--seeds", type=int, default=1_000, help="tell so many random ones")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--seconds-max", type=float, default=0.0, help="stop after so long, and say how many they were")
@@ -27,8 +28,8 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.planted:
         return _planted(asked.jobs)
-    if asked.seed is not None:
-        trial = runs.drawn(asked.seed)
+    if asked.seed is not None or asked.history:
+        trial = read(asked.history) if asked.history else runs.drawn(asked.seed)
         told = runs.tell_trial(trial)
         _say(story(trial, told))
         return 1 if told.wrong else 0
@@ -74,8 +75,7 @@ def _report(name: str, count: Count) -> bool:
         _say(f"\n{trial.name}: {wrong}")
         best, told = shortened(trial)
         _say(story(best, told))
-        if trial.name.startswith("seed"):
-            _say(f"tell it again, whole: make simulate SEED={trial.seed}")
+        _say(f"tell it again: make simulate HISTORY='{written(best)}'")
     return bool(count.wrong)
 
 

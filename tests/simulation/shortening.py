@@ -50,6 +50,19 @@ def _simpler(trial: Trial) -> Iterator[Trial]:
         yield msgspec.structs.replace(trial, cast=one)
 
 
+def written(trial: Trial) -> str:
+    """A history as one word of a command line: all that its telling depends on."""
+    return msgspec.json.encode(trial).decode().replace("'", "\\u0027")
+
+
+def read(text: str) -> Trial:
+    """What `written` wrote. Raises SystemExit for anything else."""
+    try:
+        return msgspec.json.decode(text, type=Trial)
+    except msgspec.DecodeError as error:
+        raise SystemExit(f"--history: this is no history that a failing run printed: {error}") from error
+
+
 def story(trial: Trial, told: Told) -> str:
     """A history for people: who took part, what went wrong with the world, and what happened."""
     about = [

@@ -13,7 +13,7 @@ from tests.simulation.faults import Fault, Kind
 from tests.simulation.forks import Forks
 from tests.simulation.runs import Count, Trial
 from tests.simulation.scenes import stopped
-from tests.simulation.shortening import shortened, story
+from tests.simulation.shortening import read, shortened, story, written
 from tests.simulation.silence import simulated
 from tests.simulation.sponsor import EARNED
 from tests.simulation.story import tell
@@ -139,3 +139,24 @@ def test_a_planted_bug_is_found(bug: planted.Planted) -> None:
     """The simulator is itself checked; `make simulate-planted` plants the rarer ones, too."""
     found = planted.look_for(bug)
     assert found.after, f"{bug.within} histories held with this bug in"
+
+
+def test_a_failing_history_is_told_in_its_shortest_form_and_again_from_what_is_printed() -> None:
+    """Two peers, two rounds and three faults about one bug: what has nothing to do with it is left out."""
+    faults = (Fault(Kind.DELIVERY_LATE, 9, 2.0), Fault(Kind.BLOCKS, 3, 2.0), Fault(Kind.KILL_AFTER, 70, 1.0))
+    long = Trial(5, Cast(parts=(Part("ada", 20), Part("bob", 31)), rounds=2), faults, "a long one")
+    bug = next(one for one in planted.PLANTED if one.name == "the end of a rung that came back is not booked")
+    with bug.patch():
+        best, told = shortened(long)
+        again = runs.tell_trial(read(written(best)))
+    assert told.wrong
+    assert (best.faults, best.cast.rounds, len(best.cast.parts)) == ((), 1, 1)
+    assert (again.wrong, again.digest) == (told.wrong, told.digest)
+    assert runs.tell_trial(best).wrong == ""
+
+
+@pytest.mark.parametrize("text", ["", "{}", "seed 7", '{"seed": 1, "cast": {"rounds": "many"}}'])
+def test_what_is_no_history_is_refused(text: str) -> None:
+    """By name, and nothing is told."""
+    with pytest.raises(SystemExit, match="no history that a failing run printed"):
+        read(text)
