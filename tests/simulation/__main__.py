@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation import exhaustive, planted, runs
-from tests.simulation.runs import Count
+from tests.simulation.runs import Count, Trial
 from tests.simulation.shortening import read, shortened, story, written
 
 SHOWN = 3
@@ -28,11 +28,10 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.planted:
         return _planted(asked.jobs)
-    if asked.seed is not None or asked.history:
-        trial = read(asked.history) if asked.history else runs.drawn(asked.seed)
-        told = runs.tell_trial(trial)
-        _say(story(trial, told))
-        return 1 if told.wrong else 0
+    if asked.history:
+        return _tell(read(asked.history))
+    if asked.seed is not None:
+        return _tell(runs.drawn(asked.seed))
     failed = False
     if asked.exhaustive:
         for name, count in _exhaustive(asked.jobs, asked.only):
@@ -42,6 +41,13 @@ def main() -> int:
         count = runs.run(map(runs.drawn, seeds), jobs=asked.jobs, seconds_max=asked.seconds_max, heard=_progress())
         failed = _report(f"random, seeds from {asked.first} on", count)
     return 1 if failed else 0
+
+
+def _tell(trial: Trial) -> int:
+    """One history, whole."""
+    told = runs.tell_trial(trial)
+    _say(story(trial, told))
+    return 1 if told.wrong else 0
 
 
 def _planted(jobs: int) -> int:
