@@ -27,6 +27,7 @@ from l402core.events import (
     FeeSettled,
     Freeze,
     FreezeView,
+    GatewayAwake,
     GradientScored,
     OfferMade,
     RegisterAccepted,
@@ -233,6 +234,14 @@ class Stage:
             self.now_ms = terms.commit_until_ms
         self.now_ms = clock.get("now_ms", self.now_ms)
         await self.database.transact(self.settler._turn)
+
+    async def awake_until(self, now_ms: int, *, gateways: bool = True, every_ms: int = 2_000) -> None:
+        """Time passes; the settler is there, and hears of a gateway now and then."""
+        while self.now_ms < now_ms:
+            self.now_ms = min(self.now_ms + every_ms, now_ms)
+            if gateways:
+                await self.settler.awake.on_gateway(GatewayAwake())
+            await self.settler.awake.mark()
 
     async def freeze(self, wanted: str) -> FreezeView:
         """An operator stops it."""

@@ -13,14 +13,22 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import url_for
 
-WORDS = {"phase": "single", "kind": "uploaded", "what": "tranche", "action": "freeze", "fate": "", "credit": "y"}
+WORDS = {
+    "phase": "single",
+    "kind": "uploaded",
+    "what": "tranche",
+    "action": "freeze",
+    "fate": "",
+    "credit": "y",
+    "part": "gateway",
+}
 """What the tables' own constraints ask for."""
 
 
 CHANGING = {
     "l402_settler": {
         "rounds", "submissions", "rungs", "credits", "sponsorships", "tranches",  # states, moved by compare-and-set
-        "accounts", "locked",  # sums, which the journal's own trigger keeps
+        "accounts", "locked", "awake",  # sums, which the journal's own trigger keeps
         "outbox", "inbox", "held", "alembic_version",  # what is done goes
     },
     "l402_oracle": {"rounds", "reputations", "tranches", "outbox", "alembic_version"},

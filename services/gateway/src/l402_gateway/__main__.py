@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from l402_gateway.adapters.shelf import RedisShelf
 from l402_gateway.app import Gateway
+from l402_gateway.awake import say_awake_forever
 from l402_gateway.config import Config
 from l402_gateway.control_plane import build
 from l402_gateway.edge import Edge
@@ -38,15 +39,15 @@ CANNOT_START = 2
 
 async def serve(config: Config) -> None:
     """Serve until asked to stop. Raises as `running` does."""
-    async with running(config) as url:
+    async with running(config) as (url, bus):
         with announced(url, config.data_dir / "gateway.url"):
             log.info("service.ready", url=url)
-            await run_until_asked()
+            await run_until_asked(say_awake_forever(bus))
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[str]:
-    """A whole gateway inside the block; yields its base URL.
+async def running(config: Config) -> AsyncIterator[tuple[str, Bus]]:
+    """A whole gateway inside the block; yields its base URL, and its bus.
 
     Raises OSError where the port or the key file is not to be had, Malformed, ValueError; Unavailable without a bus.
     """
@@ -72,7 +73,7 @@ async def running(config: Config) -> AsyncIterator[str]:
         # Any ASGI app will do there; its type says FastAPI because every other service is one.
         async with serving(cast(FastAPI, edge), config.http_host, config.http_port) as url:
             try:
-                yield url
+                yield url, bus
             finally:
                 hints.close()  # a listener that stays would keep the server from stopping
     finally:

@@ -23,6 +23,7 @@ from l402core.events import (
     EscrowRefused,
     Event,
     FeeSettled,
+    GatewayAwake,
     GradientScored,
     OfferMade,
     Question,
@@ -42,6 +43,7 @@ from l402core.signing import open_signed
 
 from l402_settler import sponsor_steps, sponsorships
 from l402_settler.adapters import books, inbox
+from l402_settler.awake import Awake
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
@@ -110,6 +112,7 @@ class Settler:
         self._office = office
         self._bus = bus
         self._node = node
+        self.awake = Awake(office)
         self.desk = Desk(office)
 
     def register(self, dead: Dead, on_work_dead: Callable[[WorkDead], Awaitable[None]]) -> None:
@@ -135,6 +138,7 @@ class Settler:
         self._bus.answer(ReadSubmission, self.desk.read_submission)
         self._bus.answer(ReadStanding, self.desk.read_standing)
         self._bus.answer(ClaimCredit, self.desk.claim_credit)
+        self._bus.answer(GatewayAwake, self.awake.on_gateway)
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
@@ -173,6 +177,7 @@ class Settler:
         """Close phases when their time has come or everybody is through; fail what missed its deadline."""
         while True:
             try:
+                await self.awake.mark()
                 if await self._office.database.read(self._is_due):
                     await self._office.database.transact(self._turn)
             except L402Error as error:

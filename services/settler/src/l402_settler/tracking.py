@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.documents import Receipt, mask_indices
+from l402core.documents import Receipt, Terms, mask_indices
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung, Sight, Trigger, see
 from l402core.events import EscrowFailed, EscrowReturned, EscrowSettled, GradientScored
@@ -24,6 +24,7 @@ from l402core.schedule import difference
 from l402_settler import ledger
 from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import was_frozen
+from l402_settler.awake import was_away
 from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
 from l402_settler.office import Office
 from l402_settler.owed import book_decision, give_up_lap, offer_again
@@ -220,7 +221,9 @@ def fail_escrow(
         turns=fee_books.times_returned(tx, row.payment_hash),
     )  # fmt: skip
     if trigger is Trigger.DEADLINE and not ours:
-        ours = was_frozen(tx, row.commitment)  # it may have come in time, and was told to wait
+        held = was_frozen(tx, row.commitment)  # it may have come in time, and was told to wait
+        away = not held and was_away(tx, Escrow(row.state), _terms(tx, row), now_ms=office.now_ms())
+        ours, reason = held or away, f"{reason}, and we were away meanwhile" if away else reason
     if not move_escrow(tx, row.commitment, Escrow(row.state), trigger, failure=reason, credit_due=ours):
         return
     id_, at = office.stamp()
@@ -321,9 +324,7 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
 
 def _check_schedule(tx: Transaction, row: sa.Row[Any], event: GradientScored) -> None:
     """What is paid is what the signed terms make of the receipt's score, to the millisatoshi. Raises Contradiction."""
-    round_ = books.round_row(tx, row.round)
-    assert round_ is not None
-    if wrong := difference(msgspec.json.decode(event.receipt.body, type=Receipt), terms_of(round_)):
+    if wrong := difference(msgspec.json.decode(event.receipt.body, type=Receipt), _terms(tx, row)):
         raise Contradiction(
             f"schedule_{wrong[0]}", f"the decision on {event.commitment[:16]}… is not by the terms: {wrong[1]}"
         )
@@ -335,3 +336,9 @@ def _check_mask(lines: list[sa.Row[Any]], event: GradientScored) -> None:
     revealed = sum(first.get(index, 0) for index in mask_indices(event.mask, 64))
     if revealed != event.reward_msat:
         raise Contradiction("mask_sum", f"the mask reveals {revealed} msat, the decision says {event.reward_msat}")
+
+
+def _terms(tx: Transaction, row: sa.Row[Any]) -> Terms:
+    round_ = books.round_row(tx, row.round)
+    assert round_ is not None
+    return terms_of(round_)

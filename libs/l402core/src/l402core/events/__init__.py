@@ -8,6 +8,7 @@ Times are unix milliseconds, money integer msat, hashes and keys lower-case hex,
 
 import msgspec
 
+from l402core.events.asked_by_gateways import GatewayAwake, GatewayHeard
 from l402core.events.asked_by_operators import (
     ChannelStanding,
     ChannelsView,
@@ -157,6 +158,8 @@ __all__ = [
     "FeeSettled",
     "Freeze",
     "FreezeView",
+    "GatewayAwake",
+    "GatewayHeard",
     "GradientMeasure",
     "GradientMeasured",
     "GradientScored",
@@ -248,6 +251,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (ReadStanding, PeerStanding),
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
+    (GatewayAwake, GatewayHeard),
     (Reconcile, Reconciled),
     (Freeze, FreezeView),
     (Thaw, FreezeView),

@@ -1,7 +1,12 @@
 """The books, and the triggers that guard their journal."""
 
 from alembic import op
-from l402_settler.adapters import freeze_tables, owed_tables, sponsor_tables  # noqa: F401 - in the metadata too
+from l402_settler.adapters import (  # noqa: F401 - in the metadata too
+    awake_tables,
+    freeze_tables,
+    owed_tables,
+    sponsor_tables,
+)
 from l402_settler.adapters.guards import BY_DIALECT
 from l402_settler.adapters.tables import metadata
 

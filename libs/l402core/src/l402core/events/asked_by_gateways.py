@@ -1,0 +1,18 @@
+"""What a gateway says of itself to the settler: that peers can come. It carries no peer's request."""
+
+import msgspec
+
+from l402core.events.base import Question
+
+
+class GatewayAwake(Question, frozen=True, kw_only=True):
+    """A gateway serves, and reaches the settler. Said every few seconds; silence of all of them is an outage of ours."""
+
+    name = "gateway.awake.v1"
+    answered_by = "settler"
+
+
+class GatewayHeard(msgspec.Struct, frozen=True, kw_only=True):
+    """The settler took note."""
+
+    at_ms: int

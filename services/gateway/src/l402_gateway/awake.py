@@ -1,0 +1,30 @@
+"""That this gateway serves, told to the settler every few seconds. It says nothing of any peer, and waits for nobody.
+
+A deadline that passes while no gateway was there is no peer's fault; only the gateways can tell, since a peer's silence may
+be its own choice.
+"""
+
+import asyncio
+import contextlib
+from typing import Protocol, TypeVar
+
+import msgspec
+from l402core.errors import L402Error
+from l402core.events import GatewayAwake, GatewayHeard, Question
+
+A = TypeVar("A", bound=msgspec.Struct)
+EVERY_S = 2.0
+
+
+class Asks(Protocol):
+    """The bus, as far as this needs it."""
+
+    async def ask(self, question: Question, answer: type[A], *, timeout_s: float) -> A: ...
+
+
+async def say_awake_forever(bus: Asks, *, every_s: float = EVERY_S) -> None:
+    """For ever. Where the settler does not hear it, the settler's own books say so."""
+    while True:
+        with contextlib.suppress(L402Error):
+            await bus.ask(GatewayAwake(), GatewayHeard, timeout_s=every_s)
+        await asyncio.sleep(every_s)
