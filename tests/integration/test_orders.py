@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from l402_invoicer.app import CONSUMERS as INVOICER
 from l402_settler.app import CONSUMERS as SETTLER
+from l402_settler.writing_off import WritingOff
 from l402core.bus import Bus, migrate
 from l402core.errors import Contradiction
-from l402core.events import EscrowLock, Freeze, SaidAgain, SayAgain, Thaw, WorkDead
+from l402core.events import EscrowLock, Freeze, SaidAgain, SayAgain, Thaw, WorkDead, WriteOff
 from l402core.signing import Signed
 from l402train.exits import Exit
 
 from tests.support.demos import COMMAND, environment
 from tests.support.nats import running_nats
+from tests.support.pages import Paged
 from tests.support.settler import Stage, sha
 
 LOCK, *_ = INVOICER
@@ -40,6 +42,7 @@ async def stage(tmp_path: Path, url: str) -> AsyncIterator[Stage]:
     bus = Bus(url, "settler")
     bus.answer(Freeze, made.thawing.freeze)
     bus.answer(Thaw, made.thawing.thaw)
+    bus.answer(WriteOff, WritingOff(made.office, Paged()).write_off)
 
     async def on_dead(event: WorkDead) -> None:
         await made.thawing.on_work_dead(event)
@@ -74,6 +77,18 @@ async def test_an_operator_freezes_and_thaws(stage: Stage, url: str) -> None:
     assert (await order(url, "freeze", "xyz", *freeze))[0] == Exit.USAGE
     code, told = await order(url, "thaw", sha("a")[:12], "--reason", "it was nothing")
     assert (code, "goes on, now opened" in told) == (Exit.FINE, True)
+
+
+async def test_an_operator_explains_what_the_node_has_forgotten(stage: Stage, url: str) -> None:
+    """The node knows nothing of a fee that the books have: frozen, written off by name, and thawed."""
+    await stage.fee("a")
+    write_off = ("write-off", sha("fee a"), "--reason", "old invoices were deleted", "--by", "ann")
+    assert (await order(url, *write_off))[0] == Exit.NOT_FOUND  # nothing is frozen
+    await stage.freeze(sha("a"))
+    assert await order(url, *write_off) == (Exit.FINE, f"fee {sha('fee a')} is explained: no money differs\n")
+    code, told = await order(url, *write_off, "--json")
+    assert (code, json.loads(told)["lost_msat"]) == (Exit.FINE, 0)
+    assert (await order(url, "thaw", sha("a"), "--reason", "explained"))[0] == Exit.FINE
 
 
 async def test_what_the_invoicer_cannot_do_freezes_the_escrow(stage: Stage, url: str) -> None:

@@ -17,7 +17,7 @@ NAMED = {
 }
 STATEMENTS = {name: one.statement if isinstance(one, Hot) else one for name, one in NAMED.items()}
 ASKED = {name: one for name, one in STATEMENTS.items() if isinstance(one, sa.Select)}
-SMALL = ("submissions_open", "rounds_live")
+SMALL = ("submissions_open", "submissions_frozen", "rounds_live")
 """Indexes of what is not over; reading all of one is reading what is open."""
 
 

@@ -9,7 +9,19 @@ from typing import Final
 import msgspec
 
 from l402core.bus import DEAD, Consumer
-from l402core.events import EVENTS, FACTS, QUESTIONS, WORK, Freeze, OwedSettle, Question, Reconcile, SayAgain, Thaw
+from l402core.events import (
+    EVENTS,
+    FACTS,
+    QUESTIONS,
+    WORK,
+    Freeze,
+    OwedSettle,
+    Question,
+    Reconcile,
+    SayAgain,
+    Thaw,
+    WriteOff,
+)
 from l402core.jetstream import inbox
 
 SERVICES: Final = ("gateway", "invoicer", "settler", "attestor", "worker")
@@ -19,7 +31,7 @@ MIGRATION: Final = "migrate"
 """Declares streams and consumers, and nothing else."""
 USERS: Final = (*SERVICES, OPERATOR, MIGRATION)
 
-ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, SayAgain, Reconcile)
+ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, Reconcile)
 """Questions that only an operator may ask."""
 KEEPERS: Final = ("settler", "attestor")
 """They keep a database, and declare again a stream that was lost."""

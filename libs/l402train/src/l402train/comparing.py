@@ -31,7 +31,7 @@ async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
 
 def contradicts(found: Reconciled) -> bool:
     """Whether anything differs that will not join by itself."""
-    return any(one.weight not in ("lag", "undecided") for one in found.differences)
+    return any(one.weight not in ("lag", "undecided", "explained") for one in found.differences)
 
 
 def sentence(found: Reconciled) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from l402core.events import Freeze, FreezeView, OwedSettle, OwedSettled, SaidAgain, SayAgain, Thaw
+from l402core.events import Freeze, FreezeView, OwedSettle, OwedSettled, SaidAgain, SayAgain, Thaw, WriteOff, WrittenOff
 from l402core.money import show_sat
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +25,12 @@ async def thaw(out: Console, nats_url: str, order: Thaw, *, as_json: bool) -> Ex
     """Let it go on. Raises Stop, also where what is held still cannot be true."""
     view = await asking.ask(nats_url, order, FreezeView)
     return _told(out, view, lambda one: _thawed(one, dropped=order.drop_held), as_json=as_json)
+
+
+async def write_off(out: Console, nats_url: str, order: WriteOff, *, as_json: bool) -> Exit:
+    """Explain a contradiction for good. Raises Stop where the settler finds none."""
+    told = await asking.ask(nats_url, order, WrittenOff)
+    return _told(out, told, _written_off, as_json=as_json)
 
 
 async def again(out: Console, nats_url: str, *, as_json: bool) -> Exit:
@@ -69,6 +75,12 @@ def _told(out: Console, view: Any, sentence: Any, *, as_json: bool) -> Exit:
 def _frozen(view: FreezeView) -> str:
     stops = "nothing that moves or promises money happens about it"
     return f"{view.what} {view.about} is frozen in the state {view.state}: {stops}"
+
+
+def _written_off(told: WrittenOff) -> str:
+    lost = show_sat(abs(told.lost_msat))
+    cost = f"{lost} are written off" if told.lost_msat > 0 else f"{lost} more than the books said are there"
+    return f"{told.what} {told.payment_hash} is explained: {cost if told.lost_msat else 'no money differs'}"
 
 
 def _thawed(view: FreezeView, *, dropped: bool) -> str:

@@ -1,4 +1,7 @@
-"""`l402-train freeze`, `thaw`, `again` and `owed`: what a person orders about money, and in which words. It decides nothing."""
+"""`l402-train freeze`, `thaw`, `write-off`, `again` and `owed`: what a person orders about money, and in which words.
+
+It decides nothing.
+"""
 
 import getpass
 from collections.abc import Callable, Coroutine
@@ -6,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from l402core.events import Freeze, OwedSettle, Thaw
+from l402core.events import Freeze, OwedSettle, Thaw, WriteOff
 
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
@@ -76,6 +79,27 @@ def thaw(
     return ask(lambda bus: orders.thaw(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
 
 
+def write_off(
+    payment_hash: Annotated[str, Parameter(help="Of the rung or fee, 64 hex digits.")],
+    /,
+    *,
+    reason: Reason,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """Explain for good what the books and the node cannot both be right about, so that its escrow can be thawed.
+
+    What it cost, as the node itself tells, is booked as written off; no payment is made by this command.
+    """
+    from l402train import orders, screen
+
+    order = WriteOff(payment_hash=payment_hash.lower(), by=by or getpass.getuser(), reason=reason)
+    out = screen.console()
+    return ask(lambda bus: orders.write_off(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
 def again(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False) -> int:
     """Have the oracle ask again for what its rounds wait for, such as an aggregation that became a dead letter."""
     from l402train import orders, screen
@@ -132,5 +156,5 @@ def settle(
 def register(app: App) -> None:
     """Beside the commands that look."""
     app.command(owed)
-    for command in (freeze, thaw, again):
+    for command in (freeze, thaw, write_off, again):
         app.command(command)

@@ -9,7 +9,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import control_app, serving
 from l402core.errors import L402Error
-from l402core.events import Freeze, OwedSettle, ReadChannels, ReadSettlerParts, Reconcile, Thaw
+from l402core.events import Freeze, OwedSettle, ReadChannels, ReadSettlerParts, Reconcile, Thaw, WriteOff
 from l402core.keyfiles import KeyFileError
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
@@ -32,6 +32,7 @@ from l402_settler.status import Status
 from l402_settler.telling import tell_forever
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
+from l402_settler.writing_off import WritingOff
 
 
 async def serve(config: Config) -> None:
@@ -57,6 +58,7 @@ async def serve(config: Config) -> None:
     bus.answer(Freeze, thawing.freeze)
     bus.answer(Thaw, thawing.thaw)
     bus.answer(OwedSettle, ByHand(office, node).settle)
+    bus.answer(WriteOff, WritingOff(office, node).write_off)
     bus.answer(Reconcile, watch.reconcile)
     bus.answer(ReadChannels, Channels(office, node).read)
     Status(office).register(bus)

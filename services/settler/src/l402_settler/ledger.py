@@ -4,6 +4,7 @@
     lightning          our node's balance (debit)
     rewards            what gradients have earned so far (debit)
     routing            routing fees paid (debit)
+    written-off        what a person wrote off: the node and the books differed, or a rung was paid that nobody earned (debit)
     ------------------------------------------------------------------------------------------------
     treasury           what the coordinator brought
     fees:unclaimed     fees that arrived and have opened nothing yet; zero when all is quiet
@@ -39,6 +40,7 @@ EARNED = "fees:earned"
 CREDITS = "credits:"
 SPONSORS = "sponsors:"
 OWED = "owed:"
+WRITTEN_OFF = "written-off"
 
 ONLY_OWED = (
     f"name in ('{TREASURY}', '{EARNED}') or substr(name, 1, {len(CREDITS)}) = '{CREDITS}' "
@@ -206,6 +208,35 @@ def owed_settled(peer: str, commitment: str, amount_msat: Msat, *, by_our_node: 
     return Transfer(
         id=f"settle:{commitment}", kind="owed settled", debit=owed_account(peer),
         credit=LIGHTNING if by_our_node else TREASURY, amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def written_off(payment_hash: str, commitment: str, lost_msat: int) -> list[Transfer]:
+    """What our node has less than the books said, or more where it is negative; nothing where it is none."""
+    if not lost_msat:
+        return []
+    debit, credit = (WRITTEN_OFF, LIGHTNING) if lost_msat > 0 else (LIGHTNING, WRITTEN_OFF)
+    return [
+        Transfer(
+            id=f"write-off:{payment_hash}", kind="written off", debit=debit, credit=credit, amount_msat=abs(lost_msat),
+            commitment=commitment,
+        )
+    ]  # fmt: skip
+
+
+def overpaid(payment_hash: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
+    """A rung was paid that no decision reveals: the peer has it, and has not earned it."""
+    return Transfer(
+        id=f"overpaid:{payment_hash}", kind="overpaid", debit=WRITTEN_OFF, credit=peer_account(peer),
+        amount_msat=amount_msat, commitment=commitment,
+    )  # fmt: skip
+
+
+def earned_after_all(payment_hash: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
+    """A decision that came after the rung was written off reveals it."""
+    return Transfer(
+        id=f"earned:{payment_hash}", kind="earned after all", debit=peer_account(peer), credit=WRITTEN_OFF,
+        amount_msat=amount_msat, commitment=commitment,
     )  # fmt: skip
 
 

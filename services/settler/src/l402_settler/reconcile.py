@@ -15,6 +15,8 @@ from l402core.events import LedgerDifference
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
 LAG, CONTRADICTION, FOREIGN, UNDECIDED = "lag", "contradiction", "foreign", "undecided"
+EXPLAINED = "explained"
+"""A contradiction that a person has written off: told, and nothing more."""
 
 AGREES: dict[Rung, set[PaymentStatus | None]] = {
     Rung.REGISTERED: {None, PaymentStatus.UNKNOWN},

@@ -16,17 +16,27 @@ from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentVie
 from l402core.lnd.stranded import ended, is_past, is_stranded
 
 from l402_settler.adapters import books, fee_books, owed_books, sponsor_books
+from l402_settler.adapters.explained_books import explained_of
 from l402_settler.adapters.scratch import Scratch
 from l402_settler.fees import book_fee
 from l402_settler.merging import side_by_side
 from l402_settler.office import Office
-from l402_settler.reconcile import CONTRADICTION, FOREIGN, LAG, UNDECIDED, BookedRung, compare_fees, compare_rungs
+from l402_settler.reconcile import (
+    CONTRADICTION,
+    EXPLAINED,
+    FOREIGN,
+    LAG,
+    UNDECIDED,
+    BookedRung,
+    compare_fees,
+    compare_rungs,
+)
 from l402_settler.sponsor_reconcile import compare_tranches
 from l402_settler.tracking import Look
 
 log = structlog.get_logger()
 TOLD_MAX = 1_000
-GRAVITY = (CONTRADICTION, FOREIGN, UNDECIDED, LAG)
+GRAVITY = (CONTRADICTION, FOREIGN, UNDECIDED, EXPLAINED, LAG)
 
 
 class Node(Protocol):
@@ -133,11 +143,18 @@ class Reconciling:
         row = await self._office.database.read(lambda tx: books.rung(tx, doubt.payment_hash))
         view = await self._node.lookup_payment(bytes.fromhex(doubt.payment_hash))
         found = await self._compared([] if row is None else [_booked(row)], [] if view is None else [view])
+        found = await self._weighed(found)
         for one in found:
             if one.weight == LAG and view is not None:
                 await self._record((await without_stranded(self._node, [view], self._office.sight.height)).views)
         await self._act(found)
         return found
+
+    async def _weighed(self, found: list[LedgerDifference]) -> list[LedgerDifference]:
+        """What a person has explained is no contradiction any more."""
+        wrong = [one.payment_hash for one in found if one.weight == CONTRADICTION]
+        known = await self._office.database.read(lambda tx: explained_of(tx, wrong)) if wrong else frozenset[str]()
+        return [msgspec.structs.replace(one, weight=EXPLAINED) if one.payment_hash in known else one for one in found]
 
     async def _act(self, found: Iterable[LedgerDifference]) -> None:
         for one in found:
@@ -174,6 +191,7 @@ class Reconciling:
             {hash_: row.amount_msat} if row is not None else {}, [fresh] if fresh is not None else [],
             memo_prefix=office.config.fee_memo_prefix,
         )  # fmt: skip
+        found = await self._weighed(found)
         for one in found:
             if one.weight == LAG and fresh is not None and fresh.state is InvoiceState.SETTLED:
                 await self._book(fresh)

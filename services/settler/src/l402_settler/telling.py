@@ -19,7 +19,7 @@ from l402_settler.views import terms_of
 log = structlog.get_logger()
 EVERY_S = 5.0
 STATES = tuple(state for state in Escrow if state is not Escrow.ENDED)
-WEIGHTS = ("contradiction", "foreign", "lag", "undecided")
+WEIGHTS = ("contradiction", "foreign", "lag", "undecided", "explained")
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):

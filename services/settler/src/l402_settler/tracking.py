@@ -23,6 +23,7 @@ from l402core.schedule import difference
 
 from l402_settler import ledger
 from l402_settler.adapters import books, fee_books, journal
+from l402_settler.adapters.explained_books import explained_of
 from l402_settler.adapters.freeze_books import was_frozen
 from l402_settler.awake import was_away
 from l402_settler.escrows import ask_cancel, issue_credit, move_escrow, try_lock
@@ -96,7 +97,7 @@ async def _record(office: Office, commitment: str, looks: list[Look]) -> tuple[s
         row = books.submission(tx, commitment)
         assert row is not None
         lines = books.rungs_of(tx, commitment)
-        steps = _steps(lines, looks)
+        steps = _steps(lines, _unexplained(tx, lines, looks))
         for sight in Sight:  # as it happened: out first, then the end
             mine = [step for step in steps if step.look.sight is sight]
             if mine:
@@ -121,6 +122,14 @@ def _note_heights(tx: Transaction, lines: list[sa.Row[Any]], looks: list[Look]) 
     for look in looks:
         if look.height not in (0, flying.get(look.payment_hash, 0)) and look.payment_hash in flying:
             books.note_height(tx, look.payment_hash, look.height)
+
+
+def _unexplained(tx: Transaction, lines: list[sa.Row[Any]], looks: list[Look]) -> list[Look]:
+    """Without what is told of rungs that a person has written off."""
+    over = {line.payment_hash for line in lines if line.state not in (Rung.REGISTERED, Rung.IN_FLIGHT)}
+    odd = over & {look.payment_hash for look in looks}
+    explained = explained_of(tx, odd) if odd else frozenset[str]()
+    return [look for look in looks if look.payment_hash not in explained]
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -245,7 +254,7 @@ def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in lines):
         return
     if row.state in (Escrow.SCORED, Escrow.FAILED, Escrow.OWED):
-        check_decision(books.rungs_of(tx, commitment), books.from_json(row.scored, GradientScored))
+        check_decision(tx, books.rungs_of(tx, commitment), books.from_json(row.scored, GradientScored))
     if row.state == Escrow.RELOCKED and not any(line.state == Rung.SETTLED for line in lines):
         give_up_lap(office, tx, row, Trigger.RUNGS_TERMINAL)
     elif row.state == Escrow.OWED:
@@ -272,16 +281,22 @@ def _end(office: Office, tx: Transaction, row: sa.Row[Any], lines: list[sa.Row[A
     log.info("escrow.ended", commitment=commitment)
 
 
-def check_decision(lines: list[sa.Row[Any]], scored: GradientScored | None) -> None:
-    """No rung outside the decision is ever paid, nor one of an offer that was not revealed. Raises Contradiction."""
-    outside = [line.rung for line in lines if line.state == Rung.SETTLED and not _may_be_paid(line, scored)]
+def check_decision(tx: Transaction, lines: list[sa.Row[Any]], scored: GradientScored | None) -> None:
+    """No rung outside the decision is ever paid, nor one of an offer that was not revealed, but those that a person has
+    explained. Raises Contradiction."""
+    wrong = {line.payment_hash: line.rung for line in lines if _is_outside(line, scored)}
+    outside = [wrong[hash_] for hash_ in wrong.keys() - explained_of(tx, wrong)] if wrong else []
     if outside:
         raise Contradiction(
-            "paid_outside_decision", f"rungs {outside} were paid though the decision does not reveal them"
+            "paid_outside_decision", f"rungs {sorted(outside)} were paid though the decision does not reveal them"
         )
 
 
-def _may_be_paid(line: sa.Row[Any], scored: GradientScored | None) -> bool:
+def _is_outside(line: sa.Row[Any], scored: GradientScored | None) -> bool:
+    return line.state == Rung.SETTLED and not may_be_paid(line, scored)
+
+
+def may_be_paid(line: sa.Row[Any], scored: GradientScored | None) -> bool:
     """Of what was withheld nothing; of a later offer we may hear that it was revealed after LND says that it was paid."""
     if scored is None or not scored.mask >> line.rung & 1:
         return False
@@ -309,7 +324,7 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
     lines = books.rungs_of(tx, event.commitment)
     _check_schedule(tx, row, event)
     _check_mask(lines, event)
-    check_decision(lines, event)
+    check_decision(tx, lines, event)
     due = event.verdict == "unscored"
     trigger = Trigger.WITHHELD if event.withheld else Trigger.SCORED
     if not move_escrow(
@@ -319,7 +334,18 @@ def record_decision(office: Office, tx: Transaction, event: GradientScored) -> b
     ):  # fmt: skip
         return False
     book_decision(office, tx, row, event, known)
+    _book_earned(office, tx, row, lines, event)
     return True
+
+
+def _book_earned(
+    office: Office, tx: Transaction, row: sa.Row[Any], lines: list[sa.Row[Any]], event: GradientScored
+) -> None:
+    """What was written off as paid to nobody's merit, and this decision reveals, is no loss."""
+    paid = {line.payment_hash: line for line in lines if line.state == Rung.SETTLED and may_be_paid(line, event)}
+    for hash_ in sorted(explained_of(tx, paid)) if paid else ():
+        line = ledger.earned_after_all(hash_, row.peer, row.commitment, paid[hash_].amount_msat)
+        journal.post(tx, line, now_ms=office.now_ms())
 
 
 def _check_schedule(tx: Transaction, row: sa.Row[Any], event: GradientScored) -> None:

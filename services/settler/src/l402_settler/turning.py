@@ -14,6 +14,7 @@ from l402core.events import SubmissionExpired
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import books
+from l402_settler.adapters.explained_books import explained_of
 from l402_settler.adapters.freeze_books import SUBMISSION
 from l402_settler.freezing import freeze
 from l402_settler.office import Office
@@ -98,7 +99,8 @@ def _missed(terms: Terms, standing: Row, *, phase: str, now_ms: int) -> str:
 def _fail(office: Office, tx: Transaction, commitment: str, reason: str) -> None:
     row = books.submission(tx, commitment)
     assert row is not None
-    if row.state == Escrow.UPLOADED and any(line.state == Rung.SETTLED for line in books.ladder_of(tx, row)):
+    paid = {line.payment_hash for line in books.ladder_of(tx, row) if line.state == Rung.SETTLED}
+    if row.state == Escrow.UPLOADED and paid and paid - explained_of(tx, paid):
         return  # a preimage is out, so the oracle has decided: its word is on the way to us
     fail_escrow(office, tx, row, Trigger.DEADLINE, reason)
     id_, at = office.stamp()

@@ -25,6 +25,8 @@ from l402core.events.asked_by_operators import (
     SaidAgain,
     SayAgain,
     Thaw,
+    WriteOff,
+    WrittenOff,
 )
 from l402core.events.asked_by_pages import (
     CheckpointLine,
@@ -237,6 +239,8 @@ __all__ = [
     "TrancheEvent",
     "TrancheView",
     "WorkDead",
+    "WriteOff",
+    "WrittenOff",
     "YardstickMade",
     "YardstickMake",
 ]
@@ -256,6 +260,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (Freeze, FreezeView),
     (Thaw, FreezeView),
     (OwedSettle, OwedSettled),
+    (WriteOff, WrittenOff),
     (SayAgain, SaidAgain),
     (ReadChannels, ChannelsView),
     (SponsorshipOpen, SponsorshipView),

@@ -52,8 +52,8 @@ class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that the books and LND see differently."""
 
     weight: str
-    """lag (the next look joins it), contradiction (frozen, somebody is woken), foreign (not in the books at all) or
-    undecided (only the chain can tell, when a channel is closed)."""
+    """lag (the next look joins it), contradiction (frozen, somebody is woken), foreign (not in the books at all),
+    undecided (only the chain can tell, when a channel is closed) or explained (a contradiction that a person wrote off)."""
     what: str
     """rung, fee, tranche or payment."""
     payment_hash: str
@@ -96,6 +96,30 @@ class OwedSettled(msgspec.Struct, frozen=True, kw_only=True):
     commitment: str
     peer: str
     amount_msat: Msat
+
+
+class WriteOff(Question, frozen=True, kw_only=True):
+    """An operator explains for good what the books and our node cannot both be right about; what it cost is written off."""
+
+    name = "money.write_off.v1"
+    answered_by = "settler"
+
+    payment_hash: str
+    """Of a rung or a fee."""
+    by: str
+    reason: str
+
+
+class WrittenOff(msgspec.Struct, frozen=True, kw_only=True):
+    """It is in the books, and freezes nothing any more."""
+
+    payment_hash: str
+    what: str
+    """rung or fee."""
+    about: str
+    """The submission's commitment, or the fee's payment hash."""
+    lost_msat: int
+    """What it cost; negative where our node has more than the books said, 0 where no money differs."""
 
 
 class SayAgain(Question, frozen=True, kw_only=True):

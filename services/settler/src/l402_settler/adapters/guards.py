@@ -8,7 +8,7 @@ from l402core.guards import append_only
 
 from l402_settler.ledger import LIGHTNING
 
-APPEND_ONLY = ("transfers", "fees", "tokens", "past_offers", "freezes", "settlements", "outages")
+APPEND_ONLY = ("transfers", "fees", "tokens", "past_offers", "freezes", "settlements", "outages", "explained")
 """Facts: who would change or forget one would write another history."""
 
 SLOT_MS = 600_000

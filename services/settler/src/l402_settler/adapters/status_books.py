@@ -54,7 +54,8 @@ LOCKED = (
 SPONSORED = sa.select(tranches.c.round, tranches.c.amount_msat).where(
     tranches.c.round > _round, tranches.c.state == Tranche.SETTLED
 )
-FROZEN_ESCROWS = sa.select(sa.func.count()).select_from(submissions).where(IS_OPEN, submissions.c.frozen)
+FROZEN_ESCROWS = sa.select(sa.func.count()).select_from(submissions).where(submissions.c.frozen)
+"""Also those that have ended: their credits wait for a person as well."""
 FROZEN_TRANCHES = sa.select(sa.func.count()).where(tranches.c.state.in_(sorted(LIVE)), tranches.c.frozen)
 _sums = (
     sa.func.coalesce(sa.func.sum(accounts.c.debits_msat), 0).label("debits_msat"),
@@ -95,7 +96,7 @@ def locked(tx: Transaction) -> dict[str, int]:
 
 
 def frozen(tx: Transaction) -> dict[str, int]:
-    """How many open escrows and live tranches wait for a person."""
+    """How many escrows and live tranches wait for a person."""
     return {"escrow": int(tx.scalar(FROZEN_ESCROWS)), "tranche": int(tx.scalar(FROZEN_TRANCHES))}
 
 

@@ -72,6 +72,9 @@ submissions = sa.Table(
     sa.Index("submissions_by_payment", "payment_hash"),
     sa.Index("submissions_open", "round", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
     sa.Index("submissions_open_of_peer", "peer", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index(
+        "submissions_frozen", "commitment", sqlite_where=sa.text("frozen = 1"), postgresql_where=sa.text("frozen")
+    ),
     sa.Index("submissions_open_to_payee", "payee", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 """What is looked for again and again is open, and few: indexes that hold nothing else stay small however long the past."""

@@ -3,6 +3,7 @@
 from alembic import op
 from l402_settler.adapters import (  # noqa: F401 - in the metadata too
     awake_tables,
+    explained_tables,
     freeze_tables,
     owed_tables,
     sponsor_tables,
