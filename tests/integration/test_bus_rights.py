@@ -9,7 +9,7 @@ import nats
 import pytest
 from l402core.bus import Bus
 from l402core.errors import Unavailable
-from l402core.events import EVENTS, QUESTIONS
+from l402core.events import EVENTS, QUESTIONS, EscrowFrozen, EscrowThawed
 from l402core.jetstream import inbox
 from l402core.rights import KEEPERS, MIGRATION, OPERATOR, ORDERS, SERVICES, USERS, Rights, rights_of
 from l402core.streams import Declared
@@ -72,6 +72,13 @@ def test_orders_are_the_operators_and_every_question_has_somebody_who_may_ask_an
             user for user in SERVICES if any(matches(one, question.name) for one in rights_of(user, known).subscribe)
         ]
         assert hearing == [question.answered_by], question.name
+
+
+def test_each_invoicer_may_overhear_freezes_and_thaws_and_no_other_fact() -> None:
+    """Any of several may have the lock in hand; nothing else is its business but what its consumers are handed."""
+    may = rights_of("invoicer", migration.consumers()).subscribe
+    overheard = {event for event in EVENTS if any(matches(one, f"{event.name}.x") for one in may)}
+    assert overheard == {EscrowFrozen, EscrowThawed}
 
 
 def test_only_those_who_keep_a_database_may_declare_streams() -> None:

@@ -57,13 +57,13 @@ class Bench:
 
     async def freeze(self, revision: int) -> None:
         """The settler's word."""
-        await self.invoicer.on_frozen(
+        await self.invoicer.stops.on_frozen(
             EscrowFrozen(id="f", occurred_at_ms=0, revision=revision, round=3, commitment=COMMITMENT)
         )
 
     async def thaw(self, revision: int) -> None:
         """The settler's word."""
-        await self.invoicer.on_thawed(
+        await self.invoicer.stops.on_thawed(
             EscrowThawed(id="t", occurred_at_ms=0, revision=revision, round=3, commitment=COMMITMENT)
         )
 

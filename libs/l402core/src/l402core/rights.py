@@ -14,6 +14,9 @@ from l402core.events import (
     FACTS,
     QUESTIONS,
     WORK,
+    EscrowFrozen,
+    EscrowThawed,
+    Event,
     Freeze,
     OwedSettle,
     Question,
@@ -33,6 +36,12 @@ USERS: Final = (*SERVICES, OPERATOR, MIGRATION)
 
 ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, Reconcile)
 """Questions that only an operator may ask."""
+OVERHEARD: Final[dict[str, tuple[type[Event], ...]]] = {
+    "gateway": tuple(event for event in EVENTS if event.stream == FACTS),
+    "invoicer": (EscrowFrozen, EscrowThawed),
+}
+"""Facts that each process of a service hears as they are said, beside what its consumers are handed: hints for pages, and
+for whichever invoicer has a lock in hand."""
 KEEPERS: Final = ("settler", "attestor")
 """They keep a database, and declare again a stream that was lost."""
 ANSWER_WITHIN: Final = "30s"
@@ -59,7 +68,7 @@ def rights_of(user: str, consumers: Iterable[Consumer]) -> Rights:
     own = [consumer for consumer in consumers if consumer.service == user]
     said = [f"{event.name}.>" for event in EVENTS if event.writer == user]
     asked = [question.name for question, _ in QUESTIONS if question not in ORDERS] if user == "gateway" else []
-    heard = [f"{event.name}.>" for event in EVENTS if event.stream == FACTS] if user == "gateway" else []
+    heard = [f"{event.name}.>" for event in OVERHEARD.get(user, ())]
     return Rights(
         publish=tuple(sorted({*said, *asked, *_reading(own), *(_keeping() if user in KEEPERS else ())})),
         subscribe=tuple(sorted({f"{inbox(user)}.>", *answered, *heard})),

@@ -38,11 +38,10 @@ async def serve(config: Config) -> None:
         config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions
     )
     minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions)
-    lock, mint, frozen, thawed = CONSUMERS
+    lock, mint, *_ = CONSUMERS
     bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
     bus.consume(mint, minting.mint_tranche, invoicer.give_up)
-    bus.consume(frozen, invoicer.on_frozen)
-    bus.consume(thawed, invoicer.on_thawed)
+    invoicer.stops.register(bus)
     bus.answer(FeeMint, invoicer.mint_fee)
 
     async def ready() -> dict[str, bool]:

@@ -1,7 +1,6 @@
 """The invoicer's story: it mints fees, books them as they settle, and locks reward ladders. It never ends an escrow."""
 
 import asyncio
-import functools
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,10 +13,8 @@ from l402core.bus import MONEY_PATIENCE, Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import (
     EscrowDispatched,
-    EscrowFrozen,
     EscrowLock,
     EscrowRefused,
-    EscrowThawed,
     Event,
     FeeMint,
     FeeMinted,
@@ -42,6 +39,7 @@ from l402_invoicer.policy import (
     step_for,
     too_late,
 )
+from l402_invoicer.stops import FROZEN, THAWED, Notes, Stops
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -50,8 +48,8 @@ K = TypeVar("K")
 CONSUMERS: tuple[Consumer, ...] = (
     Consumer("invoicer", EscrowLock, workers=32, patience=MONEY_PATIENCE),
     Consumer("invoicer", SponsorshipMint, patience=MONEY_PATIENCE),
-    Consumer("invoicer", EscrowFrozen, patience=MONEY_PATIENCE),
-    Consumer("invoicer", EscrowThawed, patience=MONEY_PATIENCE),
+    FROZEN,
+    THAWED,
 )
 
 REVISION = {status: number for number, status in enumerate(PaymentStatus)}
@@ -96,7 +94,7 @@ class Cursor(Protocol):
     def advance(self, settle_index: int) -> None: ...
 
 
-class Tally(Protocol):
+class Tally(Notes, Protocol):
     """What may have been sent, on disk. Calls block for a moment."""
 
     def reserve(
@@ -108,10 +106,6 @@ class Tally(Protocol):
     def confirm(self, payment_hashes: list[bytes]) -> None: ...
 
     def unconfirmed(self, before_ms: int, limit: int) -> list[bytes]: ...
-
-    def note_stop(self, commitment: str, revision: int, now_ms: int, *, frozen: bool) -> bool: ...
-
-    def stopped(self) -> set[str]: ...
 
 
 class Invoicer:
@@ -135,7 +129,7 @@ class Invoicer:
             routing_fee_max_msat=config.routing_fee_max_msat,
             cltv_limit_max=config.cltv_limit_max,
         )
-        self._stopped = tally.stopped()
+        self.stops = Stops(tally, now_ms=now_ms)
         self._sending = asyncio.Semaphore(config.rungs_at_once)
         self._sent_at: OrderedDict[bytes, float] = OrderedDict()
         self._traces: OrderedDict[str, str] = OrderedDict()
@@ -267,32 +261,13 @@ class Invoicer:
             elif known.status is not PaymentStatus.UNKNOWN:
                 await asyncio.to_thread(self._tally.confirm, [payment_hash])
 
-    async def on_frozen(self, event: EscrowFrozen) -> None:
-        """A lock that is in hand already is not sent; what was sent is not ours to stop. Raises Unavailable."""
-        await self._stand(event, frozen=True)
-
-    async def on_thawed(self, event: EscrowThawed) -> None:
-        """It may be sent, as long as there is time. Raises Unavailable."""
-        await self._stand(event, frozen=False)
-
-    async def _stand(self, event: EscrowFrozen | EscrowThawed, *, frozen: bool) -> None:
-        """Facts come in any order: the highest revision holds."""
-        if frozen:
-            self._stopped.add(event.commitment)  # before the disk: it may be sent in this very moment
-        note = functools.partial(self._tally.note_stop, event.commitment, event.revision, self._now_ms(), frozen=frozen)
-        if await asyncio.to_thread(note):
-            self._stopped.discard(event.commitment)
-        else:
-            self._stopped.add(event.commitment)
-        log.warning("escrow.stands", commitment=event.commitment, stopped=event.commitment in self._stopped)
-
     async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> None:
         async with self._sending:
             known = await self._known(rung)
             step = step_for(known, now_ms=self._now_ms(), not_after_ms=ladder.not_after_ms)
             if step is Step.LATE:
                 raise too_late(rung.index)
-            if step is Step.SEND and work.commitment in self._stopped:
+            if step is Step.SEND and self.stops.holds(work.commitment):
                 raise Unavailable("frozen", f"rung {rung.index} waits: its escrow is frozen")
             if step is Step.SEND:
                 known = await self._send(ladder, rung)
