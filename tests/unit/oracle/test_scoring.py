@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from typing import Any
 
 import pytest
@@ -45,6 +46,14 @@ def test_no_interval_without_two_finite_drops(drops: list[float]) -> None:
     """A model that blew up has no interval."""
     with pytest.raises(ValueError, match="two finite"):
         interval(drops)
+
+
+def test_the_excess_is_what_a_hand_computes() -> None:
+    """Of 1 to 40 the two outermost on either side are bounded, to 3 and 38, before both sides are compared."""
+    own, hidden = [*range(21, 38), 38, 38, 38], [3, 3, 3, *range(4, 21)]
+    error = math.hypot(*(statistics.stdev(side) / 20**0.5 for side in (own, hidden)))
+    expected = round(1_000 * (statistics.fmean(own) - statistics.fmean(hidden)) / error)
+    assert excess_milli([float(n) for n in range(21, 41)], [float(n) for n in range(1, 21)]) == expected
 
 
 def test_an_excess_is_the_difference_over_its_own_error() -> None:

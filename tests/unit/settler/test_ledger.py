@@ -54,6 +54,13 @@ def test_each_line_is_as_it_was_agreed(line: tuple[Transfer, str, str, Phase, st
     )  # fmt: skip
 
 
+def test_what_does_not_differ_is_no_line() -> None:
+    """To the millisatoshi, either way."""
+    assert ledger.written_off(HASH, COMMIT, 0) == []
+    assert [(one.debit, one.amount_msat) for one in ledger.written_off(HASH, COMMIT, 1)] == [("written-off", 1)]
+    assert [(one.debit, one.amount_msat) for one in ledger.written_off(HASH, COMMIT, -1)] == [("lightning", 1)]
+
+
 def test_a_whole_story_adds_up() -> None:
     """Opening, a fee, two rungs of which one is paid and one comes back, one still out: every account to the msat."""
     lines = [

@@ -213,15 +213,18 @@ def owed_settled(peer: str, commitment: str, amount_msat: Msat, *, by_our_node: 
 
 def written_off(payment_hash: str, commitment: str, lost_msat: int) -> list[Transfer]:
     """What our node has less than the books said, or more where it is negative; nothing where it is none."""
-    if not lost_msat:
-        return []
-    debit, credit = (WRITTEN_OFF, LIGHTNING) if lost_msat > 0 else (LIGHTNING, WRITTEN_OFF)
-    return [
-        Transfer(
-            id=f"write-off:{payment_hash}", kind="written off", debit=debit, credit=credit, amount_msat=abs(lost_msat),
-            commitment=commitment,
-        )
-    ]  # fmt: skip
+    if lost_msat > 0:
+        return [_write_off(payment_hash, commitment, WRITTEN_OFF, LIGHTNING, lost_msat)]
+    if lost_msat < 0:
+        return [_write_off(payment_hash, commitment, LIGHTNING, WRITTEN_OFF, -lost_msat)]
+    return []
+
+
+def _write_off(payment_hash: str, commitment: str, debit: str, credit: str, amount_msat: Msat) -> Transfer:
+    return Transfer(
+        id=f"write-off:{payment_hash}", kind="written off", debit=debit, credit=credit, amount_msat=amount_msat,
+        commitment=commitment,
+    )  # fmt: skip
 
 
 def overpaid(payment_hash: str, peer: str, commitment: str, amount_msat: Msat) -> Transfer:
