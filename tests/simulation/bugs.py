@@ -8,7 +8,7 @@ from unittest import mock
 
 import msgspec
 import sqlalchemy as sa
-from l402_invoicer import app as invoicer
+from l402_invoicer import stops
 from l402_invoicer.policy import Step, step_for
 from l402_oracle.adapters import tables as oracle_tables
 from l402_oracle.attestor import delivery, judgement
@@ -182,9 +182,9 @@ def sends_what_is_frozen() -> Patch:
     """It is written down, and nobody looks."""
 
     async def noted(self: Any, event: Any, *, frozen: bool) -> None:
-        self._tally.note_stop(event.commitment, event.revision, self._now_ms(), frozen=frozen)
+        self._notes.note_stop(event.commitment, event.revision, self._now_ms(), frozen=frozen)
 
-    return mock.patch.object(invoicer.Invoicer, "_stand", noted)
+    return mock.patch.object(stops.Stops, "_stand", noted)
 
 
 def acks_first() -> Patch:

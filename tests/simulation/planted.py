@@ -62,7 +62,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("a forfeit is not booked", bugs.unless(lambda line: line.kind == "forfeit"),
             plain(Part("ada", 31, Manner.NEVER_SETTLES)), 3),
     Planted("routing fees are not booked", bugs.unless(lambda line: line.kind == "routing"), plain(hub=True), 3),
-    Planted("a lock is sent though its escrow is frozen", bugs.sends_what_is_frozen, stopped, 3),
+    Planted("a lock is sent though its escrow is frozen", bugs.sends_what_is_frozen, stopped, 12),
     Planted("a decision is not booked", bugs.unless(lambda line: line.kind == "reward"), plain(), 3),
     Planted("a peer takes silence for failure and pays another fee", bugs.pays_again,
             struck(Kind.LND_ANSWER_LOST, 1, 30, 0.0), 60),

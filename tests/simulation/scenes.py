@@ -42,6 +42,6 @@ def hurried(low: int, high: int) -> Callable[[int], Trial]:
 
 def stopped(seed: int) -> Trial:
     """An operator freezes an escrow while its lock is in the invoicer's hands: our node is away for a while."""
-    at = 3 + seed % 6
+    at = 4  # the ladder is handed in about then, a little before or after
     faults = (Fault(Kind.NODE_AWAY, at, 6.0), Fault(Kind.FROZEN, at + 1 + seed % 3, 15.0))
     return Trial(seed, Cast(parts=(ADA,)), faults, f"seed {seed}, frozen after {at}")

@@ -97,11 +97,16 @@ def test_every_mask_is_paid_whoever_dies_while_it_is_revealed(masks: range, hold
 def test_a_freeze_reaches_a_lock_that_is_on_its_way(hold: Hold) -> None:
     """The node is away, the lock waits, an operator stops it: nothing is sent before the thaw, and then all is paid."""
     hold(runs.run(map(stopped, range(1, 13))))
-    told = runs.tell_trial(stopped(1))
-    (frozen,) = [number for number, line in enumerate(told.lines) if "is frozen" in line and "notes" in line]
-    sent = [number for number, line in enumerate(told.lines) if "SendPaymentV2 at coordinator" in line]
-    (thawed,) = [number for number, line in enumerate(told.lines) if "is thawed" in line and "notes" in line]
-    assert frozen < thawed < min(sent)
+    caught = 0
+    for seed in range(1, 13):
+        lines = list(enumerate(runs.tell_trial(stopped(seed)).lines))
+        frozen = [number for number, line in lines if "is frozen" in line and "notes" in line]
+        thawed = [number for number, line in lines if "is thawed" in line and "notes" in line]
+        sent = [number for number, line in lines if "SendPaymentV2 at coordinator" in line]
+        if frozen and frozen[0] < min(sent):  # else the ladder was sent, or not handed in yet
+            caught += 1
+            assert frozen[0] < thawed[0] < min(sent)
+    assert caught
 
 
 def test_a_settler_that_dies_of_an_order_is_given_it_again(hold: Hold) -> None:
