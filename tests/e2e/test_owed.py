@@ -1,15 +1,18 @@
-"""A decision that comes too late for its ladder, through all the real services: owed, offered anew, and paid."""
+"""A decision that cannot be told in time for its ladder, through all the real services: owed, offered anew, and paid."""
 
 import asyncio
 import contextlib
 import functools
+import json
 import os
+import secrets
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from l402core.watched import EVERY_S
 from l402train import books, comparing, debts, services
 from l402train.folder import Folder
 from l402train.stack import Network, Plan, running
@@ -41,8 +44,9 @@ PATIENCE_S = 240.0
 async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker sleeps while blocks come in: the oracle withholds the first ladder, the peer cancels it, and is paid the
-    same sum through a second one. The books balance, agree with the node, and owe nothing."""
+    """The attestor's preimage key is away while blocks come in: decided, and not revealed in time, so the oracle withholds
+    the first ladder, the peer cancels it, and is paid the same sum through a second one. The books balance, agree with the
+    node, and owe nothing."""
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
@@ -50,16 +54,11 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
     async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5).checked(), print) as network:
         wire.overhear(network)
         await until(lambda: count(folder, "submissions") == 1)
-        worker = folder.describe().pids["worker-1"]
-        os.kill(worker, signal.SIGSTOP)
-        try:
-            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+        async with decided_and_untold(folder):
             heights = heights_at(folder)
             async with Control(folder.lnd) as control:
                 await control.mine(PAST_THE_REVEAL)
             await until(lambda: min(heights_at(folder)) >= max(heights) + PAST_THE_REVEAL)
-        finally:
-            os.kill(worker, signal.SIGCONT)
         await paid_anew(folder, network)
     assert wire.heard(folder.nats, "escrow.lock.v1", "gradient.scored.v1", "escrow.register_locks.v1")
 
@@ -67,30 +66,60 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
 async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settler, attestor and invoicer are killed once the gradient is there, and come back inside the CLTV margin: nothing is
-    revealed against HTLCs that may be gone, the old ladder returns, and the same sum is paid through a second one."""
+    """Settler, attestor and invoicer are killed once it is decided and before it is told, and come back inside the CLTV
+    margin: nothing is revealed against HTLCs that may be gone, the old ladder returns, and the same sum is paid through a
+    second one."""
     for name, value in {**SETTINGS, "L402_SETTLER_REVEAL_BLOCKS": "200"}.items():
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
     async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=6).checked(), print) as network:
         await until(lambda: count(folder, "submissions") == 1)
-        worker = folder.describe().pids["worker-1"]
-        os.kill(worker, signal.SIGSTOP)
-        try:
-            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+        async with decided_and_untold(folder):
             expiry = min(number(folder, "select expiry_height from rungs"))
             for name in DOWN:
                 network.process(name).kill()
             async with Control(folder.lnd) as control:
                 await control.mine(expiry - INSIDE_THE_MARGIN - await control.height())
-            for name in DOWN:
-                network.process(name).start_again()
-                ready = functools.partial(services.ready_at, folder.run / f"{name}.url")
-                await network.process(name).until(ready, deadline_s=services.READY_S)
-        finally:
-            os.kill(worker, signal.SIGCONT)
+        for name in DOWN:
+            network.process(name).start_again()
+            ready = functools.partial(services.ready_at, folder.run / f"{name}.url")
+            await network.process(name).until(ready, deadline_s=services.READY_S)
         await paid_anew(folder, network)
+
+
+@contextlib.asynccontextmanager
+async def decided_and_untold(folder: Folder) -> AsyncIterator[None]:
+    """Between the oracle's decision and its word: its file has another preimage key than the offer's, until the block ends."""
+    worker, file = folder.describe().pids["worker-1"], folder.keys / "attestor.json"
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+        held = file.read_bytes()
+        replace(file, {**json.loads(held), "preimage_keys": {"other": secrets.token_hex(32)}})
+        await asyncio.sleep(2 * EVERY_S)  # whoever looks from here on finds it
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    await until(lambda: decided(folder) == [(0,)])
+    try:
+        yield
+    finally:
+        replace(file, json.loads(held))
+
+
+def replace(file: Path, keys: dict[str, object]) -> None:
+    """At once, readable for its owner alone."""
+    beside = file.with_suffix(".new")
+    beside.touch(mode=0o600)
+    beside.write_text(json.dumps(keys))
+    beside.replace(file)
+
+
+def decided(folder: Folder) -> list[tuple[int]]:
+    """Whether each decision was told, in the attestor's own table."""
+    file = folder.attestor / "decisions.sqlite3"
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        return connection.execute("select said from decisions").fetchall()
 
 
 async def paid_anew(folder: Folder, network: Network) -> None:

@@ -10,8 +10,9 @@ import msgspec
 import sqlalchemy as sa
 from l402_invoicer import stops
 from l402_invoicer.policy import Step, step_for
+from l402_oracle.adapters import decisions
 from l402_oracle.adapters import tables as oracle_tables
-from l402_oracle.attestor import delivery, judgement
+from l402_oracle.attestor import delivery, judgement, judging, payable
 from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_peer_agent import fees as peer_fees
 from l402_settler import admission, escrows, ledger, submissions, tracking
@@ -21,6 +22,7 @@ from l402_settler.ledger import Phase, Transfer
 from l402core import bus as real_bus
 from l402core import outbox
 from l402core.documents import Locked, Offer
+from l402core.errors import NotFound
 from l402core.escrow import Sight
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database, Transaction
@@ -69,6 +71,7 @@ def judges_without_lock() -> Iterator[None]:
 
     ready = property(lambda self: self.uploaded is not None and self.screened is not None)
     with (
+        mock.patch.object(judging, "unpayable", return_value={}),
         mock.patch.object(judgement, "_early_fault", lenient),
         mock.patch.object(judgement.Submission, "is_ready", ready),
         mock.patch.object(delivery, "may_reveal", reveal),
@@ -76,12 +79,35 @@ def judges_without_lock() -> Iterator[None]:
         yield
 
 
-def reveals_a_block_late(offer: Offer, locked: Locked | None, height: int | None, margin: int) -> Any:
-    return may_reveal(offer, locked, None if height is None else height - 1, margin)
+@contextlib.contextmanager
+def reveals_by(rule: Callable[[Offer, Locked | None, int | None, int], Reveal]) -> Iterator[None]:
+    """The rule of the reveal is wrong wherever it is asked."""
+    with mock.patch.object(delivery, "may_reveal", rule), mock.patch.object(payable, "may_reveal", rule):
+        yield
 
 
-def reveals_at_any_height(offer: Offer, locked: Locked | None, _height: int | None, margin: int) -> Any:
-    return may_reveal(offer, locked, 0, margin)
+def reveals_a_block_late() -> Patch:
+    return reveals_by(
+        lambda offer, locked, height, margin: may_reveal(offer, locked, None if height is None else height - 1, margin)
+    )
+
+
+def reveals_at_any_height() -> Patch:
+    return reveals_by(lambda offer, locked, _height, margin: may_reveal(offer, locked, 0, margin))
+
+
+@contextlib.contextmanager
+def judges_what_it_cannot_pay() -> Iterator[None]:
+    """The reveal is refused, and what it was for is shown to everybody."""
+    with mock.patch.object(judging, "unpayable", return_value={}):
+        yield
+
+
+@contextlib.contextmanager
+def judges_after_all() -> Iterator[None]:
+    """A peer asks when its time is over, and is told that nothing will be decided."""
+    with mock.patch.object(decisions, "lapse", return_value=False), mock.patch.object(delivery, "TooEarly", NotFound):
+        yield
 
 
 def books_every_delivery() -> Patch:

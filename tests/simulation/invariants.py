@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 from l402_settler.ledger import EARNED
-from l402core.documents import Locked, Offer, mask_indices
+from l402core.documents import Locked, Offer, Receipt, mask_indices
 from l402core.events import GradientScored
 from l402core.sealing import UnsealingKey
 from l402core.signing import Signed
@@ -102,13 +102,40 @@ class Steps:
         return ""
 
     def _decisions(self) -> None:
-        """One decision per submission, never another; none without a lock."""
+        """One decision per submission, never another; nothing judged without a lock, too late to be paid, or after the
+        attestor's own door has said that nothing will be."""
         for commitment, mask, body in self.decided.execute("select commitment, mask, body from decisions"):
+            first = commitment not in self.masks
             known = self.masks.setdefault(commitment, (mask, body))
             _must(known == (mask, body), f"the decision on {commitment[:8]} was changed: {known[0]:b} to {mask:b}")
             if mask:
                 _, locked = self._offer(commitment, 1)
                 _must(locked is not None, f"{commitment[:8]} was decided without lock evidence")
+            if first:
+                self._judged(
+                    commitment, msgspec.json.decode(msgspec.json.decode(body, type=_Told).receipt.body, type=Receipt)
+                )
+
+    def _judged(self, commitment: str, receipt: Receipt) -> None:
+        """A new receipt: whoever is shown to everybody could be paid, and was not told to give its rungs back."""
+        if not receipt.content_key:
+            _must(not receipt.mask, f"{commitment[:8]} is paid, and nobody can judge it again")
+            return
+        _must(
+            commitment not in self._coordinator.given_back,
+            f"{commitment[:8]} was judged after its peer was told that nothing would be",
+        )
+        offer, locked = self._offer(commitment, 1)
+        _must(locked is not None, f"{commitment[:8]} is shown to everybody, and was never locked")
+        assert locked is not None
+        heights = self._coordinator.heights
+        height = heights.recent() if heights else None
+        last = min(locked.expiry_height - EXPIRY_MARGIN - 1, offer.reveal_by_height)
+        _must(height is not None, f"{commitment[:8]} is shown to everybody at an unknown height")
+        _must(
+            (height or 0) <= last,
+            f"{commitment[:8]} is shown to everybody at height {height}, and {last} was the last to pay it",
+        )
 
     def _reveals(self) -> None:
         """Preimages that are about to leave: those of the decision, to the peer, against HTLCs that live long enough."""

@@ -30,6 +30,7 @@ from l402_settler.office import Office
 from l402_settler.sponsorships import Sponsors
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
+from l402core.errors import NotFound
 from l402core.events import FeeMint, Freeze, GradientScored, Reconcile, Thaw
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
@@ -90,6 +91,8 @@ class Coordinator:
         self.orders = 0
         """Those that wait for its thaw."""
         self.heights: NodeHeights | None = None
+        self.given_back: set[str] = set()
+        """Submissions of which the attestor's own door has said that nothing is decided and nothing will be."""
         self.on_reveal: Callable[[GradientScored], None] = lambda _: None
         self._ids = 0
         for name in SERVICES:
@@ -164,7 +167,11 @@ class Coordinator:
 
     def _watched(self, attestor: Attestor) -> Callable[[str], Awaitable[GradientScored]]:
         async def decision(commitment: str) -> GradientScored:
-            scored = await attestor.delivery.decision(commitment)
+            try:
+                scored = await attestor.delivery.decision(commitment)
+            except NotFound:
+                self.given_back.add(commitment)
+                raise
             self.on_reveal(scored)
             return scored
 

@@ -18,7 +18,7 @@ from l402_gateway.asgi import Answer, Headers, json_answer
 from l402_gateway.control_plane import Credit
 from l402_gateway.library import Library
 from l402_gateway.paid import PaidPath, refusal
-from l402core.errors import L402Error, NotFound
+from l402core.errors import L402Error, NotFound, TooEarly
 from l402core.events import GradientScored
 from l402core.peerauth import read_peer
 from multidict import CIMultiDict
@@ -167,8 +167,9 @@ def attestor_server(decision: Callable[[str], Awaitable[GradientScored]]) -> Ser
     ) -> tuple[int, dict[str, str], bytes]:
         try:
             return 200, {}, msgspec.json.encode(await decision(path.rsplit("/", 1)[-1]))
-        except NotFound as error:
-            return 404, {}, msgspec.json.encode({"code": error.code, "detail": error.detail, "fault": error.fault})
+        except (NotFound, TooEarly) as error:
+            status = 404 if isinstance(error, NotFound) else 425
+            return status, {}, msgspec.json.encode({"code": error.code, "detail": error.detail, "fault": error.fault})
         except L402Error as error:
             return 503, {}, msgspec.json.encode({"code": error.code, "detail": error.detail, "fault": error.fault})
 

@@ -40,14 +40,21 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 async def decided(stage: Stage, *, height: int, expiry: int = 160) -> Offer:
-    """Ann's gradient is accepted at this height. With an expiry of 160 and a margin of 24, from 136 on it is too late."""
+    """Ann's gradient is accepted in time, and told at this height: until then its preimage key was not at hand.
+
+    With an expiry of 160 and a margin of 24, from 136 on it is too late.
+    """
     await stage.announce()
     await stage.hear(stage.round_opened())
     offer = await stage.offer("ann", 0)
     await stage.hear(commits_closed("ann"), locked(offer, expiry=expiry), stage.uploaded("ann"))
     stage.now_ms = UPLOAD_UNTIL_MS
-    stage.height.now = height
+    key = stage.parts.keys.preimages.pop("k1")
     await stage.hear(round_closed("ann"), stage.screened("ann"), measured("ann", 0.5))
+    assert stage.ears.all(GradientScored) == []
+    stage.parts.keys.preimages["k1"] = key
+    stage.height.now = height
+    await stage.tick()
     return offer
 
 
@@ -86,6 +93,20 @@ async def test_a_withheld_reward_is_revealed_through_a_new_offer_of_exactly_its_
     again = stage.ears.last(GradientScored)
     assert (again.withheld, again.attempt, again.receipt, again.mask) == (False, 2, told.receipt, told.mask)
     assert again.message_id != told.message_id
+    assert opened(stage) == set(second.reward_hashes)
+
+
+async def test_a_lock_that_is_told_again_has_the_reveal_told_again(stage: Stage) -> None:
+    """The stream lost the word that the second offer is revealed, rounds ago: a settler that still waits for it gets it."""
+    await decided(stage, height=150)
+    await stage.hear(asking(stage))
+    second = offer_of(stage, 2)
+    await stage.hear(locked(second, expiry=300))
+    assert opened(stage) == set(second.reward_hashes)
+    stage.ears.heard = [event for event in stage.ears.heard if not isinstance(event, GradientScored)]
+    await stage.hear(locked(second, expiry=300))
+    again = stage.ears.last(GradientScored)
+    assert (again.attempt, again.withheld) == (2, False)
     assert opened(stage) == set(second.reward_hashes)
 
 

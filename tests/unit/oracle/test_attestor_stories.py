@@ -17,7 +17,7 @@ from l402_oracle.attestor.wiring import round_sight
 from l402_oracle.derive import drawn_shards, preimage, seed_commitment
 from l402core import telemetry
 from l402core.documents import Offer, Receipt, mask_indices
-from l402core.errors import Contradiction, NotFound, Unauthorized
+from l402core.errors import Contradiction, NotFound, TooEarly, Unauthorized
 from l402core.events import (
     CheckpointPublished,
     GradientMeasure,
@@ -200,20 +200,6 @@ async def test_a_forged_lock_is_no_lock(stage: Stage) -> None:
     assert known.locked is None
 
 
-@pytest.mark.parametrize(("height", "expiry"), [(110, 134), (125, 1_000)])
-async def test_nothing_is_revealed_near_an_expiry_or_past_the_last_height(
-    stage: Stage, height: int, expiry: int
-) -> None:
-    """The decision is told and the reward is owed, but these preimages stay, on the bus and at the URL."""
-    await stage.announce()
-    await bring(stage, "ann", expiry=expiry)
-    stage.height.now = height
-    scored = (await judged(stage, ann=0.5))["ann"]
-    assert scored.mask > 0
-    assert scored.sealed_preimages == ()
-    assert (await stage.attestor.delivery.decision(sha("ann"))).sealed_preimages == ()
-
-
 @pytest.mark.parametrize(("height", "expiry"), [(124, 1_000), (111, 136)])
 async def test_the_last_safe_block_is_still_safe(stage: Stage, height: int, expiry: int) -> None:
     """One block before each limit the preimages leave."""
@@ -221,19 +207,6 @@ async def test_the_last_safe_block_is_still_safe(stage: Stage, height: int, expi
     offers = await bring(stage, "ann", expiry=expiry)
     stage.height.now = height
     scored = (await judged(stage, ann=0.5))["ann"]
-    assert revealed(scored, offers["ann"], "ann") == list(mask_indices(scored.mask, 6))
-
-
-async def test_without_a_height_the_decision_waits_untold(stage: Stage) -> None:
-    """It is decided at once and told when a height is known again."""
-    await stage.announce()
-    offers = await bring(stage, "ann")
-    stage.height.now = None
-    assert await judged(stage, ann=0.5) == {}
-    assert (await stage.attestor.delivery.decision(sha("ann"))).sealed_preimages == ()
-    stage.height.now = 101
-    await stage.tick()
-    scored = stage.ears.last(GradientScored)
     assert revealed(scored, offers["ann"], "ann") == list(mask_indices(scored.mask, 6))
 
 
@@ -447,11 +420,13 @@ async def test_a_round_closed_twice_differently_is_a_contradiction(stage: Stage)
 
 
 async def test_nothing_is_told_of_what_is_not_decided(stage: Stage) -> None:
-    """The URL knows no decision before there is one."""
+    """The URL says: not yet; and of what was never offered: never."""
     await stage.announce()
     await stage.offer("ann", 0)
-    with pytest.raises(NotFound):
+    with pytest.raises(TooEarly):
         await stage.attestor.delivery.decision(sha("ann"))
+    with pytest.raises(NotFound):
+        await stage.attestor.delivery.decision(sha("bob"))
 
 
 async def test_each_submission_keeps_its_own_trace(stage: Stage) -> None:
@@ -517,20 +492,6 @@ async def test_handlers_that_race_take_each_step_once(stage: Stage) -> None:
     assert len(stage.ears.all(RoundAssessed)) == 1
     assert len(stage.ears.all(GradientMeasure)) == len(stage.ears.all(GradientScored)) == 2
     assert [request.round for request in stage.ears.all(RoundAggregate)] == [0, 1]
-
-
-async def test_a_frozen_round_reveals_nothing_more(stage: Stage) -> None:
-    """Decided but not told, then contradicted: neither the bus nor the URL gives a preimage."""
-    await stage.announce()
-    await bring(stage, "ann")
-    stage.height.now = None
-    await judged(stage, ann=0.5)
-    with pytest.raises(Contradiction, match="twice"):
-        await stage.hear(round_closed("ann", uploaded=()))
-    stage.height.now = 101
-    await stage.tick()
-    assert stage.ears.all(GradientScored) == []
-    assert (await stage.attestor.delivery.decision(sha("ann"))).sealed_preimages == ()
 
 
 async def test_an_attestor_that_was_away_for_a_whole_round_goes_on_with_the_next(stage: Stage) -> None:

@@ -161,13 +161,17 @@ async def test_a_lost_message_is_said_again_the_same(stage: Stage) -> None:
     ("expiry", "height", "told"), [(140, 115, True), (140, 116, False), (1_000, 124, True), (1_000, 125, False)]
 )
 async def test_inside_the_cltv_margin_the_reveal_is_refused(stage: Stage, expiry: int, height: int, told: bool) -> None:
-    """One block more or less, of the HTLC's margin of 24 and of the terms' last height: then it is owed, not revealed."""
+    """Decided in time and told a block earlier or later than the margin of 24 or the terms' last height allow: then it is
+    owed, not revealed."""
     await stage.announce()
     await stage.hear(stage.round_opened())
     offer = await stage.offer("ann", 0)
     await stage.hear(commits_closed("ann"), locked(offer, expiry=expiry), stage.uploaded("ann"))
-    stage.now_ms, stage.height.now = UPLOAD_UNTIL_MS, height
+    stage.now_ms = UPLOAD_UNTIL_MS
+    key = stage.parts.keys.preimages.pop("k1")
     await stage.hear(round_closed("ann"), stage.screened("ann"), measured("ann", 0.5))
+    stage.parts.keys.preimages["k1"], stage.height.now = key, height
+    await stage.tick()
     scored = stage.ears.last(GradientScored)
     assert (bool(scored.sealed_preimages), scored.withheld) == (told, not told)
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 from l402_peer_agent.decision import UNREAD, UNSCORED, Decision, wait_for_decision
-from l402core.errors import L402Error, NotFound, TooLate, Unavailable
+from l402core.errors import L402Error, NotFound, TooEarly, TooLate, Unavailable
 from l402core.events import GradientScored, SubmissionView
 
 JUDGE_BY_MS, GRACE_MS = 50_000, 20_000
@@ -72,3 +72,29 @@ async def test_an_attestor_asked_last_counts_over_one_that_answered_before() -> 
     with pytest.raises(Unavailable) as caught:
         await doors.wait()
     assert caught.value.code == UNREAD
+
+
+@pytest.mark.parametrize(("state", "phase"), [("uploaded", "judge"), ("ended", "done"), ("failed", "done")])
+async def test_while_the_attestor_may_still_decide_no_rung_is_given_back(state: str, phase: str) -> None:
+    """Not when the coordinator says that all is over, and not at the peer's own deadline: our node's auto-cancel ends it."""
+    doors = Doors(TooEarly("undecided", "it still judges"), state=state, phase=phase)
+    with pytest.raises(Unavailable) as caught:
+        await doors.wait()
+    assert caught.value.code == UNREAD
+    assert doors.now_ms >= JUDGE_BY_MS + GRACE_MS
+
+
+async def test_a_coordinator_that_gives_it_up_early_is_followed_once_the_attestor_says_so_too() -> None:
+    """Not yet, not yet, never: then at once."""
+    doors = Doors(TooEarly("undecided", "it still judges"), state="failed", phase="done")
+    before = doors.pause
+
+    async def pause() -> None:
+        await before()
+        if doors.now_ms == 10_000:
+            doors.attestor = NotFound("decision", "nothing is decided, and nothing will be")
+
+    doors.pause = pause  # type: ignore[method-assign]  # the world changes while the peer waits
+    with pytest.raises(TooLate) as caught:
+        await doors.wait()
+    assert (caught.value.code, doors.now_ms) == (UNSCORED, 10_000)

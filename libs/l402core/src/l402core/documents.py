@@ -47,6 +47,14 @@ class TrancheTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Nano-nats per token by which the new checkpoint must beat its parent, mean - 3·SE."""
 
 
+JUDGED_LATEST_MS = 15_000
+"""How long after a round's judge_by the oracle may still decide. What is undecided then stays unscored, whatever comes.
+
+Whoever waits for a decision waits longer: the settler until it takes the oracle for silent, a peer (`L402_PEER_GRACE_S`)
+until it gives its rungs back.
+"""
+
+
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """A round's contract, signed by the settler before anybody pays."""
 

@@ -37,7 +37,7 @@ SCREENED = frozenset({"not_finite", "zero_update", "norm_insane", "malformed", "
                       "stale_checkpoint", "wrong_peer", "unsealable"})  # fmt: skip
 """Codes that a payload's own bytes explain."""
 COPIED = frozenset({"duplicate", "mixture"})
-UNMEASURED = frozenset({"not_measured", "not_screened", "not_finite"})
+UNMEASURED = frozenset({"not_measured", "not_screened", "not_finite", "not_payable", "not_in_time"})
 """Codes of what may have counted for the medians, and has no measurement."""
 
 
@@ -95,9 +95,9 @@ class Replay:
             return [Finding(check="the round's medians and copies", agrees=None, detail="a payload is not at hand")]
         earlier = await self._earlier(beside, get)
         copies = find_copies(_works(passed), earlier or ())
-        findings = list(_copies(receipts, copies, complete=earlier is not None))
+        findings = list(_copies(receipts, copies, complete=earlier is not None and not any(map(_shut, receipts))))
         if not self._terms.yardstick:
-            findings += _medians(passed)
+            findings += _medians(passed, receipts)
         following = beside.following()
         bench = self._bench_for(receipts[0]) if receipts else None
         if following is None or bench is None:
@@ -109,14 +109,14 @@ class Replay:
         rounds, works = beside.before(ROUNDS_BACK), list[Work]()
         for one in rounds or ():
             passed = await self._passed(tuple(receipt for receipt, _ in one.receipts), get)
-            if passed is None:
+            if passed is None or any(_shut(receipt) for receipt, _ in one.receipts):
                 return None
             works += _works(sorted(passed, key=lambda pair: pair[0].commitment))
         return None if rounds is None else works
 
     async def _passed(self, receipts: tuple[Receipt, ...], get: Get) -> list[tuple[Receipt, Screening]] | None:
-        """Those of a round whose payloads pass the screening; None where a payload is missing."""
-        seen = [(receipt, await self._sketched(receipt, get)) for receipt in receipts]
+        """Those of a round whose payloads pass the screening, as far as they are shown; None where one is missing."""
+        seen = [(receipt, await self._sketched(receipt, get)) for receipt in receipts if not _shut(receipt)]
         if any(screening is None and not _refused(receipt) & SCREENED for receipt, screening in seen):
             return None
         return [(receipt, screening) for receipt, screening in seen if screening and not screening.code]
@@ -184,6 +184,11 @@ def _refused(receipt: Receipt) -> set[str]:
     return {check.code for check in receipt.checks if not check.passed}
 
 
+def _shut(receipt: Receipt) -> bool:
+    """What was not judged nobody can open; copies of it look like none."""
+    return receipt.verdict == "unscored"
+
+
 def _opened(receipt: Receipt, packed: bytes) -> Opened:
     return Opened(
         packed=packed, content_key=receipt.content_key, round=receipt.round, checkpoint=receipt.checkpoint,
@@ -207,9 +212,9 @@ def _copies(receipts: tuple[Receipt, ...], copies: Mapping[str, Duplicate], *, c
     yield Finding(check="the round's copies again", agrees=True, detail=f"{len(copies)} found, in {where}")
 
 
-def _medians(passed: list[tuple[Receipt, Screening]]) -> Iterator[Finding]:
+def _medians(passed: list[tuple[Receipt, Screening]], receipts: tuple[Receipt, ...]) -> Iterator[Finding]:
     measured = [(receipt, screening) for receipt, screening in passed if receipt.eval_tokens]
-    if not measured or any(UNMEASURED & _refused(receipt) for receipt, _ in passed):
+    if not measured or any(UNMEASURED & _refused(receipt) for receipt in receipts):
         yield Finding(check="the medians again", agrees=None, detail="not everybody who counts was measured")
         return
     medians = median_norms([screening.norms for _, screening in measured])

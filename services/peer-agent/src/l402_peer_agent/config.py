@@ -38,7 +38,7 @@ class Config(ServiceConfig, LndConfig):
         default=45.0,
         ge=0,
         le=600,
-        description="How long after its deadline a decision is waited for; longer than the coordinator itself waits.",
+        description="How long after its deadline a decision is waited for: longer than oracle (15 s) and settler (30 s) do.",
     )
     owed_poll_s: float = Field(default=10.0, gt=0, le=3_600, description="Pause between two looks at what is owed.")
     idle_exit_s: float = Field(

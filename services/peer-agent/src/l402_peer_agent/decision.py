@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 from l402core.documents import Terms
-from l402core.errors import CallerError, NotFound, TooLate, TooMany, Unavailable, WorldError
+from l402core.errors import CallerError, NotFound, TooEarly, TooLate, TooMany, Unavailable, WorldError
 from l402core.events import GradientScored, SubmissionView
 from l402core.signing import Signed
 
@@ -42,32 +42,42 @@ async def wait_for_decision(
     """From the settler's view or, where that stays silent, from the attestor itself.
 
     Waits for `grace_ms` past the terms' `judge_by_ms`, or past now where that is over. Raises TooLate (UNSCORED) where
-    the attestor says by then that nothing was decided, Unavailable (UNREAD) where it does not answer: the coordinator's
-    word alone gives no ladder back, since what is decided and then cancelled is forfeited.
+    the attestor says by then, or as soon as the coordinator has given it up, that nothing was decided and nothing will
+    be; Unavailable (UNREAD) where it does not say so: the coordinator's word alone gives no ladder back, since what is
+    decided and then cancelled is forfeited.
     """
     until_ms = max(terms.judge_by_ms, now_ms()) + grace_ms
-    looks, over = 0, False
+    looks = 0
     earned: Signed | None = None
-    while now_ms() < until_ms and not over:
-        looks += 1
+    while now_ms() < until_ms:
+        looks, over = looks + 1, False
         with contextlib.suppress(WorldError, NotFound, TooMany):
             view = await doors.submission(terms.round, commitment)
             if view.receipt is not None and (view.sealed_preimages or not view.mask):
                 return Decision(receipt=view.receipt, sealed_preimages=view.sealed_preimages)
             earned = view.receipt or earned
             over = view.phase == "done" and view.state in OVER
-        if not over and (earned is not None or looks % ATTESTOR_EVERY == 0):
+        if over:
+            with contextlib.suppress(TooEarly):  # it still judges, whatever the coordinator says
+                return await _last_word(doors, terms, commitment, earned)
+        elif earned is not None or looks % ATTESTOR_EVERY == 0:
             with contextlib.suppress(WorldError, CallerError):
                 scored = await doors.decision(terms.attestor_url, commitment)
                 if _is_whole(scored):
                     return _decision(scored)
                 earned = scored.receipt
         await pause()
-    return await _last_word(doors, terms, commitment, earned)
+    try:
+        return await _last_word(doors, terms, commitment, earned)
+    except TooEarly as undecided:
+        raise Unavailable(UNREAD, f"the attestor has not decided, and still may: {undecided.detail}") from undecided
 
 
 async def _last_word(doors: Doors, terms: Terms, commitment: str, earned: Signed | None) -> Decision:
-    """What the attestor says at the end. A reward that somebody showed and nobody gives the preimages of is owed."""
+    """What the attestor says at the end. A reward that somebody showed and nobody gives the preimages of is owed.
+
+    Raises TooEarly where nothing is decided and still may be.
+    """
     try:
         scored = await doors.decision(terms.attestor_url, commitment)
         if _is_whole(scored):
@@ -76,6 +86,9 @@ async def _last_word(doors: Doors, terms: Terms, commitment: str, earned: Signed
     except NotFound as nothing:
         if earned is None:
             raise TooLate(UNSCORED, "no decision came by its deadline") from nothing
+    except TooEarly:
+        if earned is None:
+            raise
     except (WorldError, CallerError) as error:
         if earned is None:
             raise Unavailable(UNREAD, f"the attestor does not say whether it decided: {error.detail}") from error

@@ -31,7 +31,8 @@ OPEN, REVEALED, WITHHELD = "", "revealed", "withheld"
 """What becomes of an offer's preimages: not known yet, or one of two, for good."""
 PACE_ROUNDS = 5
 """Rounds back that a pace is looked for."""
-OPEN_STATES = ("announced", "assessed", "decided")
+UNDECIDED = ("announced", "assessed")
+OPEN_STATES = (*UNDECIDED, "decided")
 
 # What every look runs, built once: building a statement costs more than running it.
 _ROUND = sa.select(rounds).where(rounds.c.round == sa.bindparam("number"))
@@ -47,13 +48,7 @@ _HEARD = sa.select(heard).where(heard.c.commitment == sa.bindparam("commitment")
 _OFFER = sa.select(offers).where(
     offers.c.commitment == sa.bindparam("commitment"), offers.c.attempt == sa.bindparam("attempt")
 )
-_UNSAID = (
-    sa.select(decisions)
-    .where(
-        decisions.c.said.is_(False), decisions.c.round.in_(sa.select(rounds.c.round).where(rounds.c.state != "frozen"))
-    )
-    .order_by(decisions.c.round, decisions.c.place)
-)
+_UNSAID = sa.select(decisions).where(decisions.c.said.is_(False)).order_by(decisions.c.round, decisions.c.place)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +61,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     commits: Signed | None
     closed: RoundClosed | None
     closed_at_ms: int
+    lapsed_at_ms: int
+    """When its time was over and it was not decided; 0 where that was not so. Everybody is unscored then, for good."""
     assessed: RoundAssessed | None
     aggregate: RoundAggregate | None
     judged: Signed | None
@@ -86,6 +83,7 @@ def read_round(tx: Transaction, number: int) -> Round | None:
         commits=_decoded(row.commits, Signed),
         closed=_decoded(row.closed, RoundClosed),
         closed_at_ms=row.closed_at_ms or 0,
+        lapsed_at_ms=row.lapsed_at_ms or 0,
         assessed=_decoded(row.assessed, RoundAssessed),
         aggregate=_decoded(row.aggregate, RoundAggregate),
         judged=_decoded(row.judged, Signed),
@@ -105,10 +103,16 @@ def change_round(tx: Transaction, number: int, *, expected: str, **columns: Any)
     return tx.execute(sa.update(rounds).where(where).values(**_encoded(columns))) == 1
 
 
-def freeze(tx: Transaction, number: int, trouble: str) -> None:
-    """Stop a round for good: nothing of it is decided or revealed from here on."""
-    where = (rounds.c.round == number) & (rounds.c.state != "done")
-    tx.execute(sa.update(rounds).where(where).values(state="frozen", trouble=trouble))
+def freeze(tx: Transaction, number: int, trouble: str) -> bool:
+    """Stop a round for good: nothing of it is ever decided. False where it is decided: then its decisions stand."""
+    where = (rounds.c.round == number) & rounds.c.state.in_((*UNDECIDED, "frozen"))
+    return tx.execute(sa.update(rounds).where(where).values(state="frozen", trouble=trouble)) == 1
+
+
+def lapse(tx: Transaction, number: int, now_ms: int) -> bool:
+    """Nothing of an undecided round is ever judged from here on. False where it is decided, or lapsed before."""
+    where = (rounds.c.round == number) & rounds.c.state.in_(UNDECIDED) & rounds.c.lapsed_at_ms.is_(None)
+    return tx.execute(sa.update(rounds).where(where).values(lapsed_at_ms=now_ms)) == 1
 
 
 def rounds_in(tx: Transaction, states: tuple[str, ...]) -> list[tuple[int, str]]:

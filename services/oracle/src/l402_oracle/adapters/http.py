@@ -9,7 +9,7 @@ from typing import Annotated, Protocol
 import msgspec
 from fastapi import FastAPI, Path, Request, Response
 from l402core.control import Ready, control_app
-from l402core.errors import L402Error, NotFound, Unavailable
+from l402core.errors import L402Error, NotFound, TooEarly, Unavailable
 from l402core.events import GradientScored, RoundAssessed
 from l402core.evidence import Evidence
 from l402core.signing import Signed
@@ -18,6 +18,10 @@ from l402_oracle.planning import Plan
 
 RoundNumber = Annotated[int, Path(ge=0, lt=1 << 31)]
 Commitment = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The submission's commitment.")]
+
+
+STATUS: dict[type[L402Error], int] = {NotFound: 404, TooEarly: 425, Unavailable: 503}
+"""404 is for good: nothing was decided and nothing will be. 425: not yet."""
 
 
 class RoundSight(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +87,7 @@ def attestor_app(
 
     @app.exception_handler(L402Error)
     async def problem(_request: Request, error: L402Error) -> Response:
-        status = 404 if isinstance(error, NotFound) else 503 if isinstance(error, Unavailable) else 500
+        status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         body = {
             "type": f"https://l402-train.dev/problems/{error.code}", "title": type(error).__name__, "status": status,
             "detail": error.detail, "code": error.code, "fault": error.fault,

@@ -16,6 +16,7 @@ rounds = sa.Table(
     sa.Column("commits", sa.Text),  # Signed RoundRoot of commits.closed
     sa.Column("closed", sa.Text),  # RoundClosed
     sa.Column("closed_at_ms", sa.BigInteger),
+    sa.Column("lapsed_at_ms", sa.BigInteger),  # from here on nothing of it is ever judged
     sa.Column("assessed", sa.Text),  # RoundAssessed
     sa.Column("aggregate", sa.Text),  # RoundAggregate
     sa.Column("judged", sa.Text),  # Signed JudgedRound

@@ -5,7 +5,7 @@ It signs, remembers and reveals; it touches no tensor, no payload and no money.
 
 import structlog
 from l402core import telemetry
-from l402core.bus import Consumer
+from l402core.bus import MONEY_PATIENCE, Consumer
 from l402core.documents import Locked, ObjectRef, Offer, RoundRoot, Terms
 from l402core.errors import Contradiction
 from l402core.events import (
@@ -35,6 +35,7 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
+from l402_oracle.attestor.metrics import GIVEN_UP
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
@@ -152,8 +153,11 @@ class Attestor:
             mine = [o for o in offers if o.reward_hashes == locked.payment_hashes and o.peer == locked.peer]
             if not mine:
                 raise Contradiction("locked_unknown", f"no offer for {event.commitment[:16]}… has these reward hashes")
-            if books.keep_lock(tx, event.commitment, mine[0].attempt, event.locked) and mine[0].attempt > 1:
-                books.say_again(tx, event.commitment)  # it was decided long ago, and can be revealed now
+            books.keep_lock(tx, event.commitment, mine[0].attempt, event.locked)
+            if (
+                mine[0].attempt > 1
+            ):  # decided long ago: whoever says this, also again, has not heard that it is revealed
+                books.say_again(tx, event.commitment)
             return mine[0].attempt
 
         if await self._db.transact(remember) > 1:
@@ -162,7 +166,7 @@ class Attestor:
             await self.judging.advance(event.round)
 
     async def round_closed(self, event: RoundClosed) -> None:
-        """Judgement may begin. Raises Unauthorized, Contradiction (and the round is frozen)."""
+        """Judgement may begin. Raises Unauthorized, Contradiction (and the round is frozen, unless it is decided)."""
         root = self._root(event.root, event.round)
         now_ms = self._parts.now_ms()
 
@@ -220,6 +224,11 @@ class Attestor:
         said = await self.judging.ask_again(f"again{self._parts.now_ms()}")
         log.warning("requests.said_again", subjects=said)
         return SaidAgain(said=said)
+
+    async def given_up(self, subject: str, body: bytes, why: Exception) -> None:
+        """A word that will not come again: a dead letter, and somebody is woken. What was decided stands without it."""
+        log.critical("word.given_up", subject=subject, size=len(body), error=type(why).__name__, detail=str(why))
+        GIVEN_UP.labels(subject.partition(".v1")[0]).inc()
 
     # --- sponsors ---------------------------------------------------------------------------------------------------
 
@@ -312,19 +321,11 @@ def _offered(offer: Offer) -> tuple[object, ...]:
     return (offer.commitment, offer.round, offer.seq, offer.peer, offer.seal_to, offer.terms, offer.attempt)
 
 
-CONSUMERS: tuple[Consumer, ...] = (
-    Consumer("attestor", OfferMake, workers=4),
-    Consumer("attestor", RoundOpened),
-    Consumer("attestor", CommitsClosed),
-    Consumer("attestor", EscrowLocked),
-    Consumer("attestor", GradientUploaded),
-    Consumer("attestor", GradientScreened),
-    Consumer("attestor", RoundClosed),
-    Consumer("attestor", GradientMeasured),
-    Consumer("attestor", RoundAggregated),
-    Consumer("attestor", YardstickMade),
-    Consumer("attestor", SponsorshipAnnounce),
-    Consumer("attestor", SponsorshipLocked),
-    Consumer("attestor", CheckpointMeasured),
-)
-"""What the attestor reads."""
+CONSUMERS: tuple[Consumer, ...] = tuple(
+    Consumer("attestor", event, workers=4 if event is OfferMake else 1, patience=MONEY_PATIENCE)
+    for event in (
+        OfferMake, RoundOpened, CommitsClosed, EscrowLocked, GradientUploaded, GradientScreened, RoundClosed, GradientMeasured,
+        RoundAggregated, YardstickMade, SponsorshipAnnounce, SponsorshipLocked, CheckpointMeasured,
+    )
+)  # fmt: skip
+"""What the attestor reads. Whether somebody is paid hangs on each of these words, so none is given up in an outage."""

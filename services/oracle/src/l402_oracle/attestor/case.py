@@ -3,10 +3,10 @@
 Pure: the time is an argument. It asks no database, holds no key and says nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
-from l402core.documents import Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
+from l402core.documents import JUDGED_LATEST_MS, Conditions, ObjectRef, Receipt, RoundRoot, Terms, mask_indices
 from l402core.events import GradientMeasured, RoundAggregate, RoundAssessed
 from l402core.evidence import JudgedEntry, JudgedRound, Yardstick, counts, pay_inputs, receipts_root
 
@@ -16,7 +16,8 @@ from l402_oracle.code import JUDGE
 from l402_oracle.reputation import Rating
 
 HEARING_MS = 15_000
-"""An attestor that was away hears of a closed round in any order: so long it waits for the rest, also past judge_by."""
+"""An attestor that was away hears of a closed round in any order: so long it waits for the rest, also past judge_by, but
+never past the moment at which the round lapses."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ def trouble_of(case: Case, *, now_ms: int) -> str:
         return "the root at closing is not the one under which uploads began"
     if trouble := root_trouble(case.root, case.offered):
         return trouble
-    if now_ms >= judged_by_ms(case) and not unoffered(case).isdisjoint(row.closed.uploaded if row.closed else ()):
+    if now_ms >= heard_by_ms(case) and uploaded_unoffered(case):
         return "the closing names an upload for which no offer was ever asked"
     return ""
 
@@ -51,16 +52,33 @@ def unoffered(case: Case) -> frozenset[str]:
     return frozenset(case.root.commitments) - frozenset(case.offered)
 
 
-def judged_by_ms(case: Case) -> int:
-    """When we stop waiting: at judge_by, or a little later where the closing itself reached us late."""
+def uploaded_unoffered(case: Case) -> bool:
+    """Whether an upload is named for which no offer was asked, or not yet."""
+    return case.row.closed is not None and not unoffered(case).isdisjoint(case.row.closed.uploaded)
+
+
+def heard_by_ms(case: Case) -> int:
+    """When all that was said of the round should have reached us: later where the closing itself came late."""
     terms, heard_ms = case.terms, case.row.closed_at_ms
     if heard_ms <= (terms.upload_until_ms + terms.judge_by_ms) // 2:
         return terms.judge_by_ms
     return max(terms.judge_by_ms, heard_ms + HEARING_MS)
 
 
+def lapses_at_ms(terms: Terms) -> int:
+    """What is not decided by then never is: soon a peer may be told so, and give its rungs back."""
+    return terms.judge_by_ms + JUDGED_LATEST_MS
+
+
+def judged_by_ms(case: Case) -> int:
+    """When we stop waiting for a measurement: at judge_by, or a little later where the closing came late."""
+    return min(heard_by_ms(case), lapses_at_ms(case.terms))
+
+
 def may_assess(case: Case, *, now_ms: int) -> bool:
-    """All is there; or half of the judging time is over and something is; or all of it is over."""
+    """All is there; or half of the judging time is over and something is; or all of it is over; or nothing is judged."""
+    if case.row.lapsed_at_ms:
+        return not uploaded_unoffered(case)
     closing, until_ms = case.row.closed, judged_by_ms(case)
     assert closing is not None
     if now_ms >= until_ms:
@@ -73,17 +91,29 @@ def may_assess(case: Case, *, now_ms: int) -> bool:
     return whole or (ready > 0 and now_ms >= half_ms)
 
 
+def must_wait(case: Case, unpaid: Container[str], height: int | None, *, now_ms: int) -> bool:
+    """For measurements as long as there is time, and for a height until the round lapses."""
+    assessed = case.row.assessed
+    if case.row.lapsed_at_ms or assessed is None:
+        return False
+    if case.uploaded and height is None:
+        return True
+    open_ = {s.commitment for s in case.uploaded if s.measured is None and s.commitment not in unpaid}
+    missing = not open_.isdisjoint(assessed.measured) or (bool(assessed.yardstick) and case.yardstick is None)
+    return missing and now_ms < judged_by_ms(case)
+
+
 def receipt_of(
     case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str
 ) -> Receipt:
     """What is signed about one submission. `reference` in nano-nats; `previous`: the digest of the receipt before it."""
-    screened, measured, uploaded = submission.screened, submission.measured, submission.uploaded
+    measured, uploaded = submission.measured, submission.uploaded
     counted = measured if verdict.verdict != "unscored" and submission.commitment in assessed.measured else None
     assert case.row.announced is not None
     return Receipt(
         commitment=submission.commitment, round=case.row.number, peer=submission.offer.peer, verdict=verdict.verdict,
         reasons=verdict.reasons, checks=verdict.checks, checkpoint=case.terms.checkpoint.sha256,
-        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=screened.content_key if screened else "",
+        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=_published(submission, verdict),
         terms=case.terms.digest(), seed=assessed.seed, root=assessed.root, shards=assessed.shards,
         eval_tokens=counted.tokens if counted else 0, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
         drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
@@ -94,6 +124,12 @@ def receipt_of(
         rungs_msat=tuple(case.terms.rung_msat()[index] for index in mask_indices(verdict.mask, len(case.terms.rungs))),
         conditions=counted.conditions if counted else Conditions(),
     )  # fmt: skip
+
+
+def _published(submission: Submission, verdict: Verdict) -> str:
+    """The key to the payload, for who wants to judge again. What was not judged is nobody's but the peer's."""
+    screened = submission.screened
+    return screened.content_key if screened is not None and verdict.verdict != "unscored" else ""
 
 
 def _public(ref: ObjectRef | None) -> ObjectRef | None:

@@ -6,7 +6,7 @@ Whether an offer's preimages leave or stay is decided once and remembered before
 import msgspec
 import structlog
 from l402core.documents import mask_indices
-from l402core.errors import Malformed, NotFound, Unavailable
+from l402core.errors import Malformed, NotFound, TooEarly, Unavailable
 from l402core.events import GradientScored
 from l402core.outbox import Transaction
 from l402core.sealing import seal
@@ -26,7 +26,6 @@ class Case(msgspec.Struct, frozen=True):
     scored: GradientScored
     submission: Submission
     fate: str
-    frozen: bool
 
 
 class Delivery:
@@ -45,12 +44,8 @@ class Delivery:
             self._waiting[commitment] = waits
 
     async def decision(self, commitment: str) -> GradientScored:
-        """The decision with what may be revealed now. Raises NotFound."""
+        """The decision with what may be revealed now. Raises NotFound where there is none and never will be, TooEarly."""
         case = await self._db.read(lambda tx: _read(tx, commitment))
-        if case is None:
-            raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
-        if case.frozen:
-            return case.scored
         try:
             if case.fate == books.OPEN and self._verdict(case) is Reveal.NOW:  # one reader's look settles it for good
                 return await self._db.transact(lambda tx: self._told(tx, _known(tx, commitment)))
@@ -123,9 +118,15 @@ def _numbered(scored: GradientScored, attempt: int, *, withheld: bool) -> Gradie
     return msgspec.structs.replace(scored, attempt=attempt, withheld=withheld, revision=attempt - 1)
 
 
-def _read(tx: Transaction, commitment: str) -> Case | None:
-    scored = books.read_decision(tx, commitment)
-    return None if scored is None else _known(tx, commitment)
+def _read(tx: Transaction, commitment: str) -> Case:
+    """Raises TooEarly while the submission may still be judged: whoever reads NotFound gives its rungs back."""
+    if books.read_decision(tx, commitment) is not None:
+        return _known(tx, commitment)
+    submission = books.read_submission(tx, commitment)
+    row = None if submission is None else books.read_round(tx, submission.offer.round)
+    if row is not None and row.state in books.UNDECIDED and not row.lapsed_at_ms:
+        raise TooEarly("undecided", f"nothing is decided yet about {commitment[:16]}…")
+    raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
 
 
 def _known(tx: Transaction, commitment: str) -> Case:
@@ -135,5 +136,4 @@ def _known(tx: Transaction, commitment: str) -> Case:
     submission = books.read_submission(tx, commitment, attempt)
     assert scored is not None
     assert submission is not None
-    row = books.read_round(tx, scored.round)
-    return Case(scored, submission, fate, frozen=row is not None and row.state == "frozen")
+    return Case(scored, submission, fate)

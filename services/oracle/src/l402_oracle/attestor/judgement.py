@@ -182,12 +182,12 @@ def judge(
     """What one submission earns, and why; `fault`: its own of `late_faults`, `asked`: the round's `question_of`."""
     early = next((r for r in assessed.rejected if r.commitment == submission.commitment), None)
     if early is not None:
-        return _refused(Reason(early.code, early.detail), passed=_passed_before(submission, early.code))
+        return _refused(Reason(early.code, early.detail), passed=_passed_before(early.code))
     if submission.commitment not in assessed.measured:
-        return _unscored(Reason("not_screened", _why_not_screened(submission)))
+        return unscored(Reason("not_screened", _why_not_screened(submission)))
     measured = submission.measured
     if measured is None:
-        return _unscored(Reason("not_measured", "It was not measured before the judging ended; its fee is credited."))
+        return unscored(Reason("not_measured", "It was not measured before the judging ended; its fee is credited."))
     if measured.failure:
         return _failed(measured.failure)
     seen = Interval(measured.drop_mean / NANO, (measured.drop_high - measured.drop_mean) / NANO / 3, measured.sequences)
@@ -253,7 +253,7 @@ def _tried(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[s
 def _failed(failure: str) -> Verdict:
     code, _, detail = failure.partition(": ")
     if code == OURS:
-        return _unscored(
+        return unscored(
             Reason("not_measured", f"It could not be measured on our side ({detail}); its fee is credited.")
         )
     return _refused(Reason(code, detail), passed=_PASSED)
@@ -262,24 +262,21 @@ def _failed(failure: str) -> Verdict:
 def _why_not_screened(submission: Submission) -> str:
     if submission.screened is not None and not submission.screened.passed:
         return f"It could not be read on our side ({submission.screened.detail}); its fee is credited."
-    if submission.locked is None:
-        return (
-            "No signed word came that its reward is locked, and only what is locked is measured; its fee is credited."
-        )
     return "It was not opened before the judging had to begin; its fee is credited."
 
 
-def _passed_before(submission: Submission, code: str) -> tuple[Check, ...]:
-    """What an early fault leaves true: a lock, where there is one, and a payload that opened, where that is not the fault."""
+def _passed_before(code: str) -> tuple[Check, ...]:
+    """What an early fault leaves true: the lock, and a payload that opened, where that is not the fault."""
     lock, opened, _ = _PASSED
-    return (*((lock,) if submission.locked else ()), *((opened,) if code in ("duplicate", "mixture") else ()))
+    return (lock, *((opened,) if code in ("duplicate", "mixture") else ()))
 
 
 def _refused(reason: Reason, *, passed: tuple[Check, ...] = ()) -> Verdict:
     return Verdict(verdict="rejected", reasons=(reason.sentence,), checks=(*passed, _check(reason, passed=False)))
 
 
-def _unscored(reason: Reason) -> Verdict:
+def unscored(reason: Reason) -> Verdict:
+    """Not judged, for no fault of its own."""
     return Verdict(verdict="unscored", reasons=(reason.sentence,), checks=(_check(reason, passed=False),))
 
 

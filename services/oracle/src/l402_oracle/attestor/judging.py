@@ -4,6 +4,7 @@ Each step loads, decides in `judgement`, and remembers by compare-and-set; a los
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -25,7 +26,16 @@ from l402core.signing import Signed
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
-from l402_oracle.attestor.case import Case, judged_by_ms, judged_round, may_assess, receipt_of, trouble_of
+from l402_oracle.attestor.case import (
+    Case,
+    judged_by_ms,
+    judged_round,
+    lapses_at_ms,
+    may_assess,
+    must_wait,
+    receipt_of,
+    trouble_of,
+)
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import (
     Submission,
@@ -36,15 +46,18 @@ from l402_oracle.attestor.judgement import (
     late_faults,
     question_of,
     reference_of,
+    unscored,
 )
 from l402_oracle.attestor.metrics import JUDGEMENTS
 from l402_oracle.attestor.parts import Parts
+from l402_oracle.attestor.payable import unpayable, without
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.attestor.yardsticks import own_item, yardstick_measure, yardstick_request
 from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.planning import plan
 from l402_oracle.reputation import admitted, after_round
+from l402_oracle.scoring import Reason
 from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
 log = structlog.get_logger()
@@ -80,7 +93,7 @@ class Judging:
 
     async def advance(self, number: int) -> None:
         """Take every step that can be taken now. Raises Contradiction (and freezes), Unavailable."""
-        while (case := await self._db.transact(lambda tx: _load(tx, number))) and await self._step(case):
+        while (case := await self._db.transact(lambda tx: self._load(tx, number))) and await self._step(case):
             pass
 
     async def resume(self) -> None:
@@ -115,10 +128,12 @@ class Judging:
                 self._ask_for(tx, missing, row, books.read_terms(row.terms), row.assessed)
 
     async def freeze(self, number: int, trouble: str) -> None:
-        """Stop the round and wake someone. Always raises Contradiction."""
-        await self._db.transact(lambda tx: books.freeze(tx, number, trouble))
-        log.error("round.frozen", round=number, trouble=trouble)
-        raise Contradiction("round_frozen", f"round {number} is frozen: {trouble}")
+        """Stop the round, unless it is decided, and wake someone. Always raises Contradiction."""
+        if await self._db.transact(lambda tx: books.freeze(tx, number, trouble)):
+            log.critical("round.frozen", round=number, trouble=trouble)
+            raise Contradiction("round_frozen", f"round {number} is frozen: {trouble}")
+        log.critical("round.contradicted", round=number, trouble=trouble)
+        raise Contradiction("round_decided", f"round {number} is decided, and its decisions stand: {trouble}")
 
     async def _step(self, case: Case) -> bool:
         if case.row.state == "announced":
@@ -126,6 +141,15 @@ class Judging:
         if case.row.state == "assessed":
             return await self._decide(case)
         return False
+
+    def _load(self, tx: Transaction, number: int) -> Case | None:
+        """The round, which lapses where its time is over: what a peer is told from here on must stay true."""
+        row, now_ms = books.read_round(tx, number), self._parts.now_ms()
+        lapses = row is not None and row.terms is not None and now_ms >= lapses_at_ms(books.read_terms(row.terms))
+        if lapses and books.lapse(tx, number, now_ms):
+            row = books.read_round(tx, number)
+            log.error("round.lapsed", round=number, closed=row is not None and row.closed is not None)
+        return _case(tx, row)
 
     # --- assess -----------------------------------------------------------------------------------------------------
 
@@ -162,8 +186,14 @@ class Judging:
             shards=drawn_shards(self._parts.corpus, seed, root, case.terms.eval_tokens), clip_norms=(), measured=(),
             rejected=(),
         )  # fmt: skip
-        copies = await self._copies(case)
-        return await self._planned(case, assess(bare, case.uploaded, copies, case.row.yardstick))
+        unpaid = self._unpayable(case, self._parts.heights.recent())
+        copies = {} if case.row.lapsed_at_ms else await self._copies(case)
+        payable = [one for one in case.uploaded if one.commitment not in unpaid]
+        return await self._planned(case, assess(bare, payable, copies, case.row.yardstick))
+
+    def _unpayable(self, case: Case, height: int | None) -> Mapping[str, Reason]:
+        lapsed = case.row.lapsed_at_ms > 0
+        return unpayable(case.uploaded, height, self._parts.expiry_margin_blocks, lapsed=lapsed)
 
     async def _planned(self, case: Case, assessed: RoundAssessed) -> RoundAssessed:
         """On as many of its shards as fit into what is left of the window: everybody is measured, on the same ones."""
@@ -220,23 +250,29 @@ class Judging:
     # --- decide -----------------------------------------------------------------------------------------------------
 
     async def _decide(self, case: Case) -> bool:
-        assessed = case.row.assessed
+        assessed, height = case.row.assessed, self._parts.heights.recent()
         assert assessed is not None
-        missing = any(s.commitment in assessed.measured and s.measured is None for s in case.uploaded)
-        missing |= bool(assessed.yardstick) and case.yardstick is None
-        if missing and self._parts.now_ms() < judged_by_ms(case):
+        unpaid = self._unpayable(case, height)
+        if must_wait(case, unpaid, height, now_ms=self._parts.now_ms()):
             return False
-        asked = question_of(assessed, case.uploaded, case.yardstick)
-        faults = late_faults(assessed, case.uploaded, asked)
-        reference = reference_of(case.terms, assessed, case.uploaded, faults, case.yardstick)
+        uploaded = without(case.uploaded, unpaid)
+        asked = question_of(assessed, uploaded, case.yardstick)
+        faults = late_faults(assessed, uploaded, asked)
+        reference = reference_of(case.terms, assessed, uploaded, faults, case.yardstick)
         verdicts = [
-            (s, judge(case.terms, assessed, s, reference, faults.get(s.commitment), asked)) for s in case.uploaded
-        ]
+            (
+                s, unscored(unpaid[s.commitment]) if s.commitment in unpaid
+                else judge(case.terms, assessed, s, reference, faults.get(s.commitment), asked),
+            )
+            for s in uploaded
+        ]  # fmt: skip
         aggregate = self._aggregate(case, assessed, verdicts)
         scored, judged = self._scored(case, assessed, verdicts, reference, aggregate)
         rated = after_round(case.reputations, fared(verdicts))
 
         def remember(tx: Transaction) -> bool:
+            if self._went_on(tx, case, height):
+                return False
             columns = {"state": "decided", "aggregate": aggregate, "reference": reference, "judged": judged}
             if not books.change_round(tx, case.row.number, expected="assessed", **columns):
                 return False
@@ -262,6 +298,11 @@ class Judging:
                     )
         await self._delivery.deliver()
         return True
+
+    def _went_on(self, tx: Transaction, case: Case, height: int | None) -> bool:
+        """Whether its time ran out, or a block came, since it was looked at: then it is looked at again."""
+        row = books.read_round(tx, case.row.number)
+        return row is None or row.lapsed_at_ms != case.row.lapsed_at_ms or self._parts.heights.recent() != height
 
     def _aggregate(
         self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]]
@@ -326,10 +367,9 @@ class Judging:
         return events, signing.sign(JudgedRound.tag, judged)
 
 
-def _load(tx: Transaction, number: int) -> Case | None:
+def _case(tx: Transaction, row: Round | None) -> Case | None:
     """A closed round that is not decided; None for any other."""
-    row = books.read_round(tx, number)
-    if row is None or row.state not in ("announced", "assessed") or row.closed is None or row.terms is None:
+    if row is None or row.state not in books.UNDECIDED or row.closed is None or row.terms is None:
         return None
     root = msgspec.json.decode(row.closed.root.body, type=RoundRoot)
     uploaded = tuple(c for c in root.commitments if c in row.closed.uploaded)
@@ -338,7 +378,7 @@ def _load(tx: Transaction, number: int) -> Case | None:
         row=row,
         terms=books.read_terms(row.terms),
         root=root,
-        offered=tuple(books.offered(tx, number)),
+        offered=tuple(books.offered(tx, row.number)),
         uploaded=submissions,
         reputations=reputations.read(tx, {one.offer.peer for one in submissions}),
         yardstick=books.read_measured(tx, row.assessed.yardstick) if row.assessed and row.assessed.yardstick else None,

@@ -38,8 +38,7 @@ def owed_offer(parts: Parts, tx: Transaction, event: OfferMake, terms: Terms) ->
     Raises Contradiction where nothing is owed or it can still be delivered, Unavailable without a height.
     """
     scored = books.read_decision(tx, event.commitment)
-    row = books.read_round(tx, event.round)
-    if scored is None or scored.mask == 0 or row is None or row.state == "frozen":
+    if scored is None or scored.mask == 0:
         raise Contradiction(
             "offer_not_owed", f"nothing is owed for {event.commitment[:16]}…, and a new offer was asked"
         )

@@ -123,7 +123,7 @@ def register(bus: Bus, attestor: Attestor) -> None:
     """Each consumer to the handler that has its name, and the one question."""
     for consumer in CONSUMERS:
         name = consumer.event.name.removesuffix(".v1").replace(".", "_")
-        bus.consume(consumer, getattr(attestor, name))
+        bus.consume(consumer, getattr(attestor, name), attestor.given_up)
     bus.answer(SayAgain, attestor.say_again)
 
 

@@ -127,7 +127,7 @@ class Gateway:
         )
 
     async def decision(self, attestor_url: str, commitment: str) -> GradientScored:
-        """The decision from the attestor itself. Raises NotFound before there is one."""
+        """The decision from the attestor itself. Raises TooEarly before there is one, NotFound where there never will be."""
         url = f"{attestor_url.rstrip('/')}/v1/decisions/{commitment}"
         status, _, body = await self._send("GET", "/v1/decisions", url=url)
         if status >= 300:

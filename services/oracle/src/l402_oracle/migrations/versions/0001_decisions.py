@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("commits", sa.Text),
         sa.Column("closed", sa.Text),
         sa.Column("closed_at_ms", sa.BigInteger),
+        sa.Column("lapsed_at_ms", sa.BigInteger),
         sa.Column("assessed", sa.Text),
         sa.Column("aggregate", sa.Text),
         sa.Column("judged", sa.Text),
