@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
+.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
