@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down chart images pictures clean
+.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -108,6 +108,10 @@ cluster: setup ## a Kubernetes of one node on this machine, or the one that KUBE
 
 cluster-down: setup ## take it down; nothing of it is left but its logs
 	@$(BIN)/python tools/cluster down $(ARGS)
+
+test-cluster: setup tools-deploy ## the chart on that cluster or a new one: rounds, scaling, upgrade, rollback, drain; wants make images
+	@test -n "$(KUBECONFIG)" || tools/build-kubernetes core coredns
+	@$(BIN)/python -m pytest -n 0 -s tests/cluster $(ARGS)
 
 chart: setup tools-deploy ## the chart as the real helm renders it, checked: schemas, policies, alerts (needs Go and promtool)
 	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from layout import (
     BRIDGE,
@@ -28,7 +28,6 @@ class Component:
 
     name: str
     words: list[str]
-    umask: int = 0o022
 
 
 def components(layout: Layout) -> Iterator[Component]:
@@ -64,6 +63,7 @@ def components(layout: Layout) -> Iterator[Component]:
         kubelet_client_certificate=pki / "api-to-kubelet.crt",
         kubelet_client_key=pki / "api-to-kubelet.key",
         kubelet_certificate_authority=pki / "ca.crt",
+        kubelet_preferred_address_types="InternalIP",
         service_account_key_file=pki / "accounts.key",
         service_account_signing_key_file=pki / "accounts.key",
         service_account_issuer=f"https://kubernetes.default.svc.{DOMAIN}",
@@ -78,7 +78,7 @@ def components(layout: Layout) -> Iterator[Component]:
         proxy_client_key_file=pki / "front-proxy.key",
         enable_aggregator_routing="true",
     )
-    controllers = program(
+    yield program(
         "kube-controller-manager",
         kubeconfig=config("controllers"),
         bind_address="127.0.0.1",
@@ -86,9 +86,7 @@ def components(layout: Layout) -> Iterator[Component]:
         service_account_private_key_file=pki / "accounts.key",
         root_ca_file=pki / "ca.crt",
         use_service_account_credentials="true",
-        enable_hostpath_provisioner="true",
     )
-    yield replace(controllers, umask=0)  # the volumes that they make belong to root, and are for pods that are not
     yield program("kube-scheduler", kubeconfig=config("scheduler"), bind_address="127.0.0.1", leader_elect="false")
     yield Component("containerd", ["containerd", "--config", str(layout.root / "etc" / "containerd.toml")])
     yield program(

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from components import components
-from layout import BRIDGE, GATEWAY, UPLINK, Layout
+from layout import BRIDGE, GATEWAY, UPLINK, VOLUMES, VOLUMES_AT, Layout
 
 LINK_S = 20.0
 END_S = 8.0
@@ -29,7 +29,7 @@ def live(layout: Layout) -> int:
     for component in components(layout):
         log = layout.file("logs", f"{component.name}.log").open("ab")
         running[component.name] = subprocess.Popen(
-            component.words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, umask=component.umask
+            component.words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         log.close()
     ours = {one.pid: name for name, one in running.items()}
@@ -50,9 +50,11 @@ def _mounts(layout: Layout) -> None:
     for place in ("/run", "/tmp", "/var/lib/cni"):  # noqa: S108 - hides the machine's
         Path(place).mkdir(parents=True, exist_ok=True)
         _run("mount", "-t", "tmpfs", "-o", "mode=1777", "cluster", place)
-    for place, kept in (("/tmp/hostpath_pv", "volumes"), ("/var/log", "logs/machine")):  # noqa: S108 - the provisioner's own
-        Path(place).mkdir(parents=True, exist_ok=True)
-        _run("mount", "--bind", str(layout.folder(*kept.split("/"))), place)
+    for number in range(VOLUMES):
+        layout.folder("volumes", str(number)).chmod(0o777)  # any pod may write its own, whoever it runs as
+    Path(VOLUMES_AT).mkdir()
+    for place, kept in ((VOLUMES_AT, layout.folder("volumes")), ("/var/log", layout.folder("logs", "machine"))):
+        _run("mount", "--bind", str(kept), place)
 
 
 def _network() -> None:

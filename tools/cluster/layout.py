@@ -23,6 +23,8 @@ SERVICES: Final = "10.96.0.0/16"
 API_SERVICE, DNS_SERVICE = "10.96.0.1", "10.96.0.10"
 API: Final = f"https://{GATEWAY}:6443"
 DOMAIN: Final = "cluster.local"
+VOLUMES: Final = 24
+VOLUMES_AT: Final = "/tmp/volumes"  # noqa: S108 - the only place from which Kubernetes deletes what a claim left
 PAUSE, DNS = "l402-train/pause:local", "l402-train/coredns:local"
 SOCKET: Final = "/run/containerd/containerd.sock"
 """Inside the cluster's own mounts, where /run is nobody else's."""

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from layout import DNS, DNS_SERVICE, DOMAIN
+from layout import DNS, DNS_SERVICE, DOMAIN, VOLUMES, VOLUMES_AT
 
 _LABELS: Final = {"k8s-app": "kube-dns"}
 _COREFILE: Final = f"""\
@@ -21,19 +21,30 @@ _COREFILE: Final = f"""\
 
 
 def volumes() -> str:
-    """Every claim gets a folder of the node that any pod may write; it goes with the claim."""
-    kept = {"storageclass.kubernetes.io/is-default-class": "true"}
-    return _list(
-        [
-            {
-                "apiVersion": "storage.k8s.io/v1",
-                "kind": "StorageClass",
-                "metadata": {"name": "folder", "annotations": kept},
-                "provisioner": "kubernetes.io/host-path",
-                "reclaimPolicy": "Delete",
-            }
-        ]
-    )
+    """Folders of the node for claims, until there are no more; each goes with its claim."""
+    default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    kind = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "folder", "annotations": default},
+        "provisioner": "kubernetes.io/no-provisioner",
+    }
+    return _list([kind, *(_volume(number) for number in range(VOLUMES))])
+
+
+def _volume(number: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"folder-{number}"},
+        "spec": {
+            "storageClassName": "folder",
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "hostPath": {"path": f"{VOLUMES_AT}/{number}", "type": "Directory"},
+        },
+    }
 
 
 def names() -> str:

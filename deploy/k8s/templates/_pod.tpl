@@ -80,6 +80,9 @@ spec:
         {{- if and $facts.objects (eq $root.Values.objects.kind "volume") }}
         - { name: objects, mountPath: /objects }
         {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir: { sizeLimit: {{ $values.tmpSize | quote }} }
@@ -108,6 +111,9 @@ spec:
     - name: objects
       persistentVolumeClaim:
         claimName: {{ include "l402-train.fullname" (dict "root" $root "name" "objects") }}
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 
