@@ -95,8 +95,8 @@ async def decided_and_untold(folder: Folder) -> AsyncIterator[None]:
     os.kill(worker, signal.SIGSTOP)
     try:
         await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
-        held = file.read_bytes()
-        replace(file, {**json.loads(held), "preimage_keys": {"other": secrets.token_hex(32)}})
+        held, other = json.loads(file.read_bytes()), {"other": secrets.token_hex(32)}
+        replace(file, {**held, "preimage_keys": other})
         await asyncio.sleep(2 * EVERY_S)  # whoever looks from here on finds it
     finally:
         os.kill(worker, signal.SIGCONT)
@@ -104,7 +104,8 @@ async def decided_and_untold(folder: Folder) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        replace(file, json.loads(held))
+        # with the other one, under which the next offer may have been made by now
+        replace(file, {**held, "preimage_keys": {**held["preimage_keys"], **other}})
 
 
 def replace(file: Path, keys: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import structlog
 from l402_oracle.adapters import decisions as books
+from l402_oracle.attestor import app, judging
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.case import HEARING_MS
 from l402_oracle.attestor.wiring import register
@@ -223,12 +224,15 @@ async def test_a_decision_that_races_with_the_end_of_its_time_is_not_made(stage:
     nothing_of(stage, "ann")
 
 
-async def test_a_closing_that_contradicts_a_decided_round_changes_nothing(stage: Stage) -> None:
+async def test_a_closing_that_contradicts_a_decided_round_changes_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A dead letter and an alarm: what is earned is still told, revealed and aggregated, also what had to wait for a key."""
     offers = await uploaded(stage, "ann")
     key = stage.parts.keys.preimages.pop("k1")
     await stage.hear(round_closed("ann"), stage.screened("ann"), measured("ann", 0.5))
     assert told(stage) == {}
+    monkeypatch.setattr(judging, "log", structlog.get_logger())  # one that no other test's logging was made for
     with structlog.testing.capture_logs() as lines, pytest.raises(Contradiction, match="decisions stand"):
         await stage.hear(round_closed("ann", uploaded=()))
     assert [line["event"] for line in lines if line["log_level"] == "critical"] == ["round.contradicted"]
@@ -274,13 +278,16 @@ class Wire:
         """Nothing of it here."""
 
 
-async def test_no_word_about_money_is_given_up_in_an_outage_nor_in_silence(stage: Stage) -> None:
+async def test_no_word_about_money_is_given_up_in_an_outage_nor_in_silence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than a day of deliveries for each, and then an alarm that names it."""
     assert {consumer.patience for consumer in CONSUMERS} == {MONEY_PATIENCE}
     wire = Wire()
     register(_as_bus(wire), Attestor(stage.parts))
     assert set(wire.dead) == {consumer.durable for consumer in CONSUMERS}
     for dead in wire.dead.values():
+        monkeypatch.setattr(app, "log", structlog.get_logger())  # one that no other test's logging was made for
         with structlog.testing.capture_logs() as lines:
             await dead("escrow.locked.v1.cc", b"{}", Unavailable("database", "it is away"))
         assert [(line["event"], line["log_level"]) for line in lines] == [("word.given_up", "critical")]

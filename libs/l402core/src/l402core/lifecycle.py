@@ -15,14 +15,10 @@ else:
     from uvloop import new_event_loop  # about a sixth less processor time for the same messages
 
 log = structlog.get_logger()
-HAND_OVER_S = 0.000_05
-"""How long a thread may be kept waiting for the interpreter. A thread that talks to a database wants it for a moment after
-each answer; with Python's own 5 ms a busy event loop made PostgreSQL look a quarter slower than it is."""
 
 
 def run(service: Coroutine[Any, Any, None]) -> None:
     """Run it to its end. Raises what it raises."""
-    sys.setswitchinterval(HAND_OVER_S)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(service)
 
