@@ -1,4 +1,7 @@
-"""How a service lives: its event loop, and background tasks that must not die alone, until a signal asks it to end."""
+"""How a service lives: its event loop, and background tasks that must not die alone, until a signal asks it to end.
+
+It knows no service.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +10,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 import structlog
 
 if sys.platform == "win32":
@@ -17,8 +21,23 @@ else:
 log = structlog.get_logger()
 
 
+def know_types() -> None:
+    """Have msgspec look at every message and document now, while there is one thread.
+
+    It looks at a type when it first decodes one, and two threads that do so at once end the process with a segmentation
+    fault (msgspec 0.22.0: the second finds what the first has half written).
+    """
+    left = list(msgspec.Struct.__subclasses__())
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        with contextlib.suppress(TypeError, NameError):  # what cannot be decoded never is
+            msgspec.json.Decoder(kind)
+
+
 def run(service: Coroutine[Any, Any, None]) -> None:
     """Run it to its end. Raises what it raises."""
+    know_types()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(service)
 

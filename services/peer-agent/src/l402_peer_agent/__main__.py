@@ -15,7 +15,7 @@ import structlog
 import torch
 from l402core import telemetry
 from l402core.errors import L402Error, Malformed, Unavailable
-from l402core.lifecycle import run_until_asked
+from l402core.lifecycle import know_types, run_until_asked
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import PEER
 from l402core.lnd.port import NodeInfo
@@ -130,6 +130,7 @@ def main() -> int:
     config.data_dir.mkdir(parents=True, exist_ok=True)
     provider = telemetry.setup("peer-agent", trace_file=config.trace_file, log_level=config.log_level)
     structlog.contextvars.bind_contextvars(peer_name=config.name)
+    know_types()
     try:
         asyncio.run(play(config))
     except (L402Error, OSError) as error:
