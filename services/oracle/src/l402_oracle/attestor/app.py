@@ -35,7 +35,6 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
-from l402_oracle.attestor.metrics import GIVEN_UP
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.sponsoring import Sponsoring
@@ -154,9 +153,7 @@ class Attestor:
             if not mine:
                 raise Contradiction("locked_unknown", f"no offer for {event.commitment[:16]}… has these reward hashes")
             books.keep_lock(tx, event.commitment, mine[0].attempt, event.locked)
-            if (
-                mine[0].attempt > 1
-            ):  # decided long ago: whoever says this, also again, has not heard that it is revealed
+            if mine[0].attempt > 1:  # decided long ago, and whoever says this has not heard that it is revealed
                 books.say_again(tx, event.commitment)
             return mine[0].attempt
 
@@ -228,7 +225,6 @@ class Attestor:
     async def given_up(self, subject: str, body: bytes, why: Exception) -> None:
         """A word that will not come again: a dead letter, and somebody is woken. What was decided stands without it."""
         log.critical("word.given_up", subject=subject, size=len(body), error=type(why).__name__, detail=str(why))
-        GIVEN_UP.labels(subject.partition(".v1")[0]).inc()
 
     # --- sponsors ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ CHECKPOINT: Final = Gauge("l402_checkpoint_round", "The round whose base the new
 JUDGEMENTS: Final = Counter(
     "l402_judgements", 'Decisions; the reason is the first check that failed, or "none".', ["verdict", "reason"]
 )
-GIVEN_UP: Final = Counter("l402_attestor_given_up", "Messages to the attestor that became dead letters.", ["event"])
 PLAN_NEEDED: Final = Gauge("l402_plan_needed_seconds", "What measuring a full round on the whole sample takes.")
 PLAN_WINDOW: Final = Gauge("l402_plan_window_seconds", "How long there is for it.")
 PLAN_PEERS: Final = Gauge("l402_plan_peers", "Peers of a full round.")
