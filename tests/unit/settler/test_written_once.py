@@ -16,7 +16,7 @@ from tests.support.databases import url_for
 WORDS = {
     "phase": "single",
     "kind": "uploaded",
-    "what": "tranche",
+    "what": "fee",
     "action": "freeze",
     "fate": "",
     "credit": "y",

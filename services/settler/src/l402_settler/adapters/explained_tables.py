@@ -16,7 +16,7 @@ explained = sa.Table(
     sa.Column("by", sa.String(80), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
-    sa.CheckConstraint("what in ('rung', 'fee', 'tranche')"),
+    sa.CheckConstraint("what in ('rung', 'fee')"),
     sa.CheckConstraint("reason <> ''"),
 )
 """One for each payment hash, for good."""
