@@ -10,10 +10,9 @@ from typing import Protocol, TypeVar
 
 import msgspec
 from l402core.errors import L402Error
-from l402core.events import GatewayAwake, GatewayHeard, Question
+from l402core.events import AWAKE_EVERY_MS, GatewayAwake, GatewayHeard, Question
 
 A = TypeVar("A", bound=msgspec.Struct)
-EVERY_S = 2.0
 
 
 class Asks(Protocol):
@@ -22,7 +21,7 @@ class Asks(Protocol):
     async def ask(self, question: Question, answer: type[A], *, timeout_s: float) -> A: ...
 
 
-async def say_awake_forever(bus: Asks, *, every_s: float = EVERY_S) -> None:
+async def say_awake_forever(bus: Asks, *, every_s: float = AWAKE_EVERY_MS / 1_000) -> None:
     """For ever. Where the settler does not hear it, the settler's own books say so."""
     while True:
         with contextlib.suppress(L402Error):

@@ -7,7 +7,7 @@ whoever withholds what it owes cannot make an outage of it.
 import structlog
 from l402core.documents import Terms
 from l402core.escrow import Escrow
-from l402core.events import GatewayAwake, GatewayHeard
+from l402core.events import AWAKE_EVERY_MS, GatewayAwake, GatewayHeard
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import awake_books
@@ -16,8 +16,6 @@ from l402_settler.rounds import locks_until_ms
 
 log = structlog.get_logger()
 SETTLER, GATEWAY = "settler", "gateway"
-EVERY_MS = 2_000
-"""From one mark to the next; a gateway says as often that it is there."""
 GAP_MS = 8_000
 """So long nobody was there, and it is an outage. A restart takes less, and peers ask again all the while."""
 
@@ -38,7 +36,7 @@ class Awake:
     async def mark(self) -> None:
         """Now and then: we are there, and so was a gateway. Before any deadline strikes, so that a gap is known."""
         now_ms = self._office.now_ms()
-        if abs(now_ms - self._marked_ms) < EVERY_MS:
+        if abs(now_ms - self._marked_ms) < AWAKE_EVERY_MS:
             return
 
         def work(tx: Transaction) -> None:

@@ -17,6 +17,7 @@ from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentV
 LAG, CONTRADICTION, FOREIGN, UNDECIDED = "lag", "contradiction", "foreign", "undecided"
 EXPLAINED = "explained"
 """A contradiction that a person has written off: told, and nothing more."""
+GRAVITY = (CONTRADICTION, FOREIGN, UNDECIDED, EXPLAINED, LAG)
 
 AGREES: dict[Rung, set[PaymentStatus | None]] = {
     Rung.REGISTERED: {None, PaymentStatus.UNKNOWN},

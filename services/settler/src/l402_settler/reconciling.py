@@ -25,8 +25,8 @@ from l402_settler.reconcile import (
     CONTRADICTION,
     EXPLAINED,
     FOREIGN,
+    GRAVITY,
     LAG,
-    UNDECIDED,
     BookedRung,
     compare_fees,
     compare_rungs,
@@ -36,7 +36,6 @@ from l402_settler.tracking import Look
 
 log = structlog.get_logger()
 TOLD_MAX = 1_000
-GRAVITY = (CONTRADICTION, FOREIGN, UNDECIDED, EXPLAINED, LAG)
 
 
 class Node(Protocol):

@@ -12,6 +12,7 @@ from l402core.outbox import Transaction
 from l402_settler import ledger, metrics
 from l402_settler.adapters import books, status_books
 from l402_settler.office import Office
+from l402_settler.reconcile import GRAVITY
 from l402_settler.rounds import COMMIT, JUDGE, UPLOAD
 from l402_settler.status import escrow_lines
 from l402_settler.views import terms_of
@@ -19,7 +20,6 @@ from l402_settler.views import terms_of
 log = structlog.get_logger()
 EVERY_S = 5.0
 STATES = tuple(state for state in Escrow if state is not Escrow.ENDED)
-WEIGHTS = ("contradiction", "foreign", "lag", "undecided", "explained")
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ async def tell(office: Office) -> None:
 
 def tell_differences(found: Reconciled) -> None:
     """Of one comparison with our node's lists."""
-    for weight in WEIGHTS:
+    for weight in GRAVITY:
         metrics.DIFFERENCES.labels(weight).set(sum(one.weight == weight for one in found.differences))
     metrics.RECONCILED.set(found.at_ms / 1_000)
 

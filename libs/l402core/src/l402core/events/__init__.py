@@ -8,7 +8,7 @@ Times are unix milliseconds, money integer msat, hashes and keys lower-case hex,
 
 import msgspec
 
-from l402core.events.asked_by_gateways import GatewayAwake, GatewayHeard
+from l402core.events.asked_by_gateways import AWAKE_EVERY_MS, GatewayAwake, GatewayHeard
 from l402core.events.asked_by_operators import (
     ChannelStanding,
     ChannelsView,
@@ -127,6 +127,7 @@ from l402core.events.worker import (
 )
 
 __all__ = [
+    "AWAKE_EVERY_MS",
     "EVENTS",
     "FACTS",
     "QUESTIONS",

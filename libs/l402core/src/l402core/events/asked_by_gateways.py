@@ -4,6 +4,9 @@ import msgspec
 
 from l402core.events.base import Question
 
+AWAKE_EVERY_MS = 2_000
+"""How often a gateway says so, and a settler writes down that it was there itself."""
+
 
 class GatewayAwake(Question, frozen=True, kw_only=True):
     """A gateway serves, and reaches the settler. Said every few seconds; silence of all of them is an outage of ours."""
