@@ -29,15 +29,9 @@ def system() -> Iterator[Cluster]:
 
 def test_honest_gradients_are_paid_and_others_return(system: Cluster) -> None:
     """Through the gateway's Service: two honest peers earn, the one that flips its signs gets nothing."""
-    system.until("three rounds are over", lambda: system.round() > 3)
-    system.is_whole()
-    paid, unpaid = system.rows(
-        "select count(*) filter (where earned > 0), count(*) filter (where earned = 0) from (select commitment, "
-        "sum(case when rungs.state = 'settled' then amount_msat else 0 end) as earned "
-        "from submissions join rungs using (commitment) where round <= 3 group by commitment) as each_one"
-    )[0]
-    assert int(paid) >= 4, "two honest peers, three rounds; who comes too late for the first has no rungs in it"
-    assert int(unpaid) >= 2, "one cheat, three rounds"
+    paid, unpaid = system.paid_and_unpaid()
+    assert paid >= 4, "two honest peers, three rounds; who comes too late for the first has no rungs in it"
+    assert unpaid >= 2, "one cheat, three rounds"
 
 
 def test_the_services_answer_by_their_names(system: Cluster) -> None:

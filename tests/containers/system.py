@@ -134,6 +134,17 @@ class System:
         took = self.until(f"a reward settles after {fault}", lambda: self.round() > round_ and self.number(paid) > 0)
         self.recoveries.append((fault, took))
 
+    def paid_and_unpaid(self) -> tuple[int, int]:
+        """How many submissions of the first three rounds were paid something, and how many nothing, once those are over."""
+        self.until("three rounds are over", lambda: self.round() > 3)
+        self.is_whole()
+        paid, unpaid = self.rows(
+            "select count(*) filter (where earned > 0), count(*) filter (where earned = 0) from (select commitment, "
+            "sum(case when rungs.state = 'settled' then amount_msat else 0 end) as earned "
+            "from submissions join rungs using (commitment) where round <= 3 group by commitment) as each_one"
+        )[0]
+        return int(paid), int(unpaid)
+
     def is_whole(self) -> None:
         """Every rung of a round that is over has ended, the books balance, and the node agrees."""
         now = self.round()

@@ -88,8 +88,8 @@ class Debtor:
         await self.stage.desk.register_locks(locks)
 
 
-async def ten_debts(stage: Stage) -> list[Debtor]:
-    """Ten rewards are decided and withheld; every old ladder has come back."""
+async def ten_uploads(stage: Stage) -> list[Debtor]:
+    """Ten rewards are locked, and the oracle has their gradients."""
     await stage.open_round()
     debtors = [Debtor(stage, name) for name in TEN]
     for debtor in debtors:
@@ -97,6 +97,13 @@ async def ten_debts(stage: Stage) -> list[Debtor]:
     await stage.turn(commit=True)
     for debtor in debtors:
         await stage.desk.register_upload(msgspec.structs.replace(stage.upload(debtor.name), peer=debtor.key.public))
+    return debtors
+
+
+async def ten_debts(stage: Stage) -> list[Debtor]:
+    """Ten rewards are decided and withheld; their old ladders are still out."""
+    debtors = await ten_uploads(stage)
+    for debtor in debtors:
         await debtor.withheld()
     return debtors
 
@@ -200,13 +207,7 @@ async def test_debts_that_come_after_their_end_wait_for_what_their_payee_leaves_
 ) -> None:
     """The oracle was away: ten escrows ended, their payee's node has nine new ladders, and room is left for one debt."""
     stage = make_stage(places=10, payee_rungs=60, day_cap_msat=10**12)
-    await stage.open_round()
-    debtors = [Debtor(stage, name) for name in TEN]
-    for debtor in debtors:
-        await debtor.uploaded()
-    await stage.turn(commit=True)
-    for debtor in debtors:
-        await stage.desk.register_upload(msgspec.structs.replace(stage.upload(debtor.name), peer=debtor.key.public))
+    debtors = await ten_uploads(stage)
     await stage.turn(now_ms=stage.terms().judge_by_ms + 60_000)
     await all_back(debtors)
     await stage.open_round(2)
