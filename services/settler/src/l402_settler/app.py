@@ -44,6 +44,7 @@ from l402core.signing import open_signed
 from l402_settler import sponsor_steps, sponsorships
 from l402_settler.adapters import books, inbox
 from l402_settler.awake import Awake
+from l402_settler.decisions import record_decision
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
@@ -63,7 +64,7 @@ from l402_settler.rounds import (
     make_terms,
 )
 from l402_settler.sponsorships import wait_for_sponsor
-from l402_settler.tracking import end_escrow_if_over, record_decision, record_sight
+from l402_settler.tracking import end_escrow_if_over, record_sight
 from l402_settler.turning import is_due, turn
 from l402_settler.views import terms_of
 

@@ -130,7 +130,7 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
         return False
     if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
         return False
-    terms = terms_of(_round(tx, row))
+    terms = terms_of(round_of(tx, row))
     rungs = owed_rungs(row, terms)
     need = Need(sum(rungs.values()), len(rungs))
     refusal = no_room_for_debt(office, tx, need) or exposed(
@@ -143,7 +143,7 @@ def _ask(office: Office, tx: Transaction, row: Row, *, asks: int = 1) -> None:
     now_ms = office.now_ms()
     due_by_ms = now_ms + office.config.owed_lock_s * 1_000
     books.note(tx, row.commitment, due_by_ms=due_by_ms, asks=asks, asked_ms=now_ms)
-    say_offer_make(office, tx, _again(tx, row), _round(tx, row).terms)
+    say_offer_make(office, tx, _again(tx, row), round_of(tx, row).terms)
     log.info("owed.offer_asked", commitment=row.commitment, attempt=row.attempt, asks=asks)
 
 
@@ -166,7 +166,8 @@ def ask_afresh(office: Office, tx: Transaction, commitment: str) -> None:
     books.note(tx, commitment, asks=1, asked_ms=office.now_ms())
 
 
-def _round(tx: Transaction, row: Row) -> Row:
+def round_of(tx: Transaction, row: Row) -> Row:
+    """The round in which a submission was opened, which is never forgotten."""
     round_ = books.round_row(tx, row.round)
     assert round_ is not None
     return round_

@@ -18,9 +18,9 @@ from l402core.outbox import Transaction
 
 from l402_settler import ledger
 from l402_settler.adapters import books, explained_books, fee_books, freeze_books, journal
+from l402_settler.decisions import may_be_paid
 from l402_settler.office import Office
 from l402_settler.reconcile import AGREES
-from l402_settler.tracking import may_be_paid
 
 log = structlog.get_logger()
 _HASH = re.compile("[0-9a-f]{64}", re.ASCII)
