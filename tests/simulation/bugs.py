@@ -19,6 +19,7 @@ from l402_settler import admission, escrows, ledger, submissions, tracking
 from l402_settler import app as settler
 from l402_settler.adapters import books, fee_books, inbox, journal
 from l402_settler.ledger import Phase, Transfer
+from l402_settler.rounds import missed
 from l402core import bus as real_bus
 from l402core import outbox
 from l402core.documents import Locked, Offer
@@ -143,6 +144,22 @@ def decides_again(tx: Transaction, *, newest: int) -> None:
     del newest
     table = oracle_tables.decisions
     tx.execute(sa.update(table).values(said=False, mask=table.c.mask.op("|")(1 << 5)))
+
+
+def forgets_the_expiry() -> Patch:
+    """A rung is in flight, and the books do not say until when."""
+    moved = books.move_rungs
+
+    def forgetful(*about: Any, expiry_height: int, **values: Any) -> None:
+        del expiry_height
+        moved(*about, expiry_height=0, **values)
+
+    return mock.patch.object(books, "move_rungs", forgetful)
+
+
+def misses_late(*about: Any, now_ms: int, **facts: Any) -> str:
+    """Every deadline of an escrow is kept, minutes later."""
+    return missed(*about, now_ms=now_ms - 150_000, **facts)
 
 
 def settles_when_decided() -> Patch:

@@ -20,6 +20,7 @@ from lndsim.payment import Payment, PaymentStatus
 
 from tests.simulation.disk import Disk
 from tests.simulation.services import COORDINATOR, EXPIRY_MARGIN, Coordinator
+from tests.simulation.waiting import Knobs, Waiting
 
 T = TypeVar("T")
 LINE = "rowid, id, kind, phase, pending_id, debit, credit, amount_msat, commitment"
@@ -59,6 +60,8 @@ class Steps:
         """Payments of the coordinator's node, by hash."""
         self.revealed: dict[str, int] = {}
         """Commitment to the one offer whose preimages left the attestor."""
+        self.waiting = Waiting(self.books, _knobs(coordinator))
+        """What is open, and whose move it is."""
         self._scored: dict[str, _Told] = {}
         self._paid: set[tuple[str, int]] = set()
         self._changed: list[tuple[str, PaymentStatus]] = []
@@ -94,6 +97,7 @@ class Steps:
             if counts[0] != self._counts[0]:
                 self._ledger()
                 self._submissions()
+                self._open_rows()
             if self._changed:
                 self._payments()
         except Wrong as wrong:
@@ -246,6 +250,11 @@ class Steps:
         for fee, times in fees.items():
             _must(times == 1, f"fee {fee[:8]} serves {times} submissions")
 
+    def _open_rows(self) -> None:
+        """Each has an owner, a next action and a deadline: nothing waits for what nobody will do."""
+        for wait in self.waiting.rows():
+            _must(not wait.fault(), wait.fault())
+
     def _payments(self) -> None:
         """Every change of a payment of ours: begun once, on an intent in the books; paid only what is decided."""
         changed, self._changed = self._changed, []
@@ -278,6 +287,14 @@ class Steps:
     def _status(self, hash_: str) -> PaymentStatus | None:
         payment = self.network.nodes[COORDINATOR].payments.get(bytes.fromhex(hash_))
         return payment.status if payment else None
+
+
+def _knobs(coordinator: Coordinator) -> Knobs:
+    config = coordinator.config
+    return Knobs(
+        never_sent_s=config.never_sent_s, announce_s=config.sponsor_announce_s, judge_s=config.sponsor_judge_s,
+        round_blocks=config.sponsor_round_blocks, margin_blocks=config.sponsor_margin_blocks,
+    )  # fmt: skip
 
 
 def _inside(signed: str, kind: type[T]) -> T:

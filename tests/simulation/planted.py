@@ -11,7 +11,7 @@ import msgspec
 from l402_invoicer import app as invoicer
 from l402_oracle.adapters import decisions
 from l402_oracle.attestor import delivery
-from l402_settler import watch
+from l402_settler import turning, watch
 from l402_settler.ledger import Phase
 
 from tests.simulation import bugs, runs
@@ -67,6 +67,9 @@ PLANTED: tuple[Planted, ...] = (
     Planted("routing fees are not booked", bugs.unless(lambda line: line.kind == "routing"), plain(hub=True), 3),
     Planted("a lock is sent though its escrow is frozen", bugs.sends_what_is_frozen, stopped, 12),
     Planted("a decision is not booked", bugs.unless(lambda line: line.kind == "reward"), plain(), 3),
+    Planted("a rung is out, and the books do not say until when", bugs.forgets_the_expiry, plain(), 3),
+    Planted("an escrow's deadlines come minutes late", bugs.replaced(turning, "missed", bugs.misses_late),
+            plain(Part("ada", 31, Manner.VANISHES, 8)), 3),
     Planted("a peer takes silence for failure and pays another fee", bugs.pays_again,
             struck(Kind.LND_ANSWER_LOST, 1, 30, 0.0), 60),
 )  # fmt: skip

@@ -28,6 +28,7 @@ from tests.simulation.faults import Fault, Plan
 from tests.simulation.invariants import Steps, Wrong
 from tests.simulation.loop import Deadlock
 from tests.simulation.node import Calls
+from tests.simulation.overdue import Overdue
 from tests.simulation.peers import Peer
 from tests.simulation.quiet import Quiet, balance_of
 from tests.simulation.services import CONSUMERS, COORDINATOR, SERVICES, WATCHER, Coordinator, settler_config
@@ -86,6 +87,7 @@ class History:
             Sponsor(world, self.broker, self.calls, cast.margin)
         keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
         self.steps = Steps(*disks(), self.network, self.coordinator, keys)
+        self.overdue = Overdue(world, self.network, self.calls, self.steps.waiting)
         self.quiet = Quiet(world, self.network, self.broker, self.steps, self.peers)
         for peer in self.peers:
             peer.brought_msat = balance_of(self.network, peer.part.name)
@@ -142,10 +144,17 @@ class History:
         world.loop.create_task(self.weather.mine())
         world.loop.create_task(self.weather.strike())
         for _ in range(int(PLAYED_AT_MOST_S / LOOK_S)):
-            await asyncio.sleep(LOOK_S)
+            await self._look()
             if self._played():
                 break
         await self._rest()
+
+    async def _look(self) -> None:
+        """A while later: is anything overdue?"""
+        await asyncio.sleep(LOOK_S)
+        overdue = self.overdue.wrong()
+        if overdue:
+            self.world.fail(overdue)
 
     def _played(self) -> bool:
         """Whether every peer has played its rounds, or will never come back."""
@@ -163,7 +172,7 @@ class History:
         world.say("from here on nothing strikes any more")
         self.calls.set_away(COORDINATOR, False)
         while (unrest := self.quiet.unrest()) and world.monotonic() < ends_at:
-            await asyncio.sleep(LOOK_S)
+            await self._look()
             if world.loop.steps > STEPS_AT_MOST:
                 break
             if self._played() and unrest.startswith("rungs"):
