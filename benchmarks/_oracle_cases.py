@@ -24,6 +24,8 @@ class Case:
     shape: GPTShape
     batch: int
     batches: int
+    peers: int = 4
+    """Scored in a row, so that there is something to hide the next one's unpacking behind."""
 
     @property
     def tokens(self) -> int:

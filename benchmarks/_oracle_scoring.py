@@ -7,10 +7,11 @@ from statistics import median
 
 from _oracle_cases import Case, a_checkpoint, a_payload, some_windows
 from _oracle_tools import Row, Stage, human
-from _oracle_validators import PEERS, Naive, Ours
+from _oracle_validators import Naive, Ours
 from sparseloco.model import GPTShape
 from torch import Tensor
 
+PAYLOADS = 4
 COST = "Scoring: one peer over the forward passes of the same tokens"
 NAIVE = "Scoring: peers per hour beside a naive validator"
 
@@ -29,9 +30,9 @@ CASES = {
         Case(GPTShape(width=1024, layers=10, heads=16), 4, 2),
     ),
     "cuda": (
-        Case(GPTShape(), 16, 32),
-        Case(GPTShape(width=1024, layers=10, heads=16, context=1024), 16, 4),
-        Case(GPTShape(width=2048, layers=20, heads=16, context=1024), 16, 4),
+        Case(GPTShape(), 16, 32, 70),
+        Case(GPTShape(width=1024, layers=10, heads=16, context=1024), 16, 4, 70),
+        Case(GPTShape(width=2048, layers=20, heads=16, context=1024), 16, 4, 24),
     ),
 }
 
@@ -48,25 +49,25 @@ def scoring(stage: Stage) -> None:
 def _one_case(stage: Stage, case: Case) -> None:
     spec = case.shape.spec()
     theta, windows = a_checkpoint(spec, stage.device), some_windows(case, stage.device)
-    payloads = [a_payload(spec, seed) for seed in range(PEERS)]
+    payloads = [a_payload(spec, seed) for seed in range(PAYLOADS)]
     stage.fresh_memory()
     ours = Ours(stage, theta, case, spec)
     bits = ours.parameters_hash()
     jobs: dict[str, Callable[[], object]] = {
         "pure": lambda: ours.pure(windows), "ours": lambda: ours.score(payloads, windows),
-        "ready": lambda: ours.score_ready(payloads, windows),
+        "ready": lambda: ours.score_ready(windows),
     }  # fmt: skip
     taken = _interleaved(stage, jobs, budget_s=min(150.0, stage.left_s / 4))
     memory = stage.memory_mb()
     apply_s = _seconds(stage, lambda: ours.apply_and_undo(payloads[0]))
     unpack_s = _seconds(stage, lambda: ours.unpacked(payloads[0]))
     for name in ("pure", "ours"):
-        stage.profile(f"{name}, {human(spec.numel)}, {PEERS} peers", jobs[name])
+        stage.profile(f"{name}, {human(spec.numel)}, {case.peers} peers", jobs[name])
     stage.profile(f"unpack, {human(spec.numel)}", lambda: ours.unpacked(payloads[0]))
     if ours.parameters_hash() != bits:
         raise SystemExit("the checkpoint was not restored to the bit")
     row: Row = {
-        "parameters": human(spec.numel), "tokens": case.tokens, **_ratios(stage, taken),
+        "parameters": human(spec.numel), "tokens": case.tokens, "peers": case.peers, **_ratios(stage, case, taken),
         "apply and undo, ms": 1e3 * apply_s, "unpack (hidden), ms": 1e3 * unpack_s,
         "peak MB": memory, "payload MB": len(payloads[0]) / 1e6,
     }  # fmt: skip
@@ -74,14 +75,15 @@ def _one_case(stage: Stage, case: Case) -> None:
     _beside_naive(stage, case, theta, windows, payloads, ours)
 
 
-def _ratios(stage: Stage, taken: dict[str, list[Taken]]) -> Row:
+def _ratios(stage: Stage, case: Case, taken: dict[str, list[Taken]]) -> Row:
     """Each repeat beside the forward passes that came just before it."""
     pure = taken["pure"]
     ratios = [run.wall_s / bare.wall_s for run, bare in zip(taken["ours"], pure, strict=True)]
     busy = [run.processor_s / bare.processor_s for run, bare in zip(taken["ours"], pure, strict=True)]
     ready = [run.wall_s / bare.wall_s for run, bare in zip(taken["ready"], pure, strict=True)]
     return {
-        "forward passes, ms": 1e3 * _median(pure) / PEERS, "a peer, ms": 1e3 * _median(taken["ours"]) / PEERS,
+        "forward passes, ms": 1e3 * _median(pure) / case.peers,
+        "a peer, ms": 1e3 * _median(taken["ours"]) / case.peers,
         "ratio": median(ratios), "best": min(ratios), "worst": max(ratios), "unpacked before": median(ready),
         "of processor time": "" if stage.is_cuda else median(busy), "repeats": len(ratios),
     }  # fmt: skip
@@ -103,7 +105,7 @@ def _beside_naive(
     taken = {
         name: _median(each) if stage.is_cuda else median(run.processor_s for run in each) for name, each in runs.items()
     }
-    ours_s, naive_s, forward_s = taken["ours"] / PEERS, taken["naive"], taken["one plain forward"]
+    ours_s, naive_s, forward_s = taken["ours"] / case.peers, taken["naive"], taken["one plain forward"]
     row: Row = {
         "parameters": human(theta.numel()), "seconds of": "the clock" if stage.is_cuda else "processor time",
         "ours, peers per hour": round(3600 / ours_s), "naive, peers per hour": round(3600 / naive_s),

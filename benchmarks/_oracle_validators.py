@@ -4,11 +4,12 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from _oracle_cases import Case
+from _oracle_cases import Case, a_payload
 from _oracle_codec import BINDING, LIMITS
 from _oracle_tools import Stage
 from l402_oracle.measure import clipped
 from l402_oracle.resident import resident
+from l402_oracle.turns import Turn
 from sparseloco import wire
 from sparseloco.device import DeviceUpdate, unpack_on
 from sparseloco.model import ByteGPT, sequence_losses
@@ -16,8 +17,8 @@ from sparseloco.sparse import Update, expand
 from sparseloco.spec import ModelSpec
 from torch import Tensor
 
-PEERS = 4
-"""Peers in one timed sequence, so that unpacking the next one has something to hide behind."""
+MEASURED_AT_ONCE = {"cpu": 1, "cuda": 2}
+"""As in the worker's bench."""
 
 
 class Ours:
@@ -27,6 +28,7 @@ class Ours:
         self._stage, self._case, self._spec = stage, case, spec
         self._resident = resident(theta, case.shape, stage.device)
         self._ready: Update | DeviceUpdate | None = None
+        self._turn = Turn()
         self._aside = torch.cuda.Stream() if stage.is_cuda else None  # type: ignore[no-untyped-call]  # torch's
 
     def parameters_hash(self) -> str:
@@ -34,30 +36,41 @@ class Ours:
         return hashlib.sha256(self._resident.in_use.view(torch.uint8).numpy().tobytes()).hexdigest()
 
     def pure(self, windows: list[Tensor]) -> list[float]:
-        """The forward passes of PEERS peers, and nothing else."""
-        return [loss for _ in range(PEERS) for loss in self._forward(windows)]
+        """The forward passes of as many peers, and nothing else: all queued before the first is waited for."""
+        answers = [self._resident.asked(windows) for _ in range(self._case.peers)]
+        return [loss for answer in answers for loss in answer()]
 
     def score(self, payloads: list[bytes], windows: list[Tensor]) -> list[float]:
-        """Every peer from its bytes to its losses."""
-        losses = []
-        with ThreadPoolExecutor(1) as aside:
-            coming = aside.submit(self.unpacked, payloads[0])
-            for number in range(len(payloads)):
-                update = coming.result()
-                if number + 1 < len(payloads):
-                    coming = aside.submit(self.unpacked, payloads[number + 1])
-                with self._resident.applied(update):
-                    losses += self._forward(windows)
-        return losses
+        """Every peer from its bytes to its losses; payloads are taken in turn."""
+        at_once = MEASURED_AT_ONCE["cuda" if self._stage.is_cuda else "cpu"]
+        with (
+            ThreadPoolExecutor(1) as aside,
+            ThreadPoolExecutor(at_once) as measuring,
+            ThreadPoolExecutor(at_once + 1) as in_hand,
+        ):
 
-    def score_ready(self, payloads: list[bytes], windows: list[Tensor]) -> list[float]:
+            def one(number: int) -> list[float]:
+                update = aside.submit(self.unpacked, payloads[number % len(payloads)]).result()
+                return measuring.submit(self._measured, update, windows).result()
+
+            return [loss for losses in in_hand.map(one, range(self._case.peers)) for loss in losses]
+
+    def score_ready(self, windows: list[Tensor]) -> list[float]:
         """As many peers, of an update that was unpacked long ago: applying and undoing alone."""
-        self._ready = self._ready or self.unpacked(payloads[0])
-        losses = []
-        for _ in payloads:
-            with self._resident.applied(self._ready):
-                losses += self._forward(windows)
-        return losses
+        ready = self._ready or self.unpacked(a_payload(self._spec, 0))
+        self._ready = ready
+        answers = []
+        for _ in range(self._case.peers):
+            with self._resident.applied(ready):
+                answers.append(self._resident.asked(windows))
+        return [loss for answer in answers for loss in answer()]
+
+    def _measured(self, update: Update | DeviceUpdate, windows: list[Tensor]) -> list[float]:
+        with self._turn:
+            with self._resident.applied(update):
+                answer = self._resident.asked(windows)
+            with self._turn.given_up():
+                return answer()
 
     def unpacked(self, payload: bytes) -> Update | DeviceUpdate:
         """Checked, and clipped to the round's medians."""
@@ -72,10 +85,6 @@ class Ours:
         self._ready = self._ready or self.unpacked(payload)
         with self._resident.applied(self._ready):
             return
-
-    def _forward(self, windows: list[Tensor]) -> list[float]:
-        found: list[float] = torch.cat([self._resident.losses(batch) for batch in windows]).tolist()
-        return found
 
 
 class Naive:

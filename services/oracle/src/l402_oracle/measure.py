@@ -18,8 +18,9 @@ from sparseloco.outer import clip_factors
 from sparseloco.sparse import Update
 from torch import Tensor
 
-from l402_oracle.resident import resident
+from l402_oracle.resident import Answer, resident
 from l402_oracle.scoring import Interval, Reason, interval
+from l402_oracle.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,15 @@ class Stopping:
 
 
 class Measurer:
-    """One checkpoint in memory, and what its loss is on each shard."""
+    """One checkpoint in memory, and what its loss is on each shard.
 
-    def __init__(self, theta: Tensor, corpus: Corpus, shape: GPTShape | None = None, device: str = "cpu") -> None:
+    Whoever holds the `turn` calls it; while it waits for a device, another measurement may have the turn.
+    """
+
+    def __init__(
+        self, theta: Tensor, corpus: Corpus, shape: GPTShape | None = None, device: str = "cpu", turn: Turn | None = None
+    ) -> None:  # fmt: skip
+        self._turn = turn
         self._resident = resident(theta, shape, device)
         self._device = device
         self._corpus = corpus
@@ -88,9 +95,7 @@ class Measurer:
     def baseline(self, shards: Sequence[int]) -> list[float]:
         """Per-sequence losses of the checkpoint itself, shard after shard, each computed once for all updates."""
         new = [shard for shard in shards if shard not in self._baseline]
-        losses = self._losses(new) if new else []
-        for number, shard in enumerate(new):
-            self._baseline[shard] = tuple(losses[number * SHARD_WINDOWS : (number + 1) * SHARD_WINDOWS])
+        self._remember(new, self._waited(self._asked(new)) if new else [])
         return [loss for shard in shards for loss in self._baseline[shard]]
 
     def measure(
@@ -107,9 +112,13 @@ class Measurer:
         after: list[float] = []
         seen = 0
         for stage in stopping.stages(shards):
-            before += self.baseline(stage)
+            new = [shard for shard in stage if shard not in self._baseline]
+            first = self._asked(new) if new else list
             with self._resident.applied(update, alpha):
-                after += self._losses(stage)
+                then = self._asked(stage)
+            after += self._waited(then)
+            self._remember(new, first())
+            before += self.baseline(stage)
             seen += len(stage)
             if _is_clear(before, after, stopping.relative_error):
                 break
@@ -120,14 +129,25 @@ class Measurer:
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Losses before and after on windows (n · SHARD_WINDOWS, CONTEXT + 1) of one update's own, one per sequence."""
         batches = [batch.to(self._device) for batch in torch.split(windows, SHARD_WINDOWS)]
-        before = torch.cat([self._resident.losses(batch) for batch in batches])
+        before = self._resident.asked(batches)
         with self._resident.applied(update, alpha):
-            after = torch.cat([self._resident.losses(batch) for batch in batches])
-        return tuple(before.tolist()), tuple(after.tolist())
+            after = self._resident.asked(batches)
+        worked = self._waited(after)
+        return tuple(before()), tuple(worked)
 
-    def _losses(self, shards: Sequence[int]) -> list[float]:
-        """One canonical forward pass a shard; a device is waited for once."""
-        return torch.cat([self._resident.losses(self._windows_of(shard)) for shard in shards]).tolist()
+    def _asked(self, shards: Sequence[int]) -> Answer:
+        """One canonical forward pass a shard."""
+        return self._resident.asked([self._windows_of(shard) for shard in shards])
+
+    def _waited(self, answer: Answer) -> list[float]:
+        if self._turn is None:
+            return answer()
+        with self._turn.given_up():
+            return answer()
+
+    def _remember(self, shards: Sequence[int], losses: Sequence[float]) -> None:
+        for number, shard in enumerate(shards):
+            self._baseline[shard] = tuple(losses[number * SHARD_WINDOWS : (number + 1) * SHARD_WINDOWS])
 
     def _windows_of(self, shard: int) -> Tensor:
         if shard not in self._windows:

@@ -4,7 +4,7 @@ Nothing dense is made for an update: its entries are added in place, and what wa
 no shard, no statistics and no money.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +19,8 @@ WARM_UPS = 3
 """Forward passes before a CUDA graph is captured: libraries choose their kernels during the first ones."""
 MAX_GRAPHS = 4
 """Captured graphs at most; measuring needs one, for its one canonical shape."""
+Answer = Callable[[], list[float]]
+"""Losses that were asked for: calling it waits until the device has them."""
 
 
 class Resident(Protocol):
@@ -40,6 +42,10 @@ class Resident(Protocol):
 
     def losses(self, windows: Tensor) -> Tensor:  # (B, T + 1) int64 → (B,) float32, on the device
         """Mean cross-entropy per sequence, in nats per token, of the parameters as they are at this moment."""
+        ...
+
+    def asked(self, batches: Sequence[Tensor]) -> Answer:  # of (B, T + 1) int64 → sequences in order
+        """The same of several batches. What is asked for later does not delay the answer."""
         ...
 
 
@@ -81,6 +87,11 @@ class OnCpu:
         """At once."""
         with torch.no_grad():
             return sequence_losses(self._model, windows)
+
+    def asked(self, batches: Sequence[Tensor]) -> Answer:
+        """At once."""
+        found: list[float] = torch.cat([self.losses(batch) for batch in batches]).tolist()
+        return lambda: found
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +148,20 @@ class OnCuda:
         graph.windows.copy_(windows, non_blocking=True)
         graph.graph.replay()
         return graph.losses.clone()
+
+    def asked(self, batches: Sequence[Tensor]) -> Answer:
+        """Queued, the copy to the host included: waiting for it holds no lock of the interpreter's."""
+        found = torch.cat([self.losses(batch) for batch in batches])
+        there = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        done.record()
+
+        def answer() -> list[float]:
+            done.synchronize()
+            losses: list[float] = there.tolist()
+            return losses
+
+        return answer
 
     def _captured(self, windows: Tensor) -> _Graph:
         static = windows.to(self._flat.device, copy=True)

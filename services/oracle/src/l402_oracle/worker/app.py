@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 import structlog
 from l402core.bus import Consumer
 from l402core.documents import Conditions, ObjectRef
@@ -258,3 +259,12 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("worker", YardstickMake, ack_wait_s=LOST_S),
 )
 """The worker's queues, shared by all workers."""
+
+
+def consumers_on(device: str) -> tuple[Consumer, ...]:
+    """The same; a GPU has one measurement more in hand, queued behind the one it computes."""
+    more = 0 if device == "cpu" else 1
+    return tuple(
+        msgspec.structs.replace(one, workers=one.workers + more) if one.event is GradientMeasure else one
+        for one in CONSUMERS
+    )

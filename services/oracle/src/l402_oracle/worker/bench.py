@@ -27,6 +27,7 @@ from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.scoring import excess_milli, interval
 from l402_oracle.similarity import sketch
+from l402_oracle.turns import Turn
 from l402_oracle.worker.metrics import WORKED
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 from l402_oracle.worker.yardstick import worked
@@ -38,14 +39,17 @@ NANO = 1_000_000_000
 PPM = 1_000_000
 KEPT_CHECKPOINTS = {"cpu": 2, "cuda": 1}
 """Measurers in memory: the round's and, where memory is plenty, the last one's for jobs that come late."""
+MEASURED_AT_ONCE = {"cpu": 1, "cuda": 2}
+"""Measurements in hand: on a GPU one is computed and one queued behind it."""
 _BOUND_TO = {8: "wrong_round", 12: "wrong_model", 44: "stale_checkpoint", 76: "wrong_peer"}
 """Header fields (by offset) that name something else; any other fault is malformed."""
 
 
 class TorchBench:
-    """Jobs run one after the other in one thread, off the event loop, which keeps the bus's heartbeats alive.
+    """Jobs run one after the other, off the event loop, which keeps the bus's heartbeats alive.
 
-    What a measurement needs of its payload is made in a second thread, while the first measures the one before.
+    What a measurement needs of its payload is made in a thread of its own, while the one before is measured. A GPU has
+    the next measurement queued before it is through with this one; a CPU has one thread for both.
     """
 
     def __init__(self, *, shape: GPTShape, corpus: Corpus, chunk_k: int, threads: int = 1, device: str = "cpu") -> None:
@@ -53,7 +57,10 @@ class TorchBench:
         self._spec = shape.spec()
         self._corpus = corpus
         self._k = chunk_k
-        self._thread = ThreadPoolExecutor(1, "torch", initializer=torch.set_num_threads, initargs=(threads,))
+        self._turn = Turn()
+        self._threads = ThreadPoolExecutor(
+            MEASURED_AT_ONCE[device], "torch", initializer=torch.set_num_threads, initargs=(threads,)
+        )
         self._aside = ThreadPoolExecutor(1, "unpack")
         self._device = device
         self._stream = None if device == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
@@ -96,14 +103,14 @@ class TorchBench:
     def close(self) -> None:
         """Wait for the job in hand."""
         self._aside.shutdown(cancel_futures=True)
-        self._thread.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     async def _run(self, name: str, job: Callable[[], R]) -> R:
         def timed() -> R:
-            with WORKED.labels(name).time():
+            with self._turn, WORKED.labels(name).time():
                 return job()
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
 
     def _screen(self, opened: Opened) -> Screening:
         sparse = self._unpacked(opened)
@@ -210,8 +217,9 @@ class TorchBench:
         name = sha256_of(checkpoint)
         if name not in self._measurers:
             _, theta = load_checkpoint(checkpoint, self._spec)
+            self._turn.alone()
             _make_room(self._measurers, KEPT_CHECKPOINTS[self._device])  # before the next one needs the memory
-            self._measurers[name] = Measurer(theta, self._corpus, self._shape, self._device)
+            self._measurers[name] = Measurer(theta, self._corpus, self._shape, self._device, self._turn)
         return self._measurers[name]
 
     def _update(self, opened: Opened) -> Update:

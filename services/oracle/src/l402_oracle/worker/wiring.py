@@ -17,7 +17,7 @@ from sparseloco.model import GPTShape
 
 from l402_oracle.config import WorkerConfig
 from l402_oracle.keys import read_reading_keys
-from l402_oracle.worker.app import CONSUMERS, Worker
+from l402_oracle.worker.app import CONSUMERS, Worker, consumers_on
 from l402_oracle.worker.bench import TorchBench, usable_device
 
 
@@ -32,10 +32,10 @@ def main() -> None:
 
 
 async def _serve(config: WorkerConfig) -> None:
+    device = usable_device(config.device)
     shape = GPTShape(width=config.model_width, layers=config.model_layers, heads=config.model_heads)
     bench = TorchBench(
-        shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads,
-        device=usable_device(config.device),
+        shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads, device=device
     )  # fmt: skip
     bus = Bus(config.nats_url, "worker")
     worker = Worker(
@@ -45,7 +45,7 @@ async def _serve(config: WorkerConfig) -> None:
         key=UnsealingRing(Watched(config.key_file, read_reading_keys).now),
         payload_max_bytes=config.payload_max_bytes,
     )
-    register(bus, worker)
+    register(bus, worker, consumers_on(device))
 
     async def ready() -> dict[str, bool]:
         return {"nats": await bus.ready()}
