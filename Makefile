@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
+.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-scale bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -88,6 +88,9 @@ bench-lightning: setup ## a full round's payments beside a plain client: make be
 
 bench-oracle: setup ## the codec, the cost of scoring a peer, peers per hour: make bench-oracle DEVICE=cuda ARGS="--seconds 240"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py --device $(DEVICE) $(ARGS)
+
+bench-scale: setup ## 70 peers in 70-second rounds on this machine: make bench-scale [LIGHTNING=lnd]; ARGS="growth": up to 1,000 peers
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py --lightning $(LIGHTNING) $(ARGS)
 
 bench-settlement: setup ## settling on SQLite and PostgreSQL: make bench-settlement ARGS="--history 100 --waves 1"
 	@$(BIN)/python benchmarks/settlement.py $(ARGS)

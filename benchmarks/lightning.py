@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 
 from _fleet import STAGES
 from _plain import measure
+from _processes import memory_bytes, processor_seconds
 from l402train import parts
 from l402train.credentials import macaroon_of
 from l402train.folder import Folder
@@ -250,44 +251,6 @@ def quantile(values: list[float], percent: int) -> float:
 
 def told(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value)
-
-
-def process_ids(folder: Folder) -> dict[str, list[int]]:
-    """Name -> the process and all below it: real lnds are children of the part `lightning`."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-
-    def tree(pid: int) -> list[int]:
-        return [pid, *(below for child in children.get(pid, ()) for below in tree(child))]
-
-    return {name: tree(pid) for name, pid in folder.describe().pids.items()}
-
-
-def processor_seconds(folder: Folder) -> dict[str, float]:
-    """User and system time so far."""
-    tick = os.sysconf("SC_CLK_TCK")
-    return {name: sum(map(_ticks, pids)) / tick for name, pids in process_ids(folder).items()}
-
-
-def memory_bytes(folder: Folder) -> dict[str, int]:
-    """Resident memory."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return {name: sum(map(_pages, pids)) * page for name, pids in process_ids(folder).items()}
-
-
-def _ticks(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    return 0
-
-
-def _pages(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return 0
 
 
 def arguments() -> argparse.Namespace:
