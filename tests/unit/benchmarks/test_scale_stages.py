@@ -12,6 +12,7 @@ from _scale_stages import Story, spread, table
 from l402core import events
 from l402core.documents import Terms
 from l402core.events import Event
+
 from tests.support.runs import KEY, a_story, checkpoint, terms
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
