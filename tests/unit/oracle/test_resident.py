@@ -76,8 +76,26 @@ def test_losses_follow_the_parameters(device: str, update: Update) -> None:
 
 @NEEDS_CUDA
 def test_a_replayed_pass_is_the_pass_itself() -> None:
-    """The graph's losses equal those of the same kernels launched one by one."""
-    model, windows = resident(THETA, SHAPE, "cuda"), hidden_windows(load_corpus(), 3).cuda()
+    """The graph's losses equal those of the same kernels launched one by one, alone and in groups."""
+    model, shards = resident(THETA, SHAPE, "cuda"), [hidden_windows(load_corpus(), each).cuda() for each in range(19)]
     plain = model._model  # type: ignore[attr-defined]  # only the implementation has it
     with torch.no_grad():
-        assert torch.equal(sequence_losses(plain, windows), model.losses(windows))
+        expected = [sequence_losses(plain, windows) for windows in shards]
+        assert torch.equal(expected[3], model.losses(shards[3]))
+        assert model.asked(shards)() == torch.cat(expected).tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_answers_come_in_any_order_each_of_its_own_moment(device: str, update: Update) -> None:
+    """What was asked for before an update, under it and after it; also batches of several shapes."""
+    model, corpus = resident(THETA, SHAPE, device), load_corpus()
+    batches = [hidden_windows(corpus, shard).to(device) for shard in range(9)] + [
+        hidden_windows(corpus, 9)[:3].to(device)
+    ]
+    before = model.asked(batches)
+    with model.applied(update):
+        under = model.asked(batches)
+    after = model.asked(batches)
+    one_by_one = [loss for batch in batches for loss in model.losses(batch).tolist()]
+    assert after() == one_by_one
+    assert sum(under()) < sum(before()) == sum(one_by_one)

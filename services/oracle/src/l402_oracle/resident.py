@@ -7,6 +7,7 @@ no shard, no statistics and no money.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 WARM_UPS = 3
 """Forward passes before a CUDA graph is captured: libraries choose their kernels during the first ones."""
+GROUP = 8
+"""Batches in one graph, one after the other: launching costs the host as much for eight as for one."""
 MAX_GRAPHS = 4
-"""Captured graphs at most; measuring needs one, for its one canonical shape."""
+"""Captured graphs at most; measuring needs two, of a group and of one batch, for its one canonical shape."""
 Answer = Callable[[], list[float]]
 """Losses that were asked for: calling it waits until the device has them."""
 
@@ -96,11 +99,11 @@ class OnCpu:
 
 @dataclass(frozen=True, eq=False)
 class _Graph:
-    """A forward pass of one shape, replayed without launching its kernels one by one."""
+    """Forward passes of one shape, replayed without launching their kernels one by one."""
 
     graph: torch.cuda.CUDAGraph
-    windows: Tensor
-    losses: Tensor
+    windows: Tensor  # (group, B, T + 1)
+    losses: Tensor  # (group · B,)
 
 
 class OnCuda:
@@ -139,19 +142,11 @@ class OnCuda:
 
     def losses(self, windows: Tensor) -> Tensor:
         """Queued on the device; the answer is waited for where it is read."""
-        shape = tuple(windows.shape)
-        if shape not in self._graphs:
-            while len(self._graphs) >= MAX_GRAPHS:
-                del self._graphs[next(iter(self._graphs))]
-            self._graphs[shape] = self._captured(windows)
-        graph = self._graphs[shape]
-        graph.windows.copy_(windows, non_blocking=True)
-        graph.graph.replay()
-        return graph.losses.clone()
+        return self._replayed([windows])
 
     def asked(self, batches: Sequence[Tensor]) -> Answer:
         """Queued, the copy to the host included: waiting for it holds no lock of the interpreter's."""
-        found = torch.cat([self.losses(batch) for batch in batches])
+        found = torch.cat([self._replayed(group) for group in _grouped(batches)])
         there = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         done.record()
@@ -163,19 +158,39 @@ class OnCuda:
 
         return answer
 
-    def _captured(self, windows: Tensor) -> _Graph:
-        static = windows.to(self._flat.device, copy=True)
+    def _replayed(self, group: Sequence[Tensor]) -> Tensor:  # of equal shapes, on the device → (sequences,)
+        shape = (len(group), *group[0].shape)
+        if shape not in self._graphs:
+            while len(self._graphs) >= MAX_GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
+            self._graphs[shape] = self._captured(group)
+        graph = self._graphs[shape]
+        torch.stack(list(group), out=graph.windows)
+        graph.graph.replay()
+        return graph.losses.clone()
+
+    def _captured(self, group: Sequence[Tensor]) -> _Graph:
+        static = torch.stack(list(group))
         aside = torch.cuda.Stream(self._flat.device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         aside.wait_stream(torch.cuda.current_stream(self._flat.device))
         with torch.no_grad(), torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
-                sequence_losses(self._model, static)
+                sequence_losses(self._model, static[0])
         torch.cuda.current_stream(self._flat.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         # thread_local: the next payload may be unpacked by another thread meanwhile
         with torch.no_grad(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            losses = sequence_losses(self._model, static)
+            losses = torch.cat([sequence_losses(self._model, batch) for batch in static])
         return _Graph(graph, static, losses)
+
+
+def _grouped(batches: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """Eight of one shape together; what is left over one by one, so that few graphs are ever captured."""
+    for _, same in groupby(batches, key=lambda batch: batch.shape):
+        alike = list(same)
+        whole = len(alike) - len(alike) % GROUP
+        yield from (alike[start : start + GROUP] for start in range(0, whole, GROUP))
+        yield from ([batch] for batch in alike[whole:])
 
 
 def _tensors(update: Update | DeviceUpdate, device: torch.device) -> tuple[Tensor, Tensor]:
