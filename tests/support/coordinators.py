@@ -152,7 +152,7 @@ class Coordinator:
     async def decision(self, attestor_url: str, commitment: str) -> GradientScored:
         raise NotFound("undecided", "not decided")
 
-    async def listen(self, round_: int, on_hint: Callable[[], None]) -> None:
+    async def listen(self, round_: int, commitment: str, on_hint: Callable[[], None]) -> None:
         await asyncio.Event().wait()
 
     def _offer(self, terms: Terms, said: Statement) -> Signed:

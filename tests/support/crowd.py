@@ -112,7 +112,7 @@ class QuietGateway(Gateway):
         whole = super().checkpoint
         return await self._shared.checkpoint(lambda: whole(ref, max_bytes=max_bytes))
 
-    async def listen(self, round_: int, on_hint: Callable[[], None]) -> None:
+    async def listen(self, round_: int, commitment: str, on_hint: Callable[[], None]) -> None:
         await asyncio.Event().wait()
 
 

@@ -121,6 +121,38 @@ async def test_a_slow_listener_is_cut_and_the_others_hear_all() -> None:
     assert [hint async for hint in quick] == []
 
 
+async def test_who_asks_about_one_submission_hears_of_no_other() -> None:
+    """Of it and of the round as a whole; to hear of everybody's would be one another's work squared."""
+    hints = Hints(max_clients=3, queue_size=8, on_change=lambda round_, commitment: None)
+    mine, everybody, elsewhere = (
+        hints.listen(number, keepalive_s=5, about=about) for number, about in ((1, "mine"), (1, ""), (2, "mine"))
+    )
+    for subject, about in (
+        ("escrow.locked.v1.mine", {"round": 1, "commitment": "mine"}),
+        ("escrow.locked.v1.other", {"round": 1, "commitment": "other"}),
+        ("round.closed.v1.1", {"round": 1}),
+        ("round.opened.v1.3", {"round": 3}),
+    ):
+        await hints.on_event(subject, msgspec.json.encode(about))
+    hints.close()
+    told = [[hint async for hint in stream][1:] for stream in (mine, everybody, elsewhere)]
+    assert [len(heard) for heard in told] == [3, 4, 1]
+    assert not any(b"other" in hint for hint in told[0])
+    assert b"round.opened" in told[2][0]
+
+
+async def test_a_listener_that_has_gone_makes_room() -> None:
+    """Whether it hung up or was cut, and once only."""
+    hints = Hints(max_clients=1, queue_size=1, on_change=lambda round_, commitment: None)
+    for _ in range(3):
+        stream = hints.listen(1, keepalive_s=5, about="c")
+        await anext(stream)
+        for _ in range(3):
+            await hints.on_event("escrow.locked.v1.c", msgspec.json.encode({"round": 1, "commitment": "c"}))
+        assert [hint async for hint in stream]
+    hints.close()
+
+
 async def test_a_silent_stream_is_kept_alive() -> None:
     """Comments, so that proxies and listeners know it lives."""
     hints = Hints(max_clients=1, queue_size=1, on_change=lambda round_, commitment: None)

@@ -89,10 +89,12 @@ def _reads(app: FastAPI, gateway: Gateway, library: Library) -> None:
 
 def _hints(app: FastAPI, gateway: Gateway, hints: Hints) -> None:
     @app.get("/v1/rounds/{round}/events", summary="Server-sent hints that something happened.", responses=_PROBLEM)
-    async def round_events(round: str) -> Response:
+    async def round_events(round: str, about: str = "") -> Response:
+        """`about`: a commitment, for hints about it and the round as a whole only; nothing: about all submissions."""
         number = routes.read_round(round)
+        commitment = routes.read_hash(about, "about") if about else ""
         await gateway.rounds.get(number)
-        stream = hints.listen(number, keepalive_s=gateway.config.hint_keepalive_s)
+        stream = hints.listen(number, about=commitment, keepalive_s=gateway.config.hint_keepalive_s)
         return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
 
 

@@ -26,12 +26,21 @@ class _About(msgspec.Struct):
     commitment: str = ""
 
 
+class _Listener:
+    """One who listens: a bounded queue, a round, and the one commitment it asked about; '' for all of the round."""
+
+    def __init__(self, round_: int, about: str, queue_size: int) -> None:
+        self.round, self.about = round_, about
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(queue_size + 1)
+
+
 class Hints:
-    """Listeners by round, each with a bounded queue."""
+    """Listeners by what they asked about, so that a fact costs as much as there are who care, and not who listen."""
 
     def __init__(self, *, max_clients: int, queue_size: int, on_change: Callable[[int, str], None]) -> None:
         self._max_clients, self._queue_size, self._on_change = max_clients, queue_size, on_change
-        self._listeners: dict[asyncio.Queue[bytes | None], int] = {}
+        self._rounds: dict[int, dict[str, set[_Listener]]] = {}
+        self._count = 0
         self._closed = False
 
     async def on_event(self, subject: str, body: bytes) -> None:
@@ -43,32 +52,41 @@ class Hints:
         self._on_change(about.round, about.commitment)
         name = ".".join(subject.split(".")[:2])
         hint = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(about))
-        for queue, round_ in list(self._listeners.items()):
-            if round_ == about.round or name == FOR_ALL:
-                self._tell(queue, hint)
+        for listener in self._who_cares(about, name):
+            self._tell(listener, hint)
 
-    def _tell(self, queue: asyncio.Queue[bytes | None], hint: bytes) -> None:
-        if queue.qsize() >= self._queue_size:
-            self._listeners.pop(queue, None)
-            queue.put_nowait(None)
+    def _who_cares(self, about: _About, name: str) -> list[_Listener]:
+        """Of one submission: who asked about it or about all; of a whole round: everybody in it."""
+        if name == FOR_ALL:
+            return [one for asked in self._rounds.values() for some in asked.values() for one in some]
+        asked = self._rounds.get(about.round, {})
+        if not about.commitment:
+            return [one for some in asked.values() for one in some]
+        return [*asked.get("", ()), *asked.get(about.commitment, ())]
+
+    def _tell(self, listener: _Listener, hint: bytes) -> None:
+        if listener.queue.qsize() >= self._queue_size:
+            self._forget(listener)
+            listener.queue.put_nowait(None)
             return
-        queue.put_nowait(hint)
+        listener.queue.put_nowait(hint)
 
-    def listen(self, round_: int, *, keepalive_s: float) -> AsyncIterator[bytes]:
+    def listen(self, round_: int, *, keepalive_s: float, about: str = "") -> AsyncIterator[bytes]:
         """The stream of one listener. Raises Exhausted beyond the limit of listeners."""
-        if self._closed or len(self._listeners) >= self._max_clients:
-            raise Exhausted("listeners", f"{len(self._listeners)} listeners are connected; read instead")
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(self._queue_size + 1)
-        self._listeners[queue] = round_
-        LISTENERS.set(len(self._listeners))
-        return self._stream(queue, keepalive_s)
+        if self._closed or self._count >= self._max_clients:
+            raise Exhausted("listeners", f"{self._count} listeners are connected; read instead")
+        listener = _Listener(round_, about, self._queue_size)
+        self._rounds.setdefault(round_, {}).setdefault(about, set()).add(listener)
+        self._count += 1
+        LISTENERS.set(self._count)
+        return self._stream(listener, keepalive_s)
 
-    async def _stream(self, queue: asyncio.Queue[bytes | None], keepalive_s: float) -> AsyncIterator[bytes]:
+    async def _stream(self, listener: _Listener, keepalive_s: float) -> AsyncIterator[bytes]:
         try:
             yield b": hints only; read again what you care about\n\n"
             while True:
                 try:
-                    hint = await asyncio.wait_for(queue.get(), keepalive_s)
+                    hint = await asyncio.wait_for(listener.queue.get(), keepalive_s)
                 except TimeoutError:
                     yield b": still here\n\n"
                     continue
@@ -76,13 +94,26 @@ class Hints:
                     return
                 yield hint
         finally:
-            self._listeners.pop(queue, None)
-            LISTENERS.set(len(self._listeners))
+            self._forget(listener)
+
+    def _forget(self, listener: _Listener) -> None:
+        """Again is fine."""
+        asked = self._rounds.get(listener.round, {})
+        some = asked.get(listener.about, set())
+        if listener not in some:
+            return
+        some.remove(listener)
+        if not some:
+            del asked[listener.about]
+        if not asked:
+            del self._rounds[listener.round]
+        self._count -= 1
+        LISTENERS.set(self._count)
 
     def close(self) -> None:
         """Let every listener go, so that the server can stop."""
         self._closed = True
-        for queue in list(self._listeners):
-            self._listeners.pop(queue)
-            if not queue.full():
-                queue.put_nowait(None)
+        for listener in [one for asked in self._rounds.values() for some in asked.values() for one in some]:
+            self._forget(listener)
+            if not listener.queue.full():
+                listener.queue.put_nowait(None)

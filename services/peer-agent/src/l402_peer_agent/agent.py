@@ -83,13 +83,7 @@ class Agent:
 
     async def _play(self, attempt: Attempt) -> None:
         """One round to its end, whatever that is; then write down how it went."""
-        listening = asyncio.create_task(self._parts.gateway.listen(attempt.round, self._parts.patience.hint))
-        try:
-            outcome = await self._outcome(attempt)
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+        outcome = await self._outcome(attempt)
         log.info("round.finished", round=outcome.round, verdict=outcome.verdict, reward_msat=outcome.reward_msat)
 
     async def _outcome(self, attempt: Attempt) -> Outcome:

@@ -1,8 +1,9 @@
 """The peer's story of one round: train, pay, submit, lock, upload, collect. Its decisions are in `policy`."""
 
+import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -62,7 +63,7 @@ class Coordinator(Protocol):
 
     async def decision(self, attestor_url: str, commitment: str) -> GradientScored: ...
 
-    async def listen(self, round_: int, on_hint: Callable[[], None]) -> None: ...
+    async def listen(self, round_: int, commitment: str, on_hint: Callable[[], None]) -> None: ...
 
 
 class Memory(Protocol):
@@ -156,6 +157,23 @@ class Submission:
 
     async def _play(self) -> None:
         packed, sealed = await self._prepare()
+        async with self._listening():
+            await self._sell(packed, sealed)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        """Hints about this submission and no other: among many peers, to hear of all would be to look all the time."""
+        hint = self._parts.patience.hint
+        listening = asyncio.create_task(self._gateway.listen(self._terms.round, self._attempt.commitment, hint))
+        try:
+            yield
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+    async def _sell(self, packed: bytes, sealed: bytes) -> None:
+        """Everything after the training."""
         preimage = await self._pay()
         offer = await self._open(preimage)
         self._parts.work.opened(self._terms, packed)

@@ -24,6 +24,7 @@ from l402_peer_agent.journal import Token
 T = TypeVar("T")
 ANSWER_MAX_BYTES = 4 << 20
 TIMEOUT_S = 20.0
+LISTEN_AGAIN_S, LISTEN_REFUSED_S = 1.0, 15.0
 PAYLOAD_HASH_HEADER = "L402-Payload-Hash"
 NONCE_HEADER = "L402-Nonce"
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -134,19 +135,24 @@ class Gateway:
             raise _error_of(status, body)
         return _read(body, GradientScored)
 
-    async def listen(self, round_: int, on_hint: Callable[[], None]) -> None:
-        """Call back at each server-sent event of a round until cancelled; hints only, so failures are silent."""
-        url = f"{self._base}/v1/rounds/{round_}/events"
+    async def listen(self, round_: int, commitment: str, on_hint: Callable[[], None]) -> None:
+        """Call back at each server-sent event about a submission or its whole round until cancelled.
+
+        Hints only, so failures are silent; what is refused, because too many listen, is not asked for at once again.
+        """
+        url = f"{self._base}/v1/rounds/{round_}/events?about={commitment}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
         while True:
+            pause_s = LISTEN_AGAIN_S
             try:
                 async with self._session.get(url, timeout=timeout, headers={"Accept": "text/event-stream"}) as stream:
+                    pause_s = LISTEN_AGAIN_S if stream.status == 200 else LISTEN_REFUSED_S
                     async for line in stream.content:
                         if line.startswith(b"data:"):
                             on_hint()
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 on_hint()  # what was missed meanwhile is read again
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause_s)
 
     async def _submit(
         self,
