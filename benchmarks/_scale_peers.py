@@ -28,6 +28,7 @@ from l402_peer_agent.patience import Patience
 from l402_peer_agent.training import PPM, Trainer, binding, shard_key
 from l402core import telemetry
 from l402core.documents import ObjectRef, Terms
+from l402core.errors import TooLate
 from l402core.lifecycle import know_types
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.wire import LndEndpoint
@@ -146,9 +147,15 @@ class Work:
 
     async def packed(self, terms: Terms, checkpoint: bytes) -> bytes:
         loop = asyncio.get_running_loop()
-        packed = await loop.run_in_executor(self._machine.trainer, self._trainer.train, terms, checkpoint)
+        packed = await loop.run_in_executor(self._machine.trainer, self._in_turn, terms, checkpoint)
         self._machine.trained.append((self._peer, terms.round, now_ms()))
         return packed
+
+    def _in_turn(self, terms: Terms, checkpoint: bytes) -> bytes:
+        """Whoever's turn comes when commits are closed would only keep the others from the next round."""
+        if now_ms() >= terms.commit_until_ms:
+            raise TooLate("no_turn", "commits closed before this peer's turn to train came")
+        return self._trainer.train(terms, checkpoint)
 
     def opened(self, terms: Terms, packed: bytes) -> None:
         """Nothing to hand over."""

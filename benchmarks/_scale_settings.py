@@ -6,10 +6,10 @@ import msgspec
 
 SLOTS = 483
 RUNGS = 6
-INNER_STEPS, BATCH, EVAL_TOKENS = 4, 4, 8_192
-"""So small that two cores train 70 peers and score 70 updates within a round: 2,048 tokens trained a peer, 4 shards scored."""
-PHASES_S = (46, 6, 6, 12)
-"""Commit (training included), lock, upload, judge: 70 in all."""
+INNER_STEPS, BATCH, EVAL_TOKENS = 4, 4, 4_096
+"""So small that two cores train 70 peers and score 70 updates within a round: 2,048 tokens trained a peer, 2 shards scored."""
+PHASES_S = (38, 5, 5, 14)
+"""Commit (training included), lock, upload, judge; 8 seconds are left of 70 for the next checkpoint."""
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ def promise(asked: argparse.Namespace) -> Setting:
     rounds = asked.rounds or 3
     return Setting(
         peers=peers, rounds=rounds, nodes=max(asked.nodes, nodes_for(peers)), fleets=2, workers=2, phases_s=PHASES_S,
-        inner_steps=INNER_STEPS, batch=BATCH, eval_tokens=EVAL_TOKENS, learning_rate_ppm=4_000,
+        inner_steps=INNER_STEPS, batch=BATCH, eval_tokens=EVAL_TOKENS, learning_rate_ppm=2_000,
         listen=not asked.no_hints, poll_s=1.0, expected=True, seconds_max=asked.seconds or 100 * rounds + 60,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ services as `make demo` does; nothing is computed beforehand.
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import sys
@@ -14,17 +15,17 @@ import time
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import _scale_counted
 import msgspec
 from _scale_fleets import Fleet, fleets, payout_nodes, public_keys, shares
 from _scale_meter import Meter, StreamUse, handled, streams, written_bytes
 from _scale_peers import Told, identity
+from _scale_result import Result, is_right, tell
 from _scale_settings import Setting, growth, promise
-from _scale_stages import RoundTimes, Story, money, table
-from l402core.events import Reconciled
-from l402train import books, comparing
+from _scale_stages import Story
+from l402train import books, comparing, services
 from l402train.exits import Stop
 from l402train.folder import Folder
-from l402train.report import LedgerReport
 from l402train.stack import Network, Plan, running
 from l402train.watch import watching
 
@@ -32,46 +33,18 @@ SETTLED_S = 60.0
 """After the last peer has gone home, for what is still on its way."""
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, as it is written down."""
-
-    when: str
-    machine: str
-    lightning: str
-    setting: Setting
-    seconds: float
-    over: bool
-    """Whether every round ended within the time."""
-    rounds: list[RoundTimes]
-    verdicts: dict[str, int]
-    """As the peers themselves wrote them down."""
-    load: tuple[float, float]
-    """At the beginning, and the highest."""
-    cpu_s: dict[str, float]
-    resident_peak_bytes: dict[str, int]
-    streams: dict[str, StreamUse]
-    fact_bytes: int
-    handled: dict[str, dict[str, int]]
-    written_bytes: dict[str, int]
-    ledger: LedgerReport
-    reconciled: Reconciled
-
-
 async def main() -> int:
     """Every run that was asked for; 0 where all ended, with balanced books that agree with the node."""
     asked = arguments()
     results = []
+    if asked.count:
+        count_statements()
     for setting in [promise(asked)] if asked.part == "promise" else growth(asked):
         results.append(await measured(setting, asked))
         tell(results[-1])
         if asked.json:
             asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
     return 0 if all(map(is_right, results)) else 1
-
-
-def is_right(result: Result) -> bool:
-    """All over, books balanced, and LND agrees."""
-    return result.over and result.ledger.debits_msat == result.ledger.credits_msat and not result.reconciled.differences
 
 
 async def measured(setting: Setting, asked: argparse.Namespace) -> Result:
@@ -83,6 +56,7 @@ async def measured(setting: Setting, asked: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
         folder = Folder(Path(scratch) / "network")
         folder.create()
+        os.environ[_scale_counted.FOLDER] = scratch
         plan = Plan(
             peers=0, spare_nodes=names, rounds=setting.rounds, workers=setting.workers, wait_for_all=False,
             expected=tuple(identity(number).public for number in range(setting.peers)) if setting.expected else (),
@@ -108,7 +82,7 @@ async def played(
     trained: dict[int, list[int]] = {}
     for _, round_, at_ms in (one for each in said for one in each["trained"]):
         trained.setdefault(round_, []).append(at_ms)
-    services = [name for name in folder.describe().pids if name not in ("nats", "redis", "lightning")]
+    ours = [name for name in folder.describe().pids if name not in ("nats", "redis", "lightning")]
     used = {
         name: StreamUse(messages=now.messages - before[name].messages, bytes=now.bytes)
         for name, now in (await streams(folder)).items()
@@ -119,7 +93,7 @@ async def played(
         over=story.is_over(setting.rounds), rounds=story.rounds(trained), verdicts=verdicts(said),
         load=(meter.samples[0].load, max(one.load for one in meter.samples)), cpu_s=meter.spent_s(),
         resident_peak_bytes=meter.peak_bytes(), streams=used, fact_bytes=story.bytes,
-        handled=await asyncio.to_thread(handled, folder, services), written_bytes=written_bytes(folder),
+        handled=await asyncio.to_thread(handled, folder, ours), written_bytes=written_bytes(folder), statements=counted(folder),
         ledger=books.ledger(folder.settler / "books.sqlite3"), reconciled=compared,
     )  # fmt: skip
 
@@ -150,45 +124,24 @@ async def peers_said(
             one.cancel()
 
 
+def count_statements() -> None:
+    """Settler and attestor are started by way of what counts theirs; it costs them a little."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    for name in ("settler", "attestor"):
+        services.MODULES[name] = (_scale_counted.__name__, *services.MODULES[name])
+
+
+def counted(folder: Folder) -> dict[str, dict[str, int]]:
+    """Service -> statements by kind."""
+    return {file.stem: json.loads(file.read_text()) for file in folder.root.parent.glob("*.json")}
+
+
 def verdicts(said: list[dict[str, Any]]) -> dict[str, int]:
     """How often the peers wrote down each."""
     counted: dict[str, int] = {}
     for line in (line for each in said for line in each["lines"]):
         counted[line["verdict"]] = counted.get(line["verdict"], 0) + 1
     return counted
-
-
-# --- what was measured -----------------------------------------------------------------------------------------------
-
-
-def tell(result: Result) -> None:
-    """As markdown."""
-    print(
-        f"\n{result.when}, load {result.load[0]:.1f} at the beginning, at most {result.load[1]:.1f}; {result.seconds} s"
-    )
-    if not result.over:
-        print("NOT OVER within the time")
-    print(f"\n{table(result.rounds)}\n\n{money(result.rounds, result.setting.peers)}")
-    for one in result.rounds:
-        for reason, times in sorted(one.reasons.items(), key=lambda item: -item[1])[:5]:
-            print(f"round {one.round}, {times} times: {reason}")
-    print(f"\nthe peers themselves: {result.verdicts}")
-    share = result.setting.peers * max(1, len(result.rounds))
-    print("\n| | processor s | ms per peer and round | resident at most, MB |\n|---|---|---|---|")
-    for name, seconds in sorted(result.cpu_s.items(), key=lambda item: -item[1]):
-        resident = result.resident_peak_bytes.get(name, 0) / 1e6
-        print(f"| {name} | {seconds:.1f} | {1_000 * seconds / share:.1f} | {resident:.0f} |")
-    for name, use in result.streams.items():
-        print(
-            f"{name}: {use.messages} messages ({use.messages / share:.1f} per peer and round), {use.bytes:,} bytes kept"
-        )
-    print("on disk, MB:", {name: round(size / 1e6, 1) for name, size in result.written_bytes.items()})
-    ledger = result.ledger
-    balanced = "balanced" if ledger.debits_msat == ledger.credits_msat else "NOT BALANCED"
-    print(
-        f"books: {ledger.debits_msat:,} = {ledger.credits_msat:,} msat, {balanced}, {ledger.open_escrows} escrows open"
-    )
-    print(comparing.sentence(result.reconciled), flush=True)
 
 
 def note(line: str) -> None:
@@ -207,6 +160,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=5, help="payout nodes, each with a channel to the coordinator's")
     parser.add_argument("--seconds", type=int, help="longest time of one run")
     parser.add_argument("--no-hints", action="store_true", help="peers look again and do not listen")
+    parser.add_argument("--count", action="store_true", help="count the database's statements of settler and attestor")
     parser.add_argument("--json", type=Path, help="where to write everything that was measured")
     parser.add_argument("--scratch", type=Path, help="where the network lies while it runs")
     return parser.parse_args()
