@@ -44,7 +44,7 @@ from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters
 from sparseloco.train import AdamState, inner_steps
 from torch import Tensor
 
-from tests.support.oracle import SETTLER, Stage, locked, receipt_of
+from tests.support.oracle import ANSWERS, SETTLER, Stage, locked, receipt_of
 
 SPEC = GPTShape().spec()
 READING = UnsealingKey(bytes([6]) * 32)
@@ -108,8 +108,9 @@ class Court:
         self._said: list[Event] = []
         self._made: list[YardstickMade] = []
         self.worker = Worker(
-            bench=self.bench, objects=self.stage.shelf, bus=self, key=READING, payload_max_bytes=PAYLOAD_MAX_BYTES
-        )
+            bench=self.bench, objects=self.stage.shelf, bus=self, key=READING, answers_to=lambda: ANSWERS.public,
+            payload_max_bytes=PAYLOAD_MAX_BYTES,
+        )  # fmt: skip
         self._heard = 0
         self.number = 0
         self.entries: list[Entry] = []

@@ -26,7 +26,7 @@ from tests.support.secrets_scan import key_values, scan
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 ONLY_TIME = ("sealing",)
 """Nothing in the books depends on these; they may go as soon as every reader has read again, which a busy machine reaches."""
-RINGS = ("gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed")
+RINGS = ("gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed", "answers")
 
 
 async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retired(

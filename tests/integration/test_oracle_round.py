@@ -53,8 +53,13 @@ from sparseloco.model import GPTShape, load_checkpoint
 from sparseloco.train import AdamState, inner_steps
 from sparseloco.wire import Binding, pack
 
+from tests.support import wire
+from tests.support.secrets_scan import Needles
+
 SHAPE = GPTShape()  # in a much smaller one honest updates are as alike as copies
 SPEC = SHAPE.spec()
+SKETCH = b"SLSK"
+"""What a sketch begins with that anybody can read."""
 PATIENCE_S = 60.0
 T = TypeVar("T")
 WATCHED = (CheckpointPublished, OfferMade, RoundAssessed, GradientScored)
@@ -69,6 +74,7 @@ class Network:
     heard: list[Event]
     store: FileStore
     objects: Path
+    nats: Path
     settler: SigningKey
     reading: str
     attestor: str
@@ -117,6 +123,7 @@ async def _running(root: Path) -> AsyncIterator[Network]:
         nats = keep(parts.start_nats(folder, environment))
         lightning = keep(parts.start_lightning(folder, ("nobody",), 600.0, environment))
         nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=PATIENCE_S)
+        wire.overhear_server(folder.nats, nats.pid)
         nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=PATIENCE_S)
         await credentials.bake_all(folder, nodes, ())
         watchers = tuple(Consumer("stand-in", event) for event in WATCHED)
@@ -149,7 +156,7 @@ async def _running(root: Path) -> AsyncIterator[Network]:
         await bus.start()
         stack.push_async_callback(bus.stop)
         yield Network(
-            bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects,
+            bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects, nats=folder.nats,
             settler=SigningKey(ring.secret("settler/signing")),
             reading=public.reading, attestor=public.attestor, attestor_url=attestor_url, processes=processes,
         )  # fmt: skip
@@ -227,6 +234,25 @@ def _audited(network: Network, commitment: str) -> None:
         assert [one.agrees for one in again[commitment]] == [agrees]
 
 
+def _kept_shut(network: Network, commitment: str) -> None:
+    """Whoever overhears the bus and reads the store opens no payload before it is decided, and anybody does afterwards."""
+    evidence = auditing.read_evidence(f"{network.attestor_url}/v1/receipts/{commitment}", whole_round=True)
+    receipts = [msgspec.json.decode(signed.body, type=Receipt) for signed in evidence.receipts]
+    page = msgspec.json.decode(evidence.judged.body, type=JudgedRound)
+    assert page.yardstick is not None
+    keys = {one.commitment: bytes.fromhex(one.content_key) for one in receipts}
+    needles = Needles({**keys, "the yardstick": bytes.fromhex(page.yardstick.content_key)})
+    assert len(keys) == len(PEERS)
+    before = wire.said_before(network.nats, "gradient.scored.v1")
+    for subject in (b"gradient.screened.v1", b"yardstick.made.v1", b"gradient.measure.v1"):
+        assert b"PUB " + subject in before
+    assert needles.found_in(before) == set()
+    kept = b"".join(path.read_bytes() for path in network.objects.rglob("*") if path.is_file())
+    assert needles.found_in(kept) == set()
+    assert SKETCH not in kept
+    assert needles.found_in(wire.wire_of(network.nats).read_bytes()) >= set(keys)
+
+
 def _again(
     terms: Terms, page: JudgedRound, receipt: Receipt, get: auditing.Get
 ) -> tuple[dict[str, list[Finding]], object]:
@@ -293,6 +319,7 @@ async def test_a_real_gradient_is_judged_paid_and_applied(network: Network) -> N
     assert following.accepted == tuple(names.values())
     assert following.held_out_after < following.held_out_before == base.held_out_after
     assert (await network.get("rounds/1")).json()["state"] == "done"
+    await asyncio.to_thread(_kept_shut, network, next(iter(names.values())))
     await asyncio.to_thread(_audited, network, next(iter(names.values())))
     missing = await network.get(f"decisions/{'00' * 32}")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")

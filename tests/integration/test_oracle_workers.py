@@ -23,7 +23,7 @@ from sparseloco.model import GPTShape, checkpoint_bytes, init_parameters, sha256
 from sparseloco.wire import Binding, pack
 
 from tests.support.nats import running_nats
-from tests.support.oracle import Shelf, sha
+from tests.support.oracle import ANSWERS, Shelf, sha
 
 SHAPE = GPTShape(width=32, layers=1, heads=2)
 SPEC = SHAPE.spec()
@@ -104,7 +104,10 @@ class Pool:
         self._buses = [Bus(url, "worker") for _ in range(workers)]
         self._benches = [TorchBench(shape=SHAPE, corpus=load_corpus(), chunk_k=64) for _ in range(workers)]
         for bus, bench in zip(self._buses, self._benches, strict=True):
-            worker = Worker(bench=bench, objects=shelf, bus=bus, key=READING, payload_max_bytes=1 << 20)
+            worker = Worker(
+                bench=bench, objects=shelf, bus=bus, key=READING, answers_to=lambda: ANSWERS.public,
+                payload_max_bytes=1 << 20,
+            )  # fmt: skip
             register(bus, worker, MINE)
         self._ear = Bus(url, "tester")
         self._ear.consume(EARS, self._hear)

@@ -10,8 +10,8 @@ from l402_invoicer.app import CONSUMERS as INVOICER
 from l402_settler.app import CONSUMERS as SETTLER
 from l402_settler.writing_off import WritingOff
 from l402core.bus import Bus, migrate
-from l402core.errors import Contradiction
-from l402core.events import EscrowLock, Freeze, SaidAgain, SayAgain, Thaw, WorkDead, WriteOff
+from l402core.errors import Conflict, Contradiction
+from l402core.events import EndRound, EscrowLock, Freeze, RoundEnded, SaidAgain, SayAgain, Thaw, WorkDead, WriteOff
 from l402core.signing import Signed
 from l402train.exits import Exit
 
@@ -126,4 +126,26 @@ async def test_the_oracle_is_asked_to_say_it_again(url: str) -> None:
     bus.answer(SayAgain, say)
     await bus.start()
     assert await order(url, "again") == (Exit.FINE, "round.aggregate.v1.7\n")
+    await bus.stop()
+
+
+async def test_a_frozen_round_is_ended_by_a_command(url: str) -> None:
+    """It names who orders it and why, and tells what was wrong; one that is not frozen is refused in the oracle's words."""
+    bus, orders = Bus(url, "attestor"), list[EndRound]()
+
+    async def end(order: EndRound) -> RoundEnded:
+        orders.append(order)
+        if order.round != 7:
+            raise Conflict("not_frozen", "round 8 is assessed: only a frozen one is ended by hand")
+        return RoundEnded(round=7, trouble="two closings", checkpoint=sha("c"))
+
+    bus.answer(EndRound, end)
+    await bus.start()
+    code, printed = await order(url, "end-round", "7", "--reason", "the settler lied", "--by", "olga")
+    assert (code, printed.split(",")[0], "two closings" in printed) == (Exit.FINE, "Round 7 is over", True)
+    code, printed = await order(url, "end-round", "8", "--reason", "why not", "--by", "olga")
+    assert (code == Exit.FINE, "only a frozen one" in printed) == (False, True)
+    assert [(one.round, one.by, one.reason) for one in orders] == [
+        (7, "olga", "the settler lied"), (8, "olga", "why not"),
+    ]  # fmt: skip
     await bus.stop()

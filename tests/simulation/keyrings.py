@@ -20,6 +20,7 @@ class Keyrings:
     def __init__(self) -> None:
         self.settler, self.attestor = [SigningKey(key_of("settler"))], [SigningKey(key_of("attestor"))]
         self.sealing, self.reading = [UnsealingKey(key_of("settler sealing"))], [UnsealingKey(key_of("worker"))]
+        self.answers = [UnsealingKey(key_of("answers"))]
         self.seeds, self.preimages = [Secret(key_of("seeds"))], {"k1": Secret(key_of("preimages"))}
         self.roots = RootKeys(keys={b"root": Secret(key_of("root"))}, active=b"root")
         self.said = Succession()
@@ -37,6 +38,7 @@ class Keyrings:
         self.reading.append(UnsealingKey(key("worker")))
         self._hand_over("reading", self.reading[-2].public, self.reading[-1].public, voucher=self.attestor[-1])
         self.sealing.append(UnsealingKey(key("settler sealing")))
+        self.answers.append(UnsealingKey(key("answers")))
         self.seeds.append(Secret(key("seeds")))
         self.preimages[f"k{number}"] = Secret(key("preimages"))
         self.roots = self.roots.rotate(lambda count: key("root")[-count:])
@@ -64,9 +66,13 @@ class Keyrings:
         """The workers'."""
         return UnsealingRing(lambda: self.reading)
 
+    def answers_to(self) -> str:
+        """What workers seal to the attestor's."""
+        return self.answers[-1].public
+
     def oracle(self) -> Callable[[], AttestorKeys]:
         """The attestor's."""
         return lambda: AttestorKeys(
-            self.attestor[-1], self.seeds[-1], self.preimages, former_signing=self.attestor[:-1],
-            former_seeds=self.seeds[:-1],
+            self.attestor[-1], self.seeds[-1], self.preimages, self.answers[-1],
+            former_signing=self.attestor[:-1], former_seeds=self.seeds[:-1], former_answers=self.answers[:-1],
         )  # fmt: skip

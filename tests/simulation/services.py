@@ -182,7 +182,7 @@ class Coordinator:
         bus = SimBus(self.broker, process, "worker")
         worker = Worker(
             bench=ScriptedBench(self.world), objects=self.objects, bus=bus, key=self.keyrings.read_with(),
-            payload_max_bytes=1 << 20, now_ms=self.world.now_ms, new_id=self.new_id,
+            answers_to=self.keyrings.answers_to, payload_max_bytes=1 << 20, now_ms=self.world.now_ms, new_id=self.new_id,
         )  # fmt: skip
         for consumer in WORKER_CONSUMERS:
             bus.consume(consumer, getattr(worker, consumer.event.name.removesuffix(".v1").replace(".", "_")))

@@ -33,7 +33,7 @@ from l402core.events import (
     YardstickMade,
 )
 from l402core.outbox import Database
-from l402core.sealing import UnsealingKey, seal_payload
+from l402core.sealing import UnsealingKey, seal, seal_payload
 from l402core.secret import Secret
 from l402core.signing import SigningKey
 from l402core.succession import Trusted
@@ -44,6 +44,8 @@ from tests.support.databases import url_for
 
 E = TypeVar("E", bound=Event)
 SETTLER, ATTESTOR, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
+ANSWERS = UnsealingKey(bytes([11]) * 32)
+"""What workers seal to the attestor."""
 SEED_KEY, PREIMAGE_KEY = bytes([4]) * 32, bytes([5]) * 32
 MODEL = "aa" * 32
 NANO = 1_000_000_000
@@ -64,6 +66,11 @@ def a_ref(name: str) -> ObjectRef:
 def sealing_key(peer: str) -> UnsealingKey:
     """The peer's X25519 key."""
     return UnsealingKey(hashlib.sha256(f"seal {peer}".encode()).digest())
+
+
+def sealed(secret: bytes) -> bytes:
+    """As a worker tells the attestor."""
+    return seal(secret, ANSWERS.public)
 
 
 def a_sketch(name: str) -> bytes:
@@ -145,7 +152,8 @@ class Stage:
         self.now_ms, self.height, self.shelf, self.ears = OPENED_MS, Height(), Shelf(), Ears()
         ids = itertools.count()
         keys = {"k1": PREIMAGE_KEY} if preimage_keys is None else preimage_keys
-        self.keys = AttestorKeys(ATTESTOR, Secret(SEED_KEY), {name: Secret(key) for name, key in keys.items()})
+        secrets = {name: Secret(key) for name, key in keys.items()}
+        self.keys = AttestorKeys(ATTESTOR, Secret(SEED_KEY), secrets, ANSWERS)
         self.parts = Parts(
             database=self.database, objects=self.shelf, heights=self.height,
             keyring=lambda: self.keys, corpus=load_corpus(), settler=Trusted.alone("settler", SETTLER.public),
@@ -234,7 +242,8 @@ class Stage:
         return GradientScreened(
             id="w", occurred_at_ms=self.now_ms, round=round_, commitment=sha(name), passed=not code, code=code,
             detail=detail, norms=() if code else (1.0, 2.0),
-            sketch=None if code else self.shelf.keep(a_sketch(like or name)), content_key=sha(f"content {name}"),
+            sketch=None if code else self.shelf.keep(sealed(a_sketch(like or name))),
+            sealed_key=sealed(bytes.fromhex(sha(f"content {name}"))).hex(),
         )  # fmt: skip
 
     def yardstick_made(
@@ -246,7 +255,7 @@ class Stage:
         payload = None if failure else self.shelf.keep(seal_payload(b"its bytes", sealing_key("reader").public, key))
         return YardstickMade(
             id="w", occurred_at_ms=self.now_ms, round=round_, yardstick=yardstick_name(round_, base.sha256),
-            payload=payload, content_key=key.hex(), norms=() if failure else norms,
+            payload=payload, sealed_key=sealed(key).hex(), norms=() if failure else norms,
             state_before=name if round_ > 1 else "", state=None if failure else a_ref(f"state {round_}"), failure=failure,
         )  # fmt: skip
 

@@ -17,6 +17,7 @@ from l402core.events import (
     CheckpointMeasure,
     CheckpointMeasured,
     CheckpointPublished,
+    EndRound,
     RoundAssessed,
     SponsorshipAnnounce,
     SponsorshipAnnounced,
@@ -378,3 +379,22 @@ def test_each_tranche_has_a_preimage_of_its_own() -> None:
     all_ = [tranche_preimage(key, one, 0) for one in (made, *others)] + [tranche_preimage(key, made, 1)]
     assert len(set(all_)) == len(all_)
     assert tranche_preimage(key, msgspec.structs.replace(made, hashes=(sha("h"),)), 0) == all_[0]
+
+
+async def test_a_round_that_was_frozen_and_ended_earns_nothing(stage: Stage) -> None:
+    """Its tranche is judged on the spot, so that the sponsor's money goes back and does not wait for its expiry."""
+    announced = await announce(stage)
+    await stage.hear(waits(announced))
+    await stage.announce()
+    stage.sponsored = names(announced)
+    await stage.hear(stage.round_opened())
+    await stage.hear(commits_closed("ann"))
+    with pytest.raises(Contradiction):
+        await stage.hear(round_closed("bob"))
+    assert stage.ears.all(SponsorshipJudged) == []
+    await stage.attestor.end_round(EndRound(round=1, by="olga", reason="two roots"))
+    await stage.publish()
+    judged = stage.ears.last(SponsorshipJudged)
+    receipt = open_signed(judged.receipt, TrancheReceipt.tag, TrancheReceipt, signer=ATTESTOR.public)
+    assert (judged.earned, judged.sealed_preimage, receipt.parent) == (False, "", receipt.checkpoint)
+    assert "left the checkpoint as it was" in receipt.reason

@@ -14,7 +14,7 @@ from l402_oracle.adapters import tables
 from l402_oracle.adapters.heights import NodeHeights
 from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_oracle.config import AttestorConfig, WorkerConfig
-from l402_oracle.keys import read_attestor_keys, read_reading_keys
+from l402_oracle.keys import read_attestor_keys, read_worker_keys
 from l402core.documents import Offer
 from l402core.errors import Unavailable
 from l402core.keyfiles import KeyFileError
@@ -82,7 +82,8 @@ async def test_a_node_that_cannot_know_tells_no_height(wrong: dict[str, bool | s
 
 def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:
     """Mode, form and length are checked, and no refusal repeats a key."""
-    good = {"signing_key": "01" * 32, "seed_key": "02" * 32, "preimage_keys": {"k1": "03" * 32, "k2": "04" * 32}}
+    preimages = {"k1": "03" * 32, "k2": "04" * 32}
+    good = {"signing_key": "01" * 32, "seed_key": "02" * 32, "answers_key": "05" * 32, "preimage_keys": preimages}
     path = tmp_path / "attestor.json"
     path.write_bytes(msgspec.json.encode(good))
     for mode in (0o644, 0o660, 0o604, 0o601):
@@ -105,7 +106,7 @@ def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:
             read_attestor_keys(path)
         assert "0707" not in str(refused.value)
     with pytest.raises(KeyFileError, match="cannot be read"):
-        read_reading_keys(tmp_path / "none.json")
+        read_worker_keys(tmp_path / "none.json")
 
 
 def test_the_migration_makes_the_tables_that_the_code_knows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from l402_oracle.worker.app import Worker
 from l402_oracle.worker.bench import TorchBench
 from l402_oracle.worker.results import Built, Measurement, Opened, Screening
 from l402core.documents import ObjectRef
-from l402core.errors import Contradiction, Unavailable
+from l402core.errors import Contradiction, PeerError, Unavailable
 from l402core.events import (
     AggregateItem,
     CheckpointMeasure,
@@ -32,7 +32,8 @@ from sparseloco.sparse import Sparse
 from sparseloco.train import AdamState, inner_steps
 from sparseloco.wire import HEADER, Binding, pack
 
-from tests.support.oracle import Shelf, a_ref, sha
+from tests.support.oracle import ANSWERS, Shelf, a_ref, sha
+from tests.support.secrets_scan import Needles
 
 SHAPE = GPTShape(width=32, layers=1, heads=2)
 SPEC = SHAPE.spec()
@@ -64,8 +65,8 @@ class Bench:
         """A worker on another bench."""
         return Worker(
             bench=bench,  # type: ignore[arg-type]  # some are broken on purpose
-            objects=self.shelf, bus=self.said, key=READING, payload_max_bytes=1 << 20, now_ms=lambda: 1,
-            new_id=lambda: "id",
+            objects=self.shelf, bus=self.said, key=READING, answers_to=lambda: ANSWERS.public,
+            payload_max_bytes=1 << 20, now_ms=lambda: 1, new_id=lambda: "id",
         )  # fmt: skip
 
     async def screen(self, sealed: bytes, **changes: object) -> GradientScreened:
@@ -78,6 +79,10 @@ class Bench:
         answer = self.said.events[-1]
         assert isinstance(answer, GradientScreened)
         return answer
+
+    def opened(self, data: bytes) -> Opened:
+        """A payload as the worker hands it to its bench."""
+        return Opened(packed=data, content_key=CONTENT.hex(), round=1, checkpoint=CHECKPOINT, peer=PEER)
 
     async def checkpoint(self) -> ObjectRef:
         """The first one, made by the worker."""
@@ -197,14 +202,25 @@ async def test_an_honest_payload_passes_with_norms_sketch_and_content_key(bench:
     answer = await bench.screen(payload)
     assert (answer.passed, answer.code, len(answer.norms)) == (True, "", len(SPEC.tensors))
     assert answer.sketch is not None
-    assert len(read_sketch(await bench.shelf.get(answer.sketch)).keys) > 0
-    assert open_payload(payload, bytes.fromhex(answer.content_key)) == packed(work)
+    assert len(read_sketch(ANSWERS.unseal(await bench.shelf.get(answer.sketch))).keys) > 0
+    assert open_payload(payload, ANSWERS.unseal(bytes.fromhex(answer.sealed_key))) == packed(work)
+
+
+async def test_what_a_worker_says_and_keeps_shows_a_payload_to_the_attestor_alone(bench: Bench, work: Sparse) -> None:
+    """Neither key nor sketch, which is most of a small payload, can be read on the bus or in the store."""
+    answer = await bench.screen(sealed(packed(work)))
+    open_to_all = msgspec.json.encode(answer) + b"".join(bench.shelf.kept.values())
+    sketched = (await bench.torch.screen(bench.opened(packed(work)))).sketch
+    needles = Needles({"content key": CONTENT, "sketch": sketched[:64], "its keys": sketched[12:76]})
+    assert needles.found_in(open_to_all) == set()
+    with pytest.raises(PeerError):
+        READING.unseal(bytes.fromhex(answer.sealed_key))
 
 
 async def test_a_payload_for_another_model_is_not_even_opened(bench: Bench, work: Sparse) -> None:
     """The event names a model that this worker does not have."""
     answer = await bench.screen(sealed(packed(work)), model_id="00" * 32)
-    assert (answer.passed, answer.code, answer.content_key) == (False, "wrong_model", "")
+    assert (answer.passed, answer.code, answer.sealed_key) == (False, "wrong_model", "")
 
 
 async def test_a_missing_object_is_tried_again(bench: Bench) -> None:
@@ -299,14 +315,14 @@ async def test_an_update_is_clipped_before_it_is_measured(bench: Bench, work: Sp
 
 
 async def test_answers_carry_no_key(bench: Bench, work: Sparse) -> None:
-    """The reading key is in no event; the content key only in the screening."""
+    """Neither the reading key nor the content key is in any event."""
     base = await bench.checkpoint()
     payload = bench.shelf.keep(sealed(packed(work, checkpoint=base.sha256)))
     await bench.screen(bench.shelf.kept[payload.sha256], checkpoint=base.sha256)
     await bench.measure(payload, base, (1.0,) * len(SPEC.tensors))
     said = [msgspec.json.encode(event) for event in bench.said.events]
     assert not any((bytes([8]) * 32).hex().encode() in body for body in said)
-    assert [CONTENT.hex().encode() in body for body in said] == [False, True, False]
+    assert not any(CONTENT.hex().encode() in body for body in said)
 
 
 async def test_a_checkpoint_is_measured_against_its_parent_and_repeats_to_the_bit(bench: Bench) -> None:

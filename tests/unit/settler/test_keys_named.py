@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_oracle.derive import seed_commitment
-from l402_oracle.keys import read_attestor_keys, read_reading_keys
+from l402_oracle.keys import read_attestor_keys, read_worker_keys
 from l402_settler.keys import rings
 from l402core.documents import Locked, ObjectRef, Offer, Terms, UploadReceipt
 from l402core.errors import PeerError, Unauthorized
@@ -31,8 +31,14 @@ class Office:
     def __init__(self, stage: Stage, folder: Path) -> None:
         self.stage, self.folder = stage, folder
         self._write("settler", {"signing_key": "01" * 32, "sealing_key": "0c" * 32})
-        self._write("attestor", {"signing_key": "02" * 32, "seed_key": "0d" * 32, "preimage_keys": {"k1": "03" * 32}})
-        self._write("worker", {"reading_key": "0b" * 32})
+        self._write(
+            "attestor",
+            {
+                "signing_key": "02" * 32, "seed_key": "0d" * 32, "answers_key": "0e" * 32,
+                "preimage_keys": {"k1": "03" * 32},
+            },
+        )  # fmt: skip
+        self._write("worker", {"reading_key": "0b" * 32, "answers_to": UnsealingKey(b"\x0e" * 32).public})
         stage.office.config = stage.config.model_copy(update={"reading_public": UnsealingKey(b"\x0b" * 32).public})
         self.read_again()
 
@@ -76,6 +82,8 @@ class Office:
                 return rotating_named.reading_ring(self.path("worker"), self.path("attestor"))
             case "sealing":
                 return rotating_named.sealing_ring(self.path("settler"))
+            case "answers":
+                return rotating_named.answers_ring(self.path("attestor"), self.path("worker"))
             case _:
                 return rotating_named.seed_ring(self.path("attestor"))
 
@@ -93,7 +101,15 @@ class Office:
         """As the settler or a worker has it."""
         if name == "sealing":
             return rings(self.path("settler"))[1]
-        return UnsealingRing(lambda: read_reading_keys(self.path("worker")))
+        return UnsealingRing(lambda: read_worker_keys(self.path("worker")).reading)
+
+    def answers_refusal(self, key: str) -> str:
+        """The same, long after it was replaced."""
+        try:
+            self.ring("answers").retire(key, self.stage.config.database_url, forced="", now_ms=self.stage.now_ms)
+        except Stop as stop:
+            return stop.sentence
+        return ""
 
     def refusal(self, name: str, key: str) -> str:
         """Why a key cannot be retired; '' where it was."""
@@ -171,6 +187,25 @@ async def test_a_key_stays_until_a_round_has_opened_without_it(office: Office, n
     assert "no round has opened under a newer key" in office.refusal(name, former)
     await office.publish(2)
     assert office.refusal(name, former) == ""
+
+
+async def test_a_key_for_answers_stays_as_long_as_sketches_under_it_are_compared(office: Office) -> None:
+    """Workers seal to the new one at once; what they said under the former one opens until four later rounds are over."""
+    former, told = office.active("answers"), read_worker_keys(office.path("worker")).answers_to
+    said = [seal(b"before", told)]
+    made = office.ring("answers").rotate(now_ms=office.stage.now_ms)
+    assert read_worker_keys(office.path("worker")).answers_to == made != told == former
+    said.append(seal(b"after", made))
+    keys = read_attestor_keys(office.path("attestor"))
+    assert [keys.answers.unseal(one) for one in said] == [b"before", b"after"]
+    office.stage.now_ms += READ_AGAIN_MS + 1
+    for number in range(2, 7):
+        office.close_round(phase="done")
+        assert "depend on it" in office.answers_refusal(former)
+        await office.publish(number)
+    assert office.answers_refusal(former) == ""
+    with pytest.raises(PeerError):
+        read_attestor_keys(office.path("attestor")).answers.unseal(said[0])
 
 
 async def test_a_retired_oracle_key_is_believed_no_more(office: Office) -> None:

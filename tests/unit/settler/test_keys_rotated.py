@@ -31,7 +31,13 @@ def gateway(tmp_path: Path) -> rotating.Ring:
 def preimages(tmp_path: Path) -> rotating.Ring:
     """The attestor's file with one key, which the stage's offers name."""
     path = tmp_path / "attestor.json"
-    path.write_text(json.dumps({"signing_key": "01" * 32, "seed_key": "02" * 32, "preimage_keys": {"k1": "03" * 32}}))
+    keys = {
+        "signing_key": "01" * 32,
+        "seed_key": "02" * 32,
+        "answers_key": "04" * 32,
+        "preimage_keys": {"k1": "03" * 32},
+    }
+    path.write_text(json.dumps(keys))
     path.chmod(0o600)
     return rotating.preimage_ring(path)
 

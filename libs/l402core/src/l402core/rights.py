@@ -14,6 +14,7 @@ from l402core.events import (
     FACTS,
     QUESTIONS,
     WORK,
+    EndRound,
     EscrowFrozen,
     EscrowThawed,
     Event,
@@ -34,7 +35,7 @@ MIGRATION: Final = "migrate"
 """Declares streams and consumers, and nothing else."""
 USERS: Final = (*SERVICES, OPERATOR, MIGRATION)
 
-ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, Reconcile)
+ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, EndRound, Reconcile)
 """Questions that only an operator may ask."""
 OVERHEARD: Final[dict[str, tuple[type[Event], ...]]] = {
     "gateway": tuple(event for event in EVENTS if event.stream == FACTS),

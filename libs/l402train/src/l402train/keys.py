@@ -68,9 +68,13 @@ def files(ring: Keyring, peers: tuple[str, ...]) -> dict[str, dict[str, object]]
         "attestor": {
             "signing_key": ring.secret("attestor/signing").hex(),
             "seed_key": ring.secret("attestor/seed").hex(),
+            "answers_key": ring.secret("attestor/answers").hex(),
             "preimage_keys": {"k1": ring.secret("attestor/preimages/k1").hex()},
         },
-        "worker": {"reading_key": ring.secret("worker/reading").hex()},
+        "worker": {
+            "reading_key": ring.secret("worker/reading").hex(),
+            "answers_to": UnsealingKey(ring.secret("attestor/answers")).public,
+        },
         **{name: peer_file(ring, name) for name in peers},
     }
 

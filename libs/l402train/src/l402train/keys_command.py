@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 app = App(name="keys", help="Keys: which there are, new ones, and the end of old ones.")
-RingKind = Literal["gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed"]
+RingKind = Literal["gateway", "preimages", "attestor", "settler", "reading", "sealing", "seed", "answers"]
 RingName = Annotated[
     RingKind,
     Parameter(
         help="gateway: L402 root keys. preimages: the oracle's, of rewards and tranches. attestor, settler: what they sign "
-        "with. reading: the workers', of payloads. sealing: the settler's, of earned tranches. seed: the oracle's, of rounds."
+        "with. reading: the workers', of payloads. sealing: the settler's, of earned tranches. seed: the oracle's, of rounds. "
+        "answers: the oracle's, which workers seal theirs to."
     ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
@@ -36,6 +37,7 @@ Vouching = Annotated[
 FILES = {
     "gateway": "gateway.json", "preimages": "attestor.json", "attestor": "attestor.json", "settler": "settler.json",
     "reading": "worker.json", "sealing": "settler.json", "seed": "attestor.json",
+    "answers": "attestor.json",
 }  # fmt: skip
 DEMO_FOLDER = Path("demo-report")
 
@@ -57,6 +59,8 @@ def _ring(name: RingKind, folder: Path, file: Path | None, vouching: Path | None
             return rotating_named.sealing_ring(path)
         case "seed":
             return rotating_named.seed_ring(path)
+        case "answers":
+            return rotating_named.answers_ring(path, path.parent / FILES["reading"])
 
 
 def _books(folder: Path, books: str | None) -> Path | str:

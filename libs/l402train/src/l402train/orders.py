@@ -5,7 +5,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from l402core.events import Freeze, FreezeView, OwedSettle, OwedSettled, SaidAgain, SayAgain, Thaw, WriteOff, WrittenOff
+from l402core.events import (
+    EndRound,
+    Freeze,
+    FreezeView,
+    OwedSettle,
+    OwedSettled,
+    RoundEnded,
+    SaidAgain,
+    SayAgain,
+    Thaw,
+    WriteOff,
+    WrittenOff,
+)
 from l402core.money import show_sat
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +49,13 @@ async def again(out: Console, nats_url: str, *, as_json: bool) -> Exit:
     """Have the oracle say again what its rounds wait for. Raises Stop."""
     told = await asking.ask(nats_url, SayAgain(), SaidAgain)
     return _told(out, told, lambda one: "\n".join(one.said) or "No round waits for anything.", as_json=as_json)
+
+
+async def end_round(out: Console, nats_url: str, order: EndRound, *, as_json: bool) -> Exit:
+    """End a frozen round. Raises Stop where it is not frozen."""
+    told = await asking.ask(nats_url, order, RoundEnded)
+    sentence = f"Round {told.round} is over, and nobody in it was judged ({told.trouble}). The next one opens."
+    return _told(out, told, lambda _: sentence, as_json=as_json)
 
 
 async def settle(out: Console, nats_url: str, order: OwedSettle, *, as_json: bool) -> Exit:

@@ -1,4 +1,4 @@
-"""`l402-train freeze`, `thaw`, `write-off`, `again` and `owed`: what a person orders about money, and in which words.
+"""What a person orders of a running network, and in which words: `freeze`, `thaw`, `write-off`, `again`, `end-round`, `owed`.
 
 It decides nothing.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from l402core.events import Freeze, OwedSettle, Thaw, WriteOff
+from l402core.events import EndRound, Freeze, OwedSettle, Thaw, WriteOff
 
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
@@ -108,6 +108,27 @@ def again(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False
     return ask(lambda bus: orders.again(out, bus, as_json=as_json), folder, nats, as_json=as_json)
 
 
+def end_round(
+    number: Annotated[int, Parameter(help="Of the round, as the oracle's URL /v1/rounds/N has it.")],
+    /,
+    *,
+    reason: Reason,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """End a round that the oracle has frozen: nobody in it is judged, and the next one opens on the same checkpoint.
+
+    Its rungs go back and its fees become credits by themselves, soon after its judging time.
+    """
+    from l402train import orders, screen
+
+    order = EndRound(round=number, by=by or getpass.getuser(), reason=reason)
+    out = screen.console()
+    return ask(lambda bus: orders.end_round(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
 owed = App(name="owed", help="What is owed to peers and was not delivered, and its end by hand.")
 
 
@@ -156,5 +177,5 @@ def settle(
 def register(app: App) -> None:
     """Beside the commands that look."""
     app.command(owed)
-    for command in (freeze, thaw, write_off, again):
+    for command in (freeze, thaw, write_off, again, end_round):
         app.command(command)

@@ -59,7 +59,7 @@ class Ring:
 
     def states(self, books: Path | str) -> list[KeyState]:
         """Every key, the active one last. Raises Stop."""
-        ids, replaced = self._ids(self.path), self._rotations()
+        ids, replaced = self._ids(self.path), rotations(self.path)
         with opened(books) as connection:
             return [
                 KeyState(
@@ -73,7 +73,7 @@ class Ring:
         """A new active key; its id. The former ones go on. Raises Stop."""
         former = self._ids(self.path)[-1]
         made = self._add(self.path)
-        noted = {**self._rotations(), f"{self.name}/{former}": now_ms}
+        noted = {**rotations(self.path), f"{self.name}/{former}": now_ms}
         Folder.write_private(self.path.parent / ROTATIONS, json.dumps(noted, indent=2).encode() + b"\n")
         return made
 
@@ -90,9 +90,11 @@ class Ring:
             raise Stop(Exit.UNTRUE, f"{id_} cannot go yet: {why}; --force {id_} drops it all the same")
         self._remove(self.path, id_)
 
-    def _rotations(self) -> dict[str, int]:
-        path = self.path.parent / ROTATIONS
-        return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+def rotations(beside: Path) -> dict[str, int]:
+    """`ring/id` → when that key was replaced, of the key files in this one's folder."""
+    path = beside.parent / ROTATIONS
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
 def gateway_ring(path: Path) -> Ring:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from l402_oracle.copies import ROUNDS_BACK
 from l402_oracle.derive import round_seed, seed_commitment
 from l402core.documents import Terms
 from l402core.pledges import SponsorshipTerms
@@ -23,7 +24,7 @@ from l402core.succession import HandOver, Role, Succession, read_succession
 
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
-from l402train.rotating import Ring, now_ms
+from l402train.rotating import READ_AGAIN_MS, Ring, now_ms, rotations
 from l402train.services import HAND_OVERS
 
 _LIVE = """
@@ -31,6 +32,7 @@ _LIVE = """
     or exists (select 1 from submissions s where s.round = r.round and s.state <> 'ended')
     or exists (select 1 from tranches t where t.round = r.round and t.state not in ('settled', 'returned'))
 """
+_COMPARED = "select terms from rounds order by round desc limit :count"
 _NEWEST = "select terms from rounds order by round desc limit 1"
 _PLEDGED = """
     select s.terms, s.announcement from sponsorships s where s.state = 'asked'
@@ -108,6 +110,31 @@ def seed_ring(path: Path) -> Ring:
         dependents=lambda books, id_: sum(made_it(id_, terms) for terms in _live(books)),
         unheard=lambda books, id_: any(made_it(id_, terms) for terms in _newest(books)),
     )  # fmt: skip
+
+
+def answers_ring(path: Path, workers: Path) -> Ring:
+    """The attestor's keys that workers seal their answers to. Theirs is told in `workers`, a key file of theirs, if it is here.
+
+    Screenings of a round may be sealed to whichever was theirs since it opened, and its sketches are read for some rounds more.
+    """
+    keys = _Keys(path, "answers", _public_box)
+
+    def add(_: Path) -> str:
+        made = _public_box(keys.add()[1])
+        if workers.exists():
+            told = {**json.loads(workers.read_bytes()), "answers_to": made}
+            Folder.write_private(workers, json.dumps(told).encode() + b"\n")
+        return made
+
+    def dependents(books: sa.Connection, id_: str) -> int:
+        until_ms = rotations(path).get(f"answers/{id_}", now_ms()) + READ_AGAIN_MS
+        compared = map(_inside, books.execute(sa.text(_COMPARED), {"count": ROUNDS_BACK + 1}).scalars())
+        opened = {terms.round: terms.opened_at_ms for terms in (*_live(books), *compared)}
+        return sum(at_ms <= until_ms for at_ms in opened.values())
+
+    return Ring(
+        "answers", path, ids=lambda _: keys.ids(), add=add, remove=lambda _, id_: keys.drop(id_), dependents=dependents
+    )
 
 
 class _Keys:

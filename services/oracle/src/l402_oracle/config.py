@@ -18,7 +18,8 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
 
     key_file: Path = Field(
         default=Path("attestor.json"),
-        description='JSON file {"signing_key", "seed_key", "preimage_keys": {id: key}}, 64 hex digits each, mode 0600; '
+        description='JSON file {"signing_key", "seed_key", "answers_key", "preimage_keys": {id: key}}, 64 hex digits each, '
+        "mode 0600; "
         "read again when it is replaced.",
     )
     hand_overs: Path | None = Field(default=None, description=HAND_OVERS)
@@ -59,7 +60,8 @@ class WorkerConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
 
     key_file: Path = Field(
         default=Path("worker.json"),
-        description='JSON file {"reading_key": 64 hex digits}, mode 0600; read again when it is replaced.',
+        description='JSON file {"reading_key", "answers_to": the public half of the attestor\'s answers_key}, 64 hex digits '
+        "each, mode 0600; read again when it is replaced.",
     )
     payload_max_bytes: int = Field(
         default=1 << 24, ge=1_024, le=1 << 30, description="Largest sealed payload that is opened."

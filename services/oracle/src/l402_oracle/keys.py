@@ -1,11 +1,12 @@
 """The key files of both roles. It refuses files that others may read, and prints nothing of their contents."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from l402core.keyfiles import KeyFileError, key_bytes, read_key_file, ring_bytes
-from l402core.rings import SigningRing
+from l402core.rings import SigningRing, UnsealingRing
 from l402core.sealing import UnsealingKey
 from l402core.secret import Secret
 from l402core.signing import SigningKey
@@ -17,25 +18,30 @@ class _AttestorFile(msgspec.Struct, forbid_unknown_fields=True):
     signing_key: str
     seed_key: str
     preimage_keys: dict[str, str]
+    answers_key: str
     former_signing_keys: tuple[str, ...] = ()
     former_seed_keys: tuple[str, ...] = ()
+    former_answers_keys: tuple[str, ...] = ()
 
 
 class _WorkerFile(msgspec.Struct, forbid_unknown_fields=True):
     reading_key: str
+    answers_to: str
     former_reading_keys: tuple[str, ...] = ()
 
 
 class AttestorKeys:
-    """What the attestor alone holds: keys to sign, keys for seeds, oldest first, and preimage keys by id."""
+    """What the attestor alone holds: keys to sign, for seeds and for workers' answers, and preimage keys by id."""
 
     def __init__(
-        self, signing: SigningKey, seed: Secret, preimages: dict[str, Secret], *,
+        self, signing: SigningKey, seed: Secret, preimages: dict[str, Secret], answers: UnsealingKey, *,
         former_signing: Sequence[SigningKey] = (), former_seeds: Sequence[Secret] = (),
+        former_answers: Sequence[UnsealingKey] = (),
     ) -> None:  # fmt: skip
         self.signing = SigningRing.of(*former_signing, signing)
         self.seeds = (*former_seeds, seed)
         self.preimages = preimages
+        self.answers = UnsealingRing.of(*former_answers, answers)
 
     def newest(self) -> str:
         """The last id of the file: the key for new offers."""
@@ -54,16 +60,29 @@ def read_attestor_keys(path: Path) -> AttestorKeys:
         raise KeyFileError(f"{path.name} has no preimage key")
     signing = ring_bytes(path, "signing_key", file.former_signing_keys, file.signing_key)
     seeds = ring_bytes(path, "seed_key", file.former_seed_keys, file.seed_key)
+    answers = ring_bytes(path, "answers_key", file.former_answers_keys, file.answers_key)
     return AttestorKeys(
         SigningKey(signing[-1]),
         Secret(seeds[-1]),
         {name: Secret(key_bytes(path, f"preimage key {name}", value)) for name, value in file.preimage_keys.items()},
+        UnsealingKey(answers[-1]),
         former_signing=[SigningKey(key) for key in signing[:-1]],
         former_seeds=[Secret(key) for key in seeds[:-1]],
+        former_answers=[UnsealingKey(key) for key in answers[:-1]],
     )
 
 
-def read_reading_keys(path: Path) -> tuple[UnsealingKey, ...]:
-    """Oldest first. Raises KeyFileError."""
+@dataclass(frozen=True)
+class WorkerKeys:
+    """What a worker opens payloads with, oldest first, and to whom it seals what only the attestor may know."""
+
+    reading: tuple[UnsealingKey, ...]
+    answers_to: str
+    """X25519 public key, hex."""
+
+
+def read_worker_keys(path: Path) -> WorkerKeys:
+    """Raises KeyFileError."""
     file = read_key_file(path, _WorkerFile)
-    return tuple(map(UnsealingKey, ring_bytes(path, "reading_key", file.former_reading_keys, file.reading_key)))
+    reading = ring_bytes(path, "reading_key", file.former_reading_keys, file.reading_key)
+    return WorkerKeys(tuple(map(UnsealingKey, reading)), key_bytes(path, "answers_to", file.answers_to).hex())

@@ -135,6 +135,27 @@ class SaidAgain(msgspec.Struct, frozen=True, kw_only=True):
     said: tuple[str, ...]
 
 
+class EndRound(Question, frozen=True, kw_only=True):
+    """End a round that the oracle has frozen: nobody in it is judged, and the next one opens on the same checkpoint."""
+
+    name = "oracle.end_round.v1"
+    answered_by = "attestor"
+
+    round: int
+    by: str
+    reason: str
+
+
+class RoundEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """It is over, for good."""
+
+    round: int
+    trouble: str
+    """Why it was frozen."""
+    checkpoint: str
+    """sha256 of what the next round begins with."""
+
+
 class ReadChannels(Question, frozen=True, kw_only=True):
     """The coordinator's channels, and what flowed over them since the books began."""
 

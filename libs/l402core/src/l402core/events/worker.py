@@ -15,7 +15,9 @@ class GradientScreened(SubmissionEvent, frozen=True, kw_only=True):
     detail: str
     norms: tuple[float, ...]
     sketch: ObjectRef | None
-    content_key: str
+    """In a sealed box to the attestor: of a small model it is the payload itself."""
+    sealed_key: str
+    """Hex: the payload's content key in a sealed box to the attestor; '' where it did not open."""
 
 
 class GradientMeasured(SubmissionEvent, frozen=True, kw_only=True):
@@ -62,7 +64,8 @@ class YardstickMade(RoundEvent, frozen=True, kw_only=True):
     yardstick: str
     """Its name: drawn from round and checkpoint, it stands for a peer's key and for a commitment."""
     payload: ObjectRef | None
-    content_key: str
+    sealed_key: str
+    """Hex: the content key in a sealed box to the attestor."""
     norms: tuple[float, ...]
     state_before: str
     """sha256 of the state it began with; '' where it began anew."""

@@ -68,6 +68,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     judged: Signed | None
     reference: int
     yardstick: YardstickMade | None = None
+    trouble: str = ""
+    """Why it was frozen, and who ended it."""
 
 
 def read_round(tx: Transaction, number: int) -> Round | None:
@@ -89,6 +91,7 @@ def read_round(tx: Transaction, number: int) -> Round | None:
         judged=_decoded(row.judged, Signed),
         reference=row.reference,
         yardstick=_decoded(row.yardstick, YardstickMade),
+        trouble=row.trouble,
     )
 
 

@@ -23,7 +23,7 @@ rounds = sa.Table(
     sa.Column("yardstick", sa.Text),  # YardstickMade, the first heard
     sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("trouble", sa.Text, nullable=False, server_default=""),
-    sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),
+    sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen', 'void')", name="round_state"),
 )
 
 offers = sa.Table(

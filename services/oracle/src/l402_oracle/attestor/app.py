@@ -12,6 +12,7 @@ from l402core.events import (
     CheckpointMeasured,
     CheckpointPublished,
     CommitsClosed,
+    EndRound,
     EscrowLocked,
     GradientMeasured,
     GradientScreened,
@@ -21,6 +22,7 @@ from l402core.events import (
     RoundAggregate,
     RoundAggregated,
     RoundClosed,
+    RoundEnded,
     RoundOpened,
     SaidAgain,
     SayAgain,
@@ -33,6 +35,7 @@ from l402core.signing import Signed, open_signed
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.attestor.delivery import Delivery
+from l402_oracle.attestor.ending import end_round
 from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
@@ -132,7 +135,8 @@ class Attestor:
         await self._hear(books.UPLOADED, event)
 
     async def gradient_screened(self, event: GradientScreened) -> None:
-        """Remember the first screening."""
+        """Remember the first screening. Raises Unavailable while its content key is sealed to a key that we lack."""
+        self._parts.content_key(event.sealed_key)
         await self._hear(books.SCREENED, event)
 
     async def gradient_measured(self, event: GradientMeasured) -> None:
@@ -205,7 +209,8 @@ class Attestor:
             log.info("checkpoint.published", round=number, checkpoint=event.checkpoint.sha256)
 
     async def yardstick_made(self, event: YardstickMade) -> None:
-        """Keep the first, while the round is not assessed yet: it is what the others are clipped to."""
+        """Keep the first, while the round is not assessed yet: it is what the others are clipped to. Raises Unavailable."""
+        self._parts.content_key(event.sealed_key)
 
         def remember(tx: Transaction) -> None:
             row = self._known_round(tx, event.round)
@@ -221,6 +226,12 @@ class Attestor:
         said = await self.judging.ask_again(f"again{self._parts.now_ms()}")
         log.warning("requests.said_again", subjects=said)
         return SaidAgain(said=said)
+
+    async def end_round(self, order: EndRound) -> RoundEnded:
+        """An operator's order about a frozen round: without it no further one would open."""
+        ended = await end_round(self._parts, order)
+        await self.sponsoring.advance()
+        return ended
 
     async def given_up(self, subject: str, body: bytes, why: Exception) -> None:
         """A word that will not come again: a dead letter, and somebody is woken. What was decided stands without it."""

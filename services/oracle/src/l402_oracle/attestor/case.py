@@ -104,16 +104,17 @@ def must_wait(case: Case, unpaid: Container[str], height: int | None, *, now_ms:
 
 
 def receipt_of(
-    case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str
-) -> Receipt:
-    """What is signed about one submission. `reference` in nano-nats; `previous`: the digest of the receipt before it."""
+    case: Case, assessed: RoundAssessed, submission: Submission, verdict: Verdict, reference: int, previous: str, key: str,
+) -> Receipt:  # fmt: skip
+    """What is signed about one submission. `reference` in nano-nats; `previous`: the digest of the receipt before it;
+    `key`: the payload's content key, where it is published."""
     measured, uploaded = submission.measured, submission.uploaded
     counted = measured if verdict.verdict != "unscored" and submission.commitment in assessed.measured else None
     assert case.row.announced is not None
     return Receipt(
         commitment=submission.commitment, round=case.row.number, peer=submission.offer.peer, verdict=verdict.verdict,
         reasons=verdict.reasons, checks=verdict.checks, checkpoint=case.terms.checkpoint.sha256,
-        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=_published(submission, verdict),
+        payload_hash=uploaded.payload.sha256 if uploaded else "", content_key=key,
         terms=case.terms.digest(), seed=assessed.seed, root=assessed.root, shards=assessed.shards,
         eval_tokens=counted.tokens if counted else 0, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
         drop_high=verdict.drop_high, reference=reference, floor=reference * case.terms.phi_ppm // 1_000_000,
@@ -126,10 +127,10 @@ def receipt_of(
     )  # fmt: skip
 
 
-def _published(submission: Submission, verdict: Verdict) -> str:
-    """The key to the payload, for who wants to judge again. What was not judged is nobody's but the peer's."""
+def published(submission: Submission, verdict: Verdict) -> str:
+    """The sealed key to the payload, for who wants to judge again. What was not judged is nobody's but the peer's."""
     screened = submission.screened
-    return screened.content_key if screened is not None and verdict.verdict != "unscored" else ""
+    return screened.sealed_key if screened is not None and verdict.verdict != "unscored" else ""
 
 
 def _public(ref: ObjectRef | None) -> ObjectRef | None:
@@ -143,8 +144,9 @@ def judged_round(
     receipts: Sequence[tuple[Receipt, str]],
     reference: int,
     aggregate: RoundAggregate,
+    key: str,
 ) -> JudgedRound:
-    """The round on one page, for all receipts with their digests in the root's order."""
+    """The round on one page, for all receipts with their digests in the root's order; `key`: the yardstick's content key."""
     return JudgedRound(
         round=case.row.number, terms=case.terms.digest(), root=assessed.root, seed=assessed.seed,
         shards=assessed.shards, clip_norms=assessed.clip_norms, reference=reference,
@@ -156,17 +158,17 @@ def judged_round(
             for receipt, digest in receipts
         ),
         receipts_root=receipts_root(tuple(digest for _, digest in receipts)),
-        aggregated=tuple(item.commitment for item in aggregate.items), yardstick=_yardstick(case, assessed),
+        aggregated=tuple(item.commitment for item in aggregate.items), yardstick=_yardstick(case, assessed, key),
     )  # fmt: skip
 
 
-def _yardstick(case: Case, assessed: RoundAssessed) -> Yardstick | None:
+def _yardstick(case: Case, assessed: RoundAssessed, key: str) -> Yardstick | None:
     made, seen = case.row.yardstick, case.yardstick
     if not assessed.yardstick or made is None or made.payload is None or made.state is None:
         return None
     counted = seen if seen is not None and not seen.failure else None
     return Yardstick(
-        name=made.yardstick, payload_hash=made.payload.sha256, content_key=made.content_key, norms=made.norms,
+        name=made.yardstick, payload_hash=made.payload.sha256, content_key=key, norms=made.norms,
         state=made.state_before, next_state=made.state.sha256, drop_mean=counted.drop_mean if counted else 0,
         drop_low=counted.drop_low if counted else 0, drop_high=counted.drop_high if counted else 0,
         own_mean=counted.own_mean if counted else 0, own_excess_milli=counted.own_excess_milli if counted else 0,

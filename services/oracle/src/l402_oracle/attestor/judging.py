@@ -9,37 +9,18 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 from l402core import telemetry
-from l402core.documents import ObjectRef, Receipt, RoundRoot, Terms
-from l402core.errors import Contradiction, L402Error, Unavailable
-from l402core.events import (
-    AggregateItem,
-    CheckpointPublished,
-    GradientMeasure,
-    GradientScored,
-    RoundAggregate,
-    RoundAssessed,
-)
-from l402core.evidence import JudgedRound
+from l402core.documents import RoundRoot, Terms
+from l402core.errors import Contradiction, L402Error
+from l402core.events import GradientMeasure, RoundAssessed
 from l402core.outbox import Transaction
-from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
-from l402_oracle.attestor.case import (
-    Case,
-    judged_by_ms,
-    judged_round,
-    lapses_at_ms,
-    may_assess,
-    must_wait,
-    receipt_of,
-    trouble_of,
-)
+from l402_oracle.attestor.case import Case, judged_by_ms, lapses_at_ms, may_assess, must_wait, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import (
     Submission,
-    Verdict,
     assess,
     fared,
     judge,
@@ -49,16 +30,16 @@ from l402_oracle.attestor.judgement import (
     unscored,
 )
 from l402_oracle.attestor.metrics import JUDGEMENTS
+from l402_oracle.attestor.outcome import aggregate_of, papers_of, same_checkpoint
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.payable import unpayable, without
+from l402_oracle.attestor.repeats import find_repeats
 from l402_oracle.attestor.sponsoring import Sponsoring
-from l402_oracle.attestor.yardsticks import own_item, yardstick_measure, yardstick_request
-from l402_oracle.copies import ROUNDS_BACK, Work, find_copies
+from l402_oracle.attestor.yardsticks import yardstick_measure, yardstick_request
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.planning import plan
-from l402_oracle.reputation import admitted, after_round
+from l402_oracle.reputation import after_round
 from l402_oracle.scoring import Reason
-from l402_oracle.similarity import Duplicate, SketchError, read_sketch
 
 log = structlog.get_logger()
 
@@ -187,7 +168,7 @@ class Judging:
             rejected=(),
         )  # fmt: skip
         unpaid = self._unpayable(case, self._parts.heights.recent())
-        copies = {} if case.row.lapsed_at_ms else await self._copies(case)
+        copies = {} if case.row.lapsed_at_ms else await find_repeats(self._parts, case)
         payable = [one for one in case.uploaded if one.commitment not in unpaid]
         return await self._planned(case, assess(bare, payable, copies, case.row.yardstick))
 
@@ -205,29 +186,6 @@ class Judging:
         if not made.fits:
             log.warning("round.planned", round=assessed.round, shards=made.shards, says=made.says)
         return msgspec.structs.replace(assessed, shards=assessed.shards[: made.shards])
-
-    async def _copies(self, case: Case) -> dict[str, Duplicate]:
-        rounds = range(max(1, case.row.number - ROUNDS_BACK), case.row.number)
-        known = await self._db.transact(lambda tx: [one for number in rounds for one in books.sketched(tx, number)])
-        earlier = [await self._work(commitment, peer, s.sketch) for commitment, peer, s in known]
-        mine = [
-            await self._work(s.commitment, s.offer.peer, s.screened.sketch)
-            for s in case.uploaded
-            if s.screened is not None and s.screened.passed
-        ]
-        works, old = [w for w in mine if w], [w for w in earlier if w]
-        try:
-            return await asyncio.to_thread(find_copies, works, old)
-        except ValueError as error:
-            raise Unavailable("sketches", f"the sketches of round {case.row.number} do not compare: {error}") from error
-
-    async def _work(self, commitment: str, peer: str, ref: ObjectRef | None) -> Work | None:
-        if ref is None:
-            return None
-        try:
-            return Work(commitment, peer, read_sketch(await self._parts.objects.get(ref)))
-        except SketchError as error:
-            raise Unavailable("sketch", f"the sketch of {commitment[:16]}… is not one: {error}") from error
 
     def _ask_for(
         self, tx: Transaction, chosen: list[Submission], row: Round, terms: Terms, assessed: RoundAssessed
@@ -266,8 +224,8 @@ class Judging:
             )
             for s in uploaded
         ]  # fmt: skip
-        aggregate = self._aggregate(case, assessed, verdicts)
-        scored, judged = self._scored(case, assessed, verdicts, reference, aggregate)
+        aggregate = aggregate_of(self._parts, case, assessed, verdicts)
+        scored, judged = papers_of(self._parts, case, assessed, verdicts, reference, aggregate)
         rated = after_round(case.reputations, fared(verdicts))
 
         def remember(tx: Transaction) -> bool:
@@ -282,7 +240,10 @@ class Judging:
             if aggregate.items:
                 tx.say(aggregate)
             else:
-                self._keep_checkpoint(tx, case, reference)
+                kept = same_checkpoint(self._parts, case.row, reference)
+                books.change_round(tx, case.row.number, expected="decided", state="done")
+                books.add_round(tx, kept.round, state="announced", announced=kept)
+                tx.say(kept)
             return True
 
         together = [submission.traceparent for submission, _ in verdicts]
@@ -303,68 +264,6 @@ class Judging:
         """Whether its time ran out, or a block came, since it was looked at: then it is looked at again."""
         row = books.read_round(tx, case.row.number)
         return row is None or row.lapsed_at_ms != case.row.lapsed_at_ms or self._parts.heights.recent() != height
-
-    def _aggregate(
-        self, case: Case, assessed: RoundAssessed, verdicts: list[tuple[Submission, Verdict]]
-    ) -> RoundAggregate:
-        assert case.row.announced is not None
-        accepted = [s for s, verdict in verdicts if verdict.verdict == "accepted"]
-        pairs = [(s.commitment, s.offer.peer) for s in accepted]
-        enter = admitted(pairs, case.reputations, self._parts.aggregate_places)
-        items = tuple(
-            AggregateItem(commitment=s.commitment, peer=s.offer.peer, payload=s.uploaded.payload)
-            for s in accepted
-            if s.commitment in enter and s.uploaded is not None
-        )
-        items = (*items, *own_item(case.row.yardstick, assessed, case.yardstick)) if items else ()
-        return RoundAggregate(
-            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
-            checkpoint=case.terms.checkpoint, model_id=case.row.announced.model_id, items=items,
-            clip_norms=assessed.clip_norms, outer_rate_ppm=case.terms.recipe.outer_rate_ppm, init_seed=0,
-        )  # fmt: skip
-
-    def _keep_checkpoint(self, tx: Transaction, case: Case, reference: int) -> None:
-        """An empty round leaves the checkpoint as it is, and needs no worker."""
-        old, number = case.row.announced, case.row.number + 1
-        assert old is not None
-        books.change_round(tx, case.row.number, expected="decided", state="done")
-        seed = self._parts.seed(number, old.checkpoint.sha256)
-        published = CheckpointPublished(
-            id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=number, checkpoint=old.checkpoint,
-            parent=old.checkpoint.sha256, model_id=old.model_id, seed_commitment=seed_commitment(seed),
-            reference_previous=reference, held_out_before=old.held_out_after, held_out_after=old.held_out_after,
-            accepted=(), yardstick=self._parts.yardstick,
-        )  # fmt: skip
-        books.add_round(tx, number, state="announced", announced=published)
-        tx.say(published)
-
-    def _scored(
-        self,
-        case: Case,
-        assessed: RoundAssessed,
-        verdicts: list[tuple[Submission, Verdict]],
-        reference: int,
-        aggregate: RoundAggregate,
-    ) -> tuple[list[GradientScored], Signed]:
-        """One signed receipt each, chained in the root's order, and the signed page that names them all."""
-        events: list[GradientScored] = []
-        receipts: list[tuple[Receipt, str]] = []
-        previous, signing = "", self._parts.keys.signing.named(case.terms.attestor)
-        for submission, verdict in verdicts:
-            receipt = receipt_of(case, assessed, submission, verdict, reference, previous)
-            signed: Signed = signing.sign(Receipt.tag, receipt)
-            previous = signed.digest()
-            receipts.append((receipt, previous))
-            events.append(
-                GradientScored(
-                    id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=case.row.number,
-                    commitment=submission.commitment, peer=submission.offer.peer, mask=verdict.mask,
-                    reward_msat=receipt.reward_msat, verdict=verdict.verdict, reasons=verdict.reasons, receipt=signed,
-                    sealed_preimages=(),
-                )
-            )  # fmt: skip
-        judged = judged_round(case, assessed, receipts, reference, aggregate)
-        return events, signing.sign(JudgedRound.tag, judged)
 
 
 def _case(tx: Transaction, row: Round | None) -> Case | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from l402core.documents import ObjectRef
-from l402core.errors import Unavailable
+from l402core.errors import PeerError, Unavailable
 from l402core.outbox import Database
 from l402core.secret import Secret
 from l402core.succession import Trusted
@@ -65,6 +65,22 @@ class Parts:
     def seed(self, number: int, checkpoint: str, committed: str = "") -> bytes:
         """The seed that the round was announced with, computed again; a new round's, where nothing is committed yet."""
         return self.keys.seed_of(number, checkpoint, committed)
+
+    def opened(self, box: bytes) -> bytes:
+        """What a worker sealed to us. Raises Unavailable for no key of ours: an operator may bring one back."""
+        try:
+            return self.keys.answers.unseal(box)
+        except PeerError as error:
+            raise Unavailable(
+                "unknown_key", "a worker's answer is sealed to a key that is not in the key file"
+            ) from error
+
+    def content_key(self, sealed: str) -> str:
+        """A payload's, hex, as a worker told it; '' where it told none. Raises Unavailable."""
+        try:
+            return self.opened(bytes.fromhex(sealed)).hex() if sealed else ""
+        except ValueError as error:
+            raise Unavailable("sealed_key", "a worker's answer is not hex") from error
 
     def preimage_key(self, key_id: str) -> Secret:
         """Raises Unavailable for a key id that is not in the file: an operator may bring it back."""

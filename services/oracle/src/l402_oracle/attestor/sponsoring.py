@@ -12,6 +12,7 @@ from l402core.errors import Contradiction, Unavailable
 from l402core.events import (
     CheckpointMeasure,
     CheckpointMeasured,
+    RoundAssessed,
     SponsorshipAnnounce,
     SponsorshipAnnounced,
     SponsorshipJudged,
@@ -133,15 +134,12 @@ class Sponsoring:
     def _judge(self, tx: Transaction, known: Known) -> None:
         row = books.read_round(tx, known.round)
         following = books.read_round(tx, known.round + 1)
-        if row is None or row.state != "done" or row.terms is None or row.assessed is None:
+        if row is None or row.terms is None or not (row.state == "void" or (row.state == "done" and row.assessed)):
             return
         if following is None or following.announced is None:
             return
         terms, child = books.read_terms(row.terms), following.announced.checkpoint
-        shards = sponsor_shards(
-            self._parts.corpus, self._parts.seed(row.number, terms.checkpoint.sha256, terms.seed_commitment), row.assessed.root,
-            known.payment_hash, pay=row.assessed.shards,
-        )  # fmt: skip
+        root, shards = self._sample(terms, row.assessed, known.payment_hash)
         if child.sha256 != terms.checkpoint.sha256 and shards and known.measured is None:
             if not known.asked:
                 sponsors.mark_asked(tx, known.payment_hash)
@@ -153,10 +151,18 @@ class Sponsoring:
                     parent=known.traceparent,
                 )  # fmt: skip
             return
-        receipt = decide(terms, child=child.sha256, root=row.assessed.root, shards=shards, measured=known.measured)
+        receipt = decide(terms, child=child.sha256, root=root, shards=shards, measured=known.measured)
         signed = self._parts.keys.signing.named(known.announcer).sign(TrancheReceipt.tag, receipt)
         sponsors.note_once(tx, known.payment_hash, judged=signed)
         log.info("tranche.judged", round=row.number, tranche=known.tranche, earned=receipt.earned)
+
+    def _sample(self, terms: Terms, assessed: RoundAssessed | None, payment_hash_: str) -> tuple[str, tuple[int, ...]]:
+        """The root, and the shards that the tranche is judged on; none where the round was ended before it was assessed."""
+        if assessed is None:
+            return "", ()
+        seed = self._parts.seed(terms.round, terms.checkpoint.sha256, terms.seed_commitment)
+        pay = assessed.shards
+        return assessed.root, sponsor_shards(self._parts.corpus, seed, assessed.root, payment_hash_, pay=pay)
 
     def _say(self, tx: Transaction, known: Known) -> None:
         """Raises Unavailable where what was earned must wait for the lock, a height or a key."""

@@ -12,7 +12,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
-from l402core.events import ReadAttestorParts, ReadOracle, SayAgain
+from l402core.events import EndRound, ReadAttestorParts, ReadOracle, SayAgain
 from l402core.keyfiles import KeyFileError
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
@@ -120,11 +120,12 @@ async def tell_forever(records: Records) -> None:
 
 
 def register(bus: Bus, attestor: Attestor) -> None:
-    """Each consumer to the handler that has its name, and the one question."""
+    """Each consumer to the handler that has its name, and the operator's orders."""
     for consumer in CONSUMERS:
         name = consumer.event.name.removesuffix(".v1").replace(".", "_")
         bus.consume(consumer, getattr(attestor, name), attestor.given_up)
     bus.answer(SayAgain, attestor.say_again)
+    bus.answer(EndRound, attestor.end_round)
 
 
 async def _check_schema(database: Database) -> None:

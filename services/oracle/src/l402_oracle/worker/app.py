@@ -26,7 +26,7 @@ from l402core.events import (
     YardstickMade,
     YardstickMake,
 )
-from l402core.sealing import Unseals, seal_payload, unseal_payload
+from l402core.sealing import Unseals, seal, seal_payload, unseal_payload
 
 from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
@@ -91,7 +91,8 @@ class Worker:
     """One process of the pool."""
 
     def __init__(
-        self, *, bench: Bench, objects: Objects, bus: Publisher, key: Unseals, payload_max_bytes: int,
+        self, *, bench: Bench, objects: Objects, bus: Publisher, key: Unseals, answers_to: Callable[[], str],
+        payload_max_bytes: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:  # fmt: skip
@@ -99,6 +100,7 @@ class Worker:
         self._objects = objects
         self._bus = bus
         self._key = key
+        self._answers_to = answers_to
         self._max_bytes = payload_max_bytes
         self._now_ms = now_ms
         self._new_id = new_id
@@ -109,12 +111,12 @@ class Worker:
             content_key, screening = await self._screening(event)
         except PeerError as error:
             content_key, screening = "", _failed(error.code, f"{error.detail}.")
-        sketch = await self._objects.put(screening.sketch) if screening.sketch else None
+        sketch = await self._objects.put(self._sealed(screening.sketch)) if screening.sketch else None
         await self._bus.publish(
             GradientScreened(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
                 passed=not screening.code, code=screening.code, detail=screening.detail, norms=screening.norms,
-                sketch=sketch, content_key=content_key,
+                sketch=sketch, sealed_key=self._sealed(bytes.fromhex(content_key)).hex() if content_key else "",
             )
         )  # fmt: skip
         log.info("gradient.screened", commitment=event.commitment, round=event.round, code=screening.code)
@@ -146,7 +148,7 @@ class Worker:
         await self._bus.publish(
             GradientScreened(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
-                passed=False, code=OURS, detail=GIVEN_UP, norms=(), sketch=None, content_key="",
+                passed=False, code=OURS, detail=GIVEN_UP, norms=(), sketch=None, sealed_key="",
             )
         )  # fmt: skip
 
@@ -216,7 +218,7 @@ class Worker:
         await self._bus.publish(
             YardstickMade(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, yardstick=name, payload=payload,
-                content_key=content_key.hex(), norms=worked.norms if worked else (),
+                sealed_key=self._sealed(content_key).hex(), norms=worked.norms if worked else (),
                 state_before=event.state.sha256 if event.state else "",
                 state=state, failure=failure,
             )
@@ -240,6 +242,10 @@ class Worker:
         except BREAKS as error:
             log.exception("screen.broke", commitment=event.commitment, round=event.round)
             return opened.content_key, _failed(OURS, type(error).__name__)
+
+    def _sealed(self, secret: bytes) -> bytes:
+        """For the attestor alone: the bus and the store are read by others, who may not know a payload before it is judged."""
+        return seal(secret, self._answers_to())
 
     async def _open(self, ref: ObjectRef, round_: int, checkpoint: str, peer: str) -> Opened:
         """Raises PeerError (unsealable), Contradiction (altered), Unavailable (missing)."""

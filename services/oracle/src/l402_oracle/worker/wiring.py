@@ -16,7 +16,7 @@ from sparseloco.corpus import load_corpus
 from sparseloco.model import GPTShape
 
 from l402_oracle.config import WorkerConfig
-from l402_oracle.keys import read_reading_keys
+from l402_oracle.keys import read_worker_keys
 from l402_oracle.worker.app import CONSUMERS, Worker, consumers_on
 from l402_oracle.worker.bench import TorchBench, usable_device
 
@@ -37,12 +37,13 @@ async def _serve(config: WorkerConfig) -> None:
     bench = TorchBench(
         shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads, device=device
     )  # fmt: skip
-    bus = Bus(config.nats_url, "worker")
+    bus, keys = Bus(config.nats_url, "worker"), Watched(config.key_file, read_worker_keys)
     worker = Worker(
         bench=bench,
         objects=open_store(config.objects_url),
         bus=bus,
-        key=UnsealingRing(Watched(config.key_file, read_reading_keys).now),
+        key=UnsealingRing(lambda: keys.now().reading),
+        answers_to=lambda: keys.now().answers_to,
         payload_max_bytes=config.payload_max_bytes,
     )
     register(bus, worker, consumers_on(device))

@@ -36,7 +36,9 @@ def upgrade() -> None:
         sa.Column("yardstick", sa.Text),
         sa.Column("reference", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("trouble", sa.Text, nullable=False, server_default=""),
-        sa.CheckConstraint("state IN ('announced', 'assessed', 'decided', 'done', 'frozen')", name="round_state"),
+        sa.CheckConstraint(
+            "state IN ('announced', 'assessed', 'decided', 'done', 'frozen', 'void')", name="round_state"
+        ),
     )
     op.create_table(
         "offers",
