@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from l402core.lnd.port import InvoiceView, PaymentView
+from l402core.lnd.port import ChannelView, InvoiceView, PaymentView
 
 
 class Paged:
@@ -29,6 +29,14 @@ class Paged:
         views = await self.list_invoices()
         for start in range(0, len(views), self.page):
             yield views[start : start + self.page]
+
+    async def channels(self) -> list[ChannelView]:
+        """None, unless a fake has some."""
+        return []
+
+    async def closing_channels(self) -> int:
+        """None, unless a fake has some."""
+        return 0
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
         """From the list."""

@@ -52,6 +52,25 @@ class FreezeStory(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class WriteOffStory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person has explained for good."""
+
+    at_ms: int
+    payment_hash: str
+    books: str
+    lnd: str
+    amount_msat: int
+    """What it cost; negative where our node has more."""
+    by: str
+    reason: str
+
+    def sentence(self) -> str:
+        """For a screen, without its time."""
+        differs = f"the books {self.books}, our node {self.lnd}"
+        cost = f", {show_sat(self.amount_msat)} lost" if self.amount_msat else ""
+        return f"by {self.by}: {self.reason} ({self.payment_hash[:16]}…: {differs}{cost})"
+
+
 class Story(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one submission."""
 
@@ -81,6 +100,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     freezes: tuple[FreezeStory, ...]
     held: tuple[str, ...]
     """Messages that wait for the thaw."""
+    written_off: tuple[WriteOffStory, ...]
     lines: tuple[Line, ...]
     explanation: Explanation | None = None
     """Its place in the round, and what would have earned more, once it is judged."""
@@ -100,12 +120,15 @@ def explain(where: Path | str, wanted: str) -> Story:
         terms = books.execute(sa.text("select terms from rounds where round = :r"), {"r": row.round}).scalar_one()
         lines = tuple(journal(books, commitment=commitment))
         freezes, held = freezes_of(books, commitment)
+        written_off = written_off_of(books, commitment, row.payment_hash)
         scored = books.execute(sa.text("select scored from submissions where round = :r"), {"r": row.round}).scalars()
         others = [receipt for text in scored if (receipt := _receipt(text))]
     known = signed(terms, Terms)
     story = _story(row, rungs, credit, known, lines)
     told = explanation.explain(story.receipt, known, others) if story.receipt and known else None
-    return msgspec.structs.replace(story, frozen=bool(row.frozen), freezes=freezes, held=held, explanation=told)
+    return msgspec.structs.replace(
+        story, frozen=bool(row.frozen), freezes=freezes, held=held, written_off=written_off, explanation=told
+    )
 
 
 def freezes_of(books: sa.Connection, about: str) -> tuple[tuple[FreezeStory, ...], tuple[str, ...]]:
@@ -115,6 +138,13 @@ def freezes_of(books: sa.Connection, about: str) -> tuple[tuple[FreezeStory, ...
     freezes = tuple(FreezeStory(**row._mapping) for row in rows)
     held = books.execute(sa.text("select event from held where about = :a order by id"), {"a": about}).scalars()
     return freezes, tuple(held)
+
+
+def written_off_of(books: sa.Connection, about: str, fee_hash: str = "") -> tuple[WriteOffStory, ...]:
+    """What was explained of a submission and its fee, or of a tranche."""
+    columns = 'select at_ms, payment_hash, books, lnd, amount_msat, "by", reason from explained where about in (:a, :f)'
+    rows = books.execute(sa.text(f"{columns} order by at_ms, payment_hash"), {"a": about, "f": fee_hash or about})
+    return tuple(WriteOffStory(**row._mapping) for row in rows)
 
 
 def _receipt(text: str | None) -> Receipt | None:
@@ -166,7 +196,7 @@ def _story(row: Any, rungs: Any, credit: Any, terms: Terms | None, lines: tuple[
         accepted=signed(row.accepted, Accepted), locked=signed(row.locked, Locked), receipt=receipt,
         decided_msat=scored.reward_msat if scored else 0, collected_msat=moved("end:"),
         returned_msat=sum(line.amount_msat for line in lines if line.phase == "void"), forfeited_msat=moved("forfeit:"),
-        frozen=False, freezes=(), held=(), lines=lines,
+        frozen=False, freezes=(), held=(), written_off=(), lines=lines,
     )  # fmt: skip
     return msgspec.structs.replace(story, why=_why(story, row.failure, terms))
 

@@ -6,7 +6,7 @@ It decides nothing.
 import getpass
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from l402core.events import EndRound, Freeze, OwedSettle, Thaw, WriteOff
@@ -80,22 +80,29 @@ def thaw(
 
 
 def write_off(
-    payment_hash: Annotated[str, Parameter(help="Of the rung or fee, 64 hex digits.")],
+    payment_hash: Annotated[str, Parameter(help="Of the rung, fee or tranche, 64 hex digits.")],
     /,
     *,
     reason: Reason,
+    ended: Annotated[
+        Literal["", "paid", "returned"],
+        Parameter(
+            help="How a rung or tranche ended that the node has lost; only asked for where nothing can move any more."
+        ),
+    ] = "",
     by: By = "",
     folder: Dir = DEMO_FOLDER,
     nats: Nats = None,
     as_json: Json = False,
 ) -> int:
-    """Explain for good what the books and the node cannot both be right about, so that its escrow can be thawed.
+    """Explain for good what the books and the node cannot both be right about, so that it can be thawed.
 
     What it cost, as the node itself tells, is booked as written off; no payment is made by this command.
     """
     from l402train import orders, screen
 
-    order = WriteOff(payment_hash=payment_hash.lower(), by=by or getpass.getuser(), reason=reason)
+    who = by or getpass.getuser()
+    order = WriteOff(payment_hash=payment_hash.lower(), by=who, reason=reason, ended=ended)
     out = screen.console()
     return ask(lambda bus: orders.write_off(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
 

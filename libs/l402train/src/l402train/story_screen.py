@@ -107,6 +107,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     ends = f"{sat(story.collected_msat)} collected, {sat(story.returned_msat)} returned, {sat(story.forfeited_msat)} forfeited"
     told.append(("settled", f"{ends}, of {sat(story.decided_msat)} sat decided"))
     told += [(one.action, f"{clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
+    told += [("written off", f"{clock(one.at_ms)} {one.sentence()}") for one in story.written_off]
     if story.held:
         told.append(("held", ", ".join(story.held)))
     return [*told, ("trace", story.trace_id)]

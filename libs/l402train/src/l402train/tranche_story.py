@@ -15,7 +15,7 @@ from rich.table import Table
 
 from l402train.books import Line, journal, opened
 from l402train.exits import Exit, Stop
-from l402train.explaining import FreezeStory, freezes_of, signed
+from l402train.explaining import FreezeStory, WriteOffStory, freezes_of, signed, written_off_of
 from l402train.screen import account_name, lined, sat
 from l402train.story_screen import clock
 
@@ -45,6 +45,7 @@ class TrancheStory(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool
     freezes: tuple[FreezeStory, ...]
     held: tuple[str, ...]
+    written_off: tuple[WriteOffStory, ...]
     lines: tuple[Line, ...]
 
 
@@ -57,14 +58,16 @@ def tranche(where: Path | str, wanted: str) -> TrancheStory | None:
         if len(rows) > 1:
             raise Stop(Exit.NOT_FOUND, f"{wanted} fits several: {', '.join(r.payment_hash[:16] + '…' for r in rows)}")
         (row,) = rows
-        ends = (f"tranche:{row.payment_hash}", f"end:{row.payment_hash}")
+        ends = tuple(f"{kind}:{row.payment_hash}" for kind in ("tranche", "end", "write-off"))
         lines = tuple(one for one in journal(books, commitment=row.sponsorship) if one.id in ends)
         freezes, held = freezes_of(books, row.payment_hash)
+        written_off = written_off_of(books, row.payment_hash)
     receipt = signed(row.receipt, TrancheReceipt)
     return TrancheStory(
         payment_hash=row.payment_hash, sponsorship=row.sponsorship, tranche=row.tranche, sponsor=row.sponsor,
         amount_msat=row.amount_msat, margin=row.margin, state=row.state, round=row.round or 0, why=_why(row, receipt),
         locked=signed(row.locked, TrancheLocked), receipt=receipt, frozen=bool(row.frozen), freezes=freezes, held=held,
+        written_off=written_off,
         trace_id=row.traceparent.split("-")[1] if row.traceparent else "", lines=lines,
     )  # fmt: skip
 
@@ -124,6 +127,7 @@ def _facts(story: TrancheStory) -> list[tuple[str, str]]:
         )
         told.append(("judged", f"{'earned' if receipt.earned else 'not earned'}: {receipt.reason}"))
     told += [(one.action, f"{clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
+    told += [("written off", f"{clock(one.at_ms)} {one.sentence()}") for one in story.written_off]
     if story.held:
         told.append(("held", ", ".join(story.held)))
     return [*told, ("trace", story.trace_id)]

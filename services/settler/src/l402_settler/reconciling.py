@@ -108,7 +108,7 @@ class Reconciling:
             after = await office.database.read(sponsor_books.all_tranches)
             sponsors = [row.payment_hash for row in after]
             fees, of_fees = await self._fees(invoices, frozenset(sponsors))
-            found = compare_tranches(tranches, after, invoices.at(sponsors).values())
+            found = await self._weighed(compare_tranches(tranches, after, invoices.at(sponsors).values()))
         await self._act(found)
         differences = sorted((*of_rungs, *of_fees, *found), key=lambda one: GRAVITY.index(one.weight))
         log.info("ledger.reconciled", rungs=rungs, fees=fees, tranches=len(tranches), differences=len(differences))

@@ -26,6 +26,7 @@ from l402core.sponsorship import PENDING, Tranche, Trigger, move
 
 from l402_settler import ledger
 from l402_settler.adapters import books, journal, sponsor_books
+from l402_settler.adapters.explained_books import explained_of
 from l402_settler.office import Office
 from l402_settler.tranches import outlives_a_round
 
@@ -157,6 +158,8 @@ def see(office: Office, tx: Transaction, view: InvoiceView) -> None:
         move(Tranche(line.state), Trigger.ACCEPTED)  # told again; raises where it cannot be
         return
     if line.state in (Tranche.SETTLED, Tranche.RETURNED):
+        if explained_of(tx, [line.payment_hash]):
+            return  # a person knows how the two differ
         _ended(office, tx, line, settled=view.state is InvoiceState.SETTLED)  # the same
         return
     with telemetry.span(f"ledger tranche {view.state.name.lower()}", parent=trace_of(tx, line)):
@@ -169,6 +172,18 @@ def see(office: Office, tx: Transaction, view: InvoiceView) -> None:
 def see_never_made(office: Office, tx: Transaction, payment_hash: str) -> None:
     """Our node knows no invoice of this hash, and none will be made any more."""
     _ended(office, tx, _line(tx, payment_hash), settled=False)
+
+
+def end_by_hand(office: Office, tx: Transaction, line: Row, *, settled: bool, reason: str) -> None:
+    """A person's order, once it can end in no other way. What follows waits for the thaw: the tranche is frozen."""
+    after = Tranche.SETTLED if settled else Tranche.RETURNED
+    sponsor_books.move_tranche(tx, line.payment_hash, Tranche(line.state), after, reason=reason)
+    if line.locked is not None:
+        end = ledger.tranche_ended(
+            line.payment_hash, _sponsor(tx, line), line.sponsorship, line.amount_msat, settled=settled
+        )
+        journal.post(tx, end, now_ms=office.now_ms())
+    _say_end(office, tx, line, settled=settled, reason=reason)
 
 
 def thawed(office: Office, tx: Transaction, payment_hash: str) -> None:

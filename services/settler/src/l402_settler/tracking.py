@@ -40,6 +40,10 @@ SIGHTS = {
 }
 
 
+LOST = "LOST_AT_OUR_NODE"
+"""The failure that we give a rung that a person says came back; none of LND's."""
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """One look at one rung's payment."""
 
@@ -179,6 +183,12 @@ def _join(office: Office, tx: Transaction, row: sa.Row[Any], steps: list[_Step])
         else [Back(one.line.rung, one.line.attempt, one.look.failure or str(one.look.sight)) for one in steps]
     )
     go_on(office, tx, row, back)
+
+
+def end_by_hand(office: Office, tx: Transaction, row: sa.Row[Any], line: sa.Row[Any], *, paid: bool) -> None:
+    """A person's word of how a rung ended that our node has lost. What follows waits for the thaw: the escrow is frozen."""
+    sight, failure = (Sight.SUCCEEDED, "") if paid else (Sight.FAILED, LOST)
+    _join(office, tx, row, _steps([line], [Look(payment_hash=line.payment_hash, sight=sight, failure=failure)]))
 
 
 class Back(msgspec.Struct, frozen=True):

@@ -7,20 +7,22 @@ order of its own.
 import re
 from typing import Any, Protocol
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core.errors import Conflict, Malformed, NotFound
 from l402core.escrow import Rung
 from l402core.events import GradientScored, WriteOff, WrittenOff
-from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
+from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentStatus, PaymentView
 from l402core.outbox import Transaction
 
-from l402_settler import ledger
-from l402_settler.adapters import books, explained_books, fee_books, freeze_books, journal
+from l402_settler import ledger, sponsor_steps, tracking
+from l402_settler.adapters import books, explained_books, fee_books, freeze_books, journal, sponsor_books
 from l402_settler.decisions import may_be_paid
+from l402_settler.evidence import Evidence
+from l402_settler.findings import Finding, told_end
 from l402_settler.office import Office
 from l402_settler.reconcile import AGREES
+from l402_settler.writing_off_tranches import Clock, of_tranche
 
 log = structlog.get_logger()
 _HASH = re.compile("[0-9a-f]{64}", re.ASCII)
@@ -34,16 +36,9 @@ class Node(Protocol):
 
     async def lookup_invoice(self, payment_hash: bytes) -> InvoiceView | None: ...
 
+    async def channels(self) -> list[ChannelView]: ...
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What cannot be true of one payment hash, and what makes the books as our node is."""
-
-    what: str
-    about: str
-    books: str
-    lnd: str
-    lost_msat: int
-    lines: tuple[ledger.Transfer, ...]
+    async def closing_channels(self) -> int: ...
 
 
 class WritingOff:
@@ -59,18 +54,28 @@ class WritingOff:
             raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
         if not _HASH.fullmatch(order.payment_hash):
             raise Malformed("order", "name it by its whole payment hash, 64 lower-case hex digits")
-        hash_ = bytes.fromhex(order.payment_hash)
-        payment, invoice = await self._node.lookup_payment(hash_), await self._node.lookup_invoice(hash_)
-        return await self._office.database.transact(lambda tx: self._write_off(tx, order, payment, invoice))
+        seen = await self._evidence(bytes.fromhex(order.payment_hash))
+        told = await self._office.database.transact(lambda tx: self._write_off(tx, order, seen))
+        if told.what == "tranche":
+            self._office.changed(sponsor_steps.CHANGED)
+        return told
 
-    def _write_off(
-        self, tx: Transaction, order: WriteOff, payment: PaymentView | None, invoice: InvoiceView | None
-    ) -> WrittenOff:
+    async def _evidence(self, hash_: bytes) -> Evidence:
+        channels, closing = await self._node.channels(), await self._node.closing_channels()
+        return Evidence(
+            out=any(hash_ in channel.pending_out_hashes for channel in channels), closing=closing,
+            height=self._office.sight.height, payment=await self._node.lookup_payment(hash_),
+            invoice=await self._node.lookup_invoice(hash_),
+        )  # fmt: skip
+
+    def _write_off(self, tx: Transaction, order: WriteOff, seen: Evidence) -> WrittenOff:
         hash_, now_ms = order.payment_hash, self._office.now_ms()
         known = explained_books.explanation(tx, hash_)
         if known is not None:
             return WrittenOff(payment_hash=hash_, what=known.what, about=known.about, lost_msat=known.amount_msat)
-        found = _found(tx, hash_, payment, invoice)
+        found = self._found(tx, order, seen)
+        if found.end is not None:
+            self._end(tx, found, order, paid=found.end)
         explained_books.add_explanation(
             tx, payment_hash=hash_, what=found.what, about=found.about, books=found.books, lnd=found.lnd,
             amount_msat=found.lost_msat, by=order.by[:80], reason=order.reason, at_ms=now_ms,
@@ -83,21 +88,59 @@ class WritingOff:
         )  # fmt: skip
         return WrittenOff(payment_hash=hash_, what=found.what, about=found.about, lost_msat=found.lost_msat)
 
+    def _found(self, tx: Transaction, order: WriteOff, seen: Evidence) -> Finding:
+        hash_, office = order.payment_hash, self._office
+        line, tranche, fee = books.rung(tx, hash_), sponsor_books.tranche(tx, hash_), fee_books.fee(tx, hash_)
+        if line is not None:
+            row = books.submission(tx, line.commitment)
+            assert row is not None
+            _must_be_frozen("its escrow", frozen=row.frozen)
+            scored = books.from_json(row.scored, GradientScored)
+            if line.state == Rung.IN_FLIGHT and seen.payment is None:
+                return of_lost_rung(line, row.peer, scored, seen, order.ended)
+            return of_rung(line, row.peer, scored, seen.payment)
+        if tranche is not None:
+            _must_be_frozen("it", frozen=tranche.frozen)
+            clock = Clock(office.now_ms(), office.config.never_sent_s * 1_000)
+            return of_tranche(tranche, seen, order.ended, clock)
+        if fee is not None:
+            _must_be_frozen(
+                "what this fee opened",
+                frozen=not freeze_books.fed_by(tx, hash_) or freeze_books.fee_is_held(tx, hash_),
+            )
+            return of_fee(hash_, int(fee.amount_msat), seen.invoice)
+        raise NotFound("unknown", "the books know no rung, fee or tranche of this payment hash")
 
-def _found(tx: Transaction, hash_: str, payment: PaymentView | None, invoice: InvoiceView | None) -> Finding:
-    line = books.rung(tx, hash_)
-    if line is not None:
-        row = books.submission(tx, line.commitment)
+    def _end(self, tx: Transaction, found: Finding, order: WriteOff, *, paid: bool) -> None:
+        if found.what == "tranche":
+            line = sponsor_books.tranche(tx, order.payment_hash)
+            assert line is not None
+            sponsor_steps.end_by_hand(self._office, tx, line, settled=paid, reason=order.reason)
+            return
+        row, rung = books.submission(tx, found.about), books.rung(tx, order.payment_hash)
         assert row is not None
-        if not row.frozen:
-            raise Conflict("not_frozen", "its escrow is not frozen: freeze it first, so that nothing moves meanwhile")
-        return of_rung(line, row.peer, books.from_json(row.scored, GradientScored), payment)
-    fee = fee_books.fee(tx, hash_)
-    if fee is not None:
-        if freeze_books.fed_by(tx, hash_) and not freeze_books.fee_is_held(tx, hash_):
-            raise Conflict("not_frozen", "what this fee opened is not frozen: freeze it first")
-        return of_fee(hash_, int(fee.amount_msat), invoice)
-    raise NotFound("unknown", "the books know no rung and no fee of this payment hash")
+        assert rung is not None
+        tracking.end_by_hand(self._office, tx, row, rung, paid=paid)
+
+
+def _must_be_frozen(what: str, *, frozen: bool) -> None:
+    if not frozen:
+        raise Conflict("not_frozen", f"{what} is not frozen: freeze it first, so that nothing moves meanwhile")
+
+
+def of_lost_rung(
+    line: sa.Row[Any], peer: str, scored: GradientScored | None, seen: Evidence, ended: str
+) -> Finding:  # fmt: skip
+    """A rung that is out in the books, and of which our node knows nothing. Raises Conflict while it may still move."""
+    if not seen.is_over(int(line.expiry_height)):
+        raise Conflict("rung_open", "its HTLC may still be in a channel of our node: order again when it has expired")
+    paid = told_end(ended)
+    lost_msat = int(line.amount_msat) if paid and not may_be_paid(line, scored) else 0
+    lines = (ledger.overpaid(line.payment_hash, peer, line.commitment, lost_msat),) if lost_msat else ()
+    return Finding(
+        what="rung", about=line.commitment, books=str(line.state), lnd="never seen", lost_msat=lost_msat, lines=lines,
+        end=paid,
+    )  # fmt: skip
 
 
 def of_rung(line: sa.Row[Any], peer: str, scored: GradientScored | None, seen: PaymentView | None) -> Finding:

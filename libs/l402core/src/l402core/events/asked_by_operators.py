@@ -105,9 +105,11 @@ class WriteOff(Question, frozen=True, kw_only=True):
     answered_by = "settler"
 
     payment_hash: str
-    """Of a rung or a fee."""
+    """Of a rung, a fee or a tranche."""
     by: str
     reason: str
+    ended: str = ""
+    """paid or returned: the operator's word, where our node has lost what is open in the books; else not asked for."""
 
 
 class WrittenOff(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,9 +117,9 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True):
 
     payment_hash: str
     what: str
-    """rung or fee."""
+    """rung, fee or tranche."""
     about: str
-    """The submission's commitment, or the fee's payment hash."""
+    """The submission's commitment, or the payment hash of the fee or tranche."""
     lost_msat: int
     """What it cost; negative where our node has more than the books said, 0 where no money differs."""
 
