@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from l402_settler.watch import Watch
 from l402core.documents import Receipt
 from l402core.errors import Contradiction, Exhausted
 from l402core.events import CreditIssued, GradientScored, ReadRound, ReadStanding
-from l402core.lnd.port import PaymentStatus
+from l402core.lnd.port import ChannelView, NodeInfo, PaymentStatus
 from l402core.signing import SigningKey
 
 from tests.support.settler import ATTESTOR, NODE_PUBLIC, PEER, Stage, sha
@@ -73,6 +74,58 @@ async def test_a_shared_channel_without_slots_for_a_ladder_is_promised_nothing(s
     assert caught.value.code == "channel_slots"
 
 
+class TwoRounds:
+    """Our node with one channel, to the payee's node; what is out in it is what a test has seen."""
+
+    def __init__(self) -> None:
+        self.out = 0
+
+    async def info(self) -> NodeInfo:
+        """Well."""
+        return NodeInfo(pubkey="", alias="", version="0.21.0-beta", block_height=100, network="simnet", synced=True)
+
+    async def channels(self) -> list[ChannelView]:
+        """The one."""
+        return [
+            ChannelView(
+                channel_id=1, remote_pubkey=NODE_PUBLIC, active=True, capacity_msat=10**10, local_msat=10**10,
+                remote_msat=0, pending_out=self.out,
+            )
+        ]  # fmt: skip
+
+
+async def test_a_shared_channel_with_two_rounds_slots_holds_two_rounds_and_no_third_is_sold(
+    make_stage: Callable[..., Stage],
+) -> None:
+    """Two ladders hang in its twelve slots: no challenge, a paid fee is a credit; when one is back, a third opens."""
+    stage = make_stage(slots_per_channel=2 * 6, peer_rungs=600, peer_exposure_msat=100 * LADDER)
+    node = TwoRounds()
+    watch = Watch(stage.office, node)  # type: ignore[arg-type]  # nothing but its channels is asked
+
+    async def available() -> bool:
+        await watch.look()
+        return (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+
+    for round_, name in enumerate("ab", start=1):
+        assert await available()
+        await hanging(stage, name, round_)
+        node.out += 6
+    assert not await available()
+    await stage.open_round(3)
+    assert not (await stage.desk.read_round(ReadRound())).available, "and nobody else is sold one either"
+    await stage.fee("c")
+    with pytest.raises(Exhausted, match="kept for you as a credit") as caught:
+        await stage.desk.open(stage.opening("c", round_=3))
+    assert caught.value.code == "slots"
+    assert [said.payment_hash for said in stage.said(CreditIssued)] == [sha("fee c")]
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.FAILED)
+    node.out -= 6
+    assert await available()
+    await stage.desk.open(stage.opening("d", round_=3))
+    assert not await available(), "a ladder that is promised has its slots already"
+
+
 @pytest.mark.parametrize(
     ("limit", "sight", "code", "opened"),
     [
@@ -82,6 +135,7 @@ async def test_a_shared_channel_without_slots_for_a_ladder_is_promised_nothing(s
         ({}, {"slots": 17}, "slots", 2),
         ({}, {"trouble": "asleep"}, "node", 0),
         ({"payee_exposure_msat": 5 * LADDER}, {}, "payee_exposure", 5),
+        ({}, {"slots_to": {NODE_PUBLIC: 17}}, "channel_slots", 2),
     ],
 )
 async def test_so_many_open_at_once_as_there_is_room_for_and_the_others_keep_their_fee(
@@ -99,7 +153,7 @@ async def test_so_many_open_at_once_as_there_is_room_for_and_the_others_keep_the
     assert len(answers) - len(refused) == min(opened, 8)
     assert {one.code for one in refused} == {code} if opened < 8 else refused
     assert len(stage.said(CreditIssued)) == len(refused)
-    if opened < 8 and code != "payee_exposure":
+    if opened < 8 and code not in ("payee_exposure", "channel_slots"):
         assert not (await stage.desk.read_round(ReadRound())).available, "and no challenge is sold"
 
 

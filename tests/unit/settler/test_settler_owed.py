@@ -410,16 +410,23 @@ async def test_what_is_owed_counts_against_every_cap_until_it_is_locked(stage: S
         return books.exposure(tx, peer=PEER.public), books.exposure(tx, payee=NODE_PUBLIC), room
 
     await stage.settler.on_scored(withheld(stage))
+    assert await state(stage) == "owed"
+    _, _, room = await stage.database.read(held)
+    assert room.outside.liquidity_msat == 10**10 - OWED, "no new place takes the room that a debt will need"
     await all_back(stage)
     assert await state(stage) == "due"
     peer, payee, room = await stage.database.read(held)
     assert peer == payee == Exposure(msat=OWED, rungs=3, promised_rungs=3)
     day_msat = stage.config.day_cap_msat - 63 * UNIT - OWED  # what was locked today, and what will be
-    assert (room.day_msat, room.liquidity_msat, room.slots) == (day_msat, 10**10 - OWED, 483 - 3)
+    assert (room.outside.day_msat, room.outside.liquidity_msat, room.outside.slots) == (
+        day_msat,
+        10**10 - OWED,
+        483 - 3,
+    )
     await stage.settler.on_offer(new_offer(stage))
     await stage.desk.register_locks(invoices())
     peer, _, room = await stage.database.read(held)
-    assert (peer.msat, peer.rungs, room.day_msat) == (OWED, 3, day_msat)
+    assert (peer.msat, peer.rungs, room.outside.day_msat) == (OWED, 3, day_msat)
 
 
 async def test_no_new_offer_beyond_the_days_cap(make_stage: Callable[..., Stage]) -> None:

@@ -21,7 +21,8 @@ from l402_settler import ledger
 from l402_settler.adapters import books, fee_books, journal
 from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.escrows import issue_credit, say_offer_make
-from l402_settler.headroom import Need, exposed
+from l402_settler.exposure import Need
+from l402_settler.headroom import exposed, left
 from l402_settler.office import Office
 from l402_settler.submissions import Room, check_statement, holds_place, may_open
 from l402_settler.views import terms_of
@@ -70,21 +71,10 @@ def admit(office: Office, tx: Transaction, question: SubmissionOpen) -> L402Erro
 
 def room_of(office: Office, tx: Transaction, terms: Terms) -> Room:
     """What is left to sell now: the terms' limits less what is reserved."""
-    sight, groups = office.sight, books.occupancy(tx, terms.round)
+    groups = books.occupancy(tx, terms.round)
     reserved_msat = sum(group.reserved_msat for group in groups if group.state != Escrow.ENDED)
-    unlocked = sum(group.rows for group in groups if group.state in (Escrow.OPENED, Escrow.OFFERED))
-    waiting = unlocked + sum(group.rows for group in groups if group.state == Escrow.LOCKING)
-    locked_msat = journal.locked_since(tx, office.now_ms() - journal.DAY_MS)
     taken = sum(group.rows for group in groups if _holds_place(group))
-    owed = books.owed_promised(tx)
-    return Room(
-        places=terms.places - taken,
-        budget_msat=terms.budget_msat - reserved_msat,
-        day_msat=office.config.day_cap_msat - locked_msat - unlocked * terms.ladder_msat() - owed.unregistered_msat,
-        liquidity_msat=sight.liquidity_msat - waiting * terms.ladder_msat() - owed.msat,
-        slots=sight.slots - waiting * len(terms.rungs) - owed.rungs,
-        node_trouble=sight.trouble,
-    )
+    return Room(places=terms.places - taken, budget_msat=terms.budget_msat - reserved_msat, outside=left(office, tx))
 
 
 def standing(office: Office, tx: Transaction, peer: str) -> PeerStanding:

@@ -1,7 +1,14 @@
-"""How much may be out or promised to one peer, and to one payee's node. Pure: what is held is an argument."""
+"""How much may be out or promised: to one peer and payee, of one day, by our node. Pure: what is held is an argument."""
 
 import msgspec
 from l402core.errors import Exhausted, L402Error
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What one more ladder takes."""
+
+    msat: int
+    rungs: int
 
 
 class Exposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +43,25 @@ def over_cap(whose: str, held: Exposure, cap: Cap, more_msat: int, more_rungs: i
         f"{held.rungs} rungs of {held.msat} msat are out or promised to this {whose}, and {cap.rungs} rungs or "
         f"{cap.msat} msat may be; settle or cancel what hangs",
     )
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """What the day and our node have left beside every ladder that is promised, in all rounds."""
+
+    day_msat: int
+    liquidity_msat: int
+    slots: int
+    node_trouble: str
+    """Why our node cannot lock now; '' when it can."""
+
+    def refusal(self, need: Need) -> L402Error | None:
+        """Why one more ladder is too much, if so."""
+        if self.node_trouble:
+            return Exhausted("node", self.node_trouble)
+        if self.day_msat < need.msat:
+            return Exhausted("day_cap", "the day's cap on locked rewards is reached")
+        if self.liquidity_msat < need.msat:
+            return Exhausted("liquidity", "the coordinator's node is short of outbound liquidity")
+        if self.slots < need.rungs:
+            return Exhausted("slots", "the coordinator's channels are short of HTLC slots")
+        return None

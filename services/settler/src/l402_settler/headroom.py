@@ -3,20 +3,12 @@
 It makes no promise itself. Whoever does asks here in the same transaction, so that promises are added up.
 """
 
-import msgspec
 from l402core.errors import Exhausted, L402Error
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, journal
-from l402_settler.exposure import over_cap
+from l402_settler.exposure import Left, Need, over_cap
 from l402_settler.office import Office
-
-
-class Need(msgspec.Struct, frozen=True):
-    """What one more ladder takes."""
-
-    msat: int
-    rungs: int
 
 
 def exposed(
@@ -37,16 +29,15 @@ def exposed(
     return refusal
 
 
-def no_room_for_debt(office: Office, tx: Transaction, need: Need) -> L402Error | None:
-    """Why what is owed cannot be offered now, if so: the day and our node have room for it beside all that was offered."""
-    sight, offered = office.sight, books.offered(tx)
-    if sight.trouble:
-        return Exhausted("node", sight.trouble)
+def left(office: Office, tx: Transaction, *, debts: bool = True) -> Left:
+    """Asked before a place is sold, and, without `debts`, before one of them is offered: as in `exposed`.
+
+    A ladder that waits to be locked counts until our node has it; what our node has, its own channels tell.
+    """
+    sight, promised = office.sight, books.promised(tx, debts=debts)
     locked_msat = journal.locked_since(tx, office.now_ms() - journal.DAY_MS)
-    if locked_msat + offered.unregistered_msat + need.msat > office.config.day_cap_msat:
-        return Exhausted("day_cap", "the day's cap is for what is owed as for anything else")
-    if sight.liquidity_msat - offered.msat < need.msat:
-        return Exhausted("liquidity", "the coordinator's node is short of outbound liquidity")
-    if sight.slots - offered.rungs < need.rungs:
-        return Exhausted("slots", "the coordinator's channels are short of HTLC slots")
-    return None
+    return Left(
+        day_msat=office.config.day_cap_msat - locked_msat - promised.unregistered_msat,
+        liquidity_msat=sight.liquidity_msat - promised.msat, slots=sight.slots - promised.rungs,
+        node_trouble=sight.trouble,
+    )  # fmt: skip

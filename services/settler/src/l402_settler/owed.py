@@ -18,8 +18,9 @@ from l402_settler import ledger
 from l402_settler.adapters import books, journal
 from l402_settler.adapters.freeze_books import SUBMISSION
 from l402_settler.escrows import ask_cancel, move_escrow, say_offer_make
+from l402_settler.exposure import Need
 from l402_settler.freezing import freeze
-from l402_settler.headroom import Need, exposed, no_room_for_debt
+from l402_settler.headroom import exposed, left
 from l402_settler.office import Office
 from l402_settler.views import terms_of
 
@@ -133,7 +134,7 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
     terms = terms_of(round_of(tx, row))
     rungs = owed_rungs(row, terms)
     need = Need(sum(rungs.values()), len(rungs))
-    refusal = no_room_for_debt(office, tx, need) or exposed(
+    refusal = left(office, tx, debts=False).refusal(need) or exposed(
         office, tx, row.peer, frozenset((row.payee,)), need, ladder_msat=terms.ladder_msat(), debts=False
     )
     return refusal is None

@@ -8,6 +8,7 @@ from l402core.documents import Offer, Statement, Terms
 from l402core.errors import Conflict, Exhausted, L402Error, Malformed, TooLate
 from l402core.escrow import Escrow, Rung
 
+from l402_settler.exposure import Left, Need
 from l402_settler.rounds import COMMIT
 
 ATTEMPTS = 3
@@ -21,29 +22,20 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
     places: int
     budget_msat: int
-    day_msat: int
-    liquidity_msat: int
-    slots: int
-    node_trouble: str
-    """Why our node cannot lock now; '' when it can."""
+    outside: Left
+    """Of the day and of our node, whatever the round."""
 
 
 def no_room(room: Room, terms: Terms) -> L402Error | None:
     """Why no place can be sold now, if so. Nothing is locked beyond what was reserved."""
     ladder = terms.ladder_msat()
-    if room.node_trouble:
-        return Exhausted("node", room.node_trouble)
+    if room.outside.node_trouble:
+        return Exhausted("node", room.outside.node_trouble)
     if room.places < 1:
         return Exhausted("places", f"all {terms.places} places of round {terms.round} are taken")
     if room.budget_msat < ladder:
         return Exhausted("budget", f"the round's budget has {room.budget_msat} msat left, a ladder needs {ladder}")
-    if room.day_msat < ladder:
-        return Exhausted("day_cap", "the day's cap on locked rewards is reached")
-    if room.liquidity_msat < ladder:
-        return Exhausted("liquidity", "the coordinator's node is short of outbound liquidity")
-    if room.slots < len(terms.rungs):
-        return Exhausted("slots", "the coordinator's channels are short of HTLC slots")
-    return None
+    return room.outside.refusal(Need(ladder, len(terms.rungs)))
 
 
 def check_statement(statement: Statement) -> None:

@@ -10,7 +10,6 @@ import msgspec
 import sqlalchemy as sa
 from l402core.errors import Contradiction
 from l402core.escrow import Escrow, Rung
-from l402core.hot import Hot
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import statements as q
@@ -108,18 +107,12 @@ class Promised(msgspec.Struct, frozen=True):
     """Of it what is on no ladder yet, so that the day's sum of what was locked does not hold it."""
 
 
-def owed_promised(tx: Transaction) -> Promised:
-    """All that is owed, offered or not, until it is locked."""
-    return _promised(tx, q.OWED_PROMISED)
+def promised(tx: Transaction, *, debts: bool) -> Promised:
+    """All ladders that were offered or are asked for, the first ones and those of what is owed, until they are locked.
 
-
-def offered(tx: Transaction) -> Promised:
-    """All ladders that were offered or are asked for, the first ones and those of what is owed, until they are locked."""
-    return _promised(tx, q.OFFERED)
-
-
-def _promised(tx: Transaction, query: Hot) -> Promised:
-    row = tx.row(query)
+    With `debts`: also what is owed and waits for its new offer.
+    """
+    row = tx.row(q.PROMISED if debts else q.OFFERED)
     assert row is not None
     return Promised(int(row.msat), int(row.rungs), int(row.unregistered_msat))
 

@@ -97,7 +97,6 @@ OCCUPANCY = Hot(
     .where(submissions.c.round == _round)
     .group_by(submissions.c.state, _ENDED_SCORED)
 )
-OWED_STATES = (Escrow.OWED, Escrow.DUE, Escrow.REOFFERED)
 PAYEES_OF = Hot(sa.select(submissions.c.payee).where(IS_OPEN, submissions.c.peer == sa.bindparam("b_whose")))
 UNENDED = sa.select(submissions).where(IS_OPEN)
 OWING = Hot(
@@ -139,8 +138,8 @@ def _promised(*states: Escrow) -> sa.Select[*tuple[Any, ...]]:
 
 
 _ASKED = (Escrow.OPENED, Escrow.OFFERED, Escrow.DUE, Escrow.REOFFERED)
-OWED_PROMISED = Hot(_promised(*OWED_STATES, Escrow.RELOCKING))
 OFFERED = Hot(_promised(*_ASKED, *REGISTERED_STATES))
+PROMISED = Hot(_promised(*_ASKED, *REGISTERED_STATES, Escrow.OWED))
 
 
 class Exposed(NamedTuple):

@@ -70,7 +70,16 @@ submissions = sa.Table(
     sa.Index("submissions_by_state", "round", "state", "reserved_msat"),
     sa.Index("submissions_by_peer", "round", "peer"),
     sa.Index("submissions_by_payment", "payment_hash"),
-    sa.Index("submissions_open", "round", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index(
+        "submissions_open",
+        "round",
+        "state",
+        "reserved_msat",
+        "owed_msat",
+        "owed_rungs",
+        sqlite_where=_OPEN,
+        postgresql_where=_OPEN,
+    ),  # what is promised is added up at each admission, and no row is read for it
     sa.Index("submissions_open_of_peer", "peer", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
     sa.Index(
         "submissions_frozen", "commitment", sqlite_where=sa.text("frozen = 1"), postgresql_where=sa.text("frozen")
