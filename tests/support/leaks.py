@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 from l402_oracle import derive
 from l402_peer_agent.journal import Attempt, Payment
 from l402core.documents import Offer
 from l402core.pledges import Announcement
 from l402core.secret import Secret
 from l402core.signing import Signed
+from l402train.books import opened
 from lndsim.journal import Journal
 from lndsim.network import Network
 
@@ -26,9 +28,12 @@ WITH_PEERS = (*ALLOWED, "peers", "sponsor")
 """Folders that may hold what a payer, or a node, knows by itself."""
 
 
-def leaks(folder: Path, *, strangers: tuple[Path, ...] = ()) -> list[str]:
-    """`NAME in FILE` for every secret of this run that lies where it must not; `strangers` are peers' folders elsewhere."""
-    ours = key_values(folder / "keys") | reward_preimages(folder) | tranche_preimages(folder)
+def leaks(folder: Path, *, strangers: tuple[Path, ...] = (), books: str = "") -> list[str]:
+    """`NAME in FILE` for every secret of this run that lies where it must not; `strangers` are peers' folders elsewhere.
+
+    `books` is the URL of the settler's database where it is no file of the folder.
+    """
+    ours = key_values(folder / "keys") | reward_preimages(folder, books) | tranche_preimages(folder, books)
     theirs = node_preimages(folder)
     for journal in (*folder.glob("peers/*/journal.sqlite3"), *(one / "journal.sqlite3" for one in strangers)):
         theirs |= bought(journal)
@@ -42,9 +47,9 @@ def networks_in(place: Path) -> list[Path]:
     return sorted(keys.parent.parent for keys in place.rglob("keys/attestor.json"))
 
 
-def reward_preimages(folder: Path) -> Secrets:
+def reward_preimages(folder: Path, books_url: str = "") -> Secrets:
     """Revealed or not: those of every offer that was ever made."""
-    books, keys, found = folder / "settler" / "books.sqlite3", _preimage_keys(folder), Secrets()
+    books, keys, found = books_url or _books(folder), _preimage_keys(folder), Secrets()
     for (text,) in (
         *_rows(books, "select offer from submissions where offer is not null"),
         *_rows(books, "select offer from past_offers"),
@@ -57,9 +62,9 @@ def reward_preimages(folder: Path) -> Secrets:
     return found
 
 
-def tranche_preimages(folder: Path) -> Secrets:
+def tranche_preimages(folder: Path, books_url: str = "") -> Secrets:
     """Settled or returned: those of every announced tranche."""
-    books, keys, found = folder / "settler" / "books.sqlite3", _preimage_keys(folder), Secrets()
+    books, keys, found = books_url or _books(folder), _preimage_keys(folder), Secrets()
     for (text,) in _rows(books, "select announcement from sponsorships where announcement is not null"):
         made = msgspec.json.decode(msgspec.json.decode(str(text), type=Signed).body, type=Announcement)
         core = msgspec.structs.replace(made, hashes=())
@@ -106,9 +111,16 @@ def _preimage_keys(folder: Path) -> dict[str, Secret]:
     return {name: Secret(bytes.fromhex(key)) for name, key in keys.items()}
 
 
-def _rows(database: Path, query: str) -> Iterator[tuple[object, ...]]:
-    """None where the database, or its tables, were never made: the run was stopped before."""
-    if database.exists():
+def _books(folder: Path) -> Path:
+    return folder / "settler" / "books.sqlite3"
+
+
+def _rows(database: Path | str, query: str) -> Iterator[tuple[object, ...]]:
+    """None where a file, or its tables, were never made: the run was stopped before."""
+    if isinstance(database, str):
+        with opened(database) as connection:
+            yield from (tuple(row) for row in connection.execute(sa.text(query)))
+    elif database.exists():
         with contextlib.suppress(sqlite3.OperationalError):
             yield from rows(database.absolute(), query)
 

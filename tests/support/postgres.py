@@ -60,6 +60,12 @@ class Postgres:
         self._do(f"create database {name} template {template}")
         return self.url(name)
 
+    def dump(self, url: str, file: Path) -> None:
+        """All of a database as SQL text, as an operator's backup would have it."""
+        words = [str(program("pg_dump")), "--host=127.0.0.1", f"--port={self._port}", f"--username={USER}"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([*words, f"--file={file}", url.rsplit("/", 1)[1]], check=True)
+
     def drop(self, url: str) -> None:
         """Whoever is still connected to it loses it."""
         self._do(f"drop database {url.rsplit('/', 1)[1]} with (force)")

@@ -1,6 +1,8 @@
 """Several settlers on the same books never act twice, on SQLite and on PostgreSQL."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from l402core.errors import L402Error, Unavailable
 from l402core.events import CommitsClosed, EscrowLock, EscrowSettled, OfferMake
 from l402core.lnd.port import PaymentStatus
 from l402core.outbox import Database, Transaction
-from l402core.signing import Signed, SigningKey
+from l402core.signing import SigningKey
 
+from tests.support.claimers import NO_ROOT
 from tests.support.settler import Stage, sha
 from tests.unit.settler.test_settler_sights import ladder
 
-CLAIMERS, JOBS, AT_ONCE = 64, 1_000, 50
-NO_ROOT = Signed(body="", signer="", signature="")
+PROCESSES, CLAIMERS, JOBS = 8, 64, 1_000
+ROOT = Path(__file__).parents[3]
 SOMETHING = CommitsClosed(id="c", occurred_at_ms=1, round=1, root=NO_ROOT)
 
 
@@ -32,30 +35,35 @@ def settlers(tmp_path: Path, each_database: str) -> Iterator[tuple[Stage, Stage]
         one.database.close()
 
 
+@pytest.mark.timeout(300)
 async def test_64_claimers_of_each_of_1000_jobs_dispatch_it_once(settlers: tuple[Stage, Stage]) -> None:
-    """A job is claimed by compare-and-set in the transaction that says so: one of 64 wins, a thousand times."""
+    """Eight processes with eight claimers each: a job is claimed in the transaction that says so, and one of 64 wins it."""
     one, _ = settlers
     jobs = [{"round": number, "phase": "commit", "terms": "", "traceparent": ""} for number in range(1, JOBS + 1)]
     with one.database.engine.begin() as connection:
         connection.execute(sa.insert(rounds), jobs)
-    for first in range(1, JOBS + 1, AT_ONCE):
-        claims = [
-            settlers[claimer % 2].database.transact(_claim(job))
-            for job in range(first, first + AT_ONCE)
-            for claimer in range(CLAIMERS)
-        ]
-        assert sum(await asyncio.gather(*claims)) == AT_ONCE
+    assert sum(await claimed(one.config.database_url)) == JOBS
     assert sorted(said.round for said in one.said(CommitsClosed)) == list(range(1, JOBS + 1))
 
 
-def _claim(job: int) -> Callable[[Transaction], bool]:
-    def claim(tx: Transaction) -> bool:
-        won = books.move_round(tx, job, "commit", "upload")
-        if won:
-            tx.say(CommitsClosed(id="c", occurred_at_ms=1, round=job, root=NO_ROOT))
-        return won
-
-    return claim
+async def claimed(url: str) -> list[int]:
+    """How many each process won; they begin together."""
+    words = [sys.executable, "-m", "tests.support.claimers", url, str(CLAIMERS // PROCESSES), str(JOBS)]
+    processes = [
+        await asyncio.create_subprocess_exec(*words, str(number), stdin=PIPE, stdout=PIPE, cwd=ROOT)
+        for number in range(PROCESSES)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+        told = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    return [int(out) for out, _ in told]
 
 
 async def test_everybody_asks_both_and_each_thing_happens_once(settlers: tuple[Stage, Stage]) -> None:

@@ -4,6 +4,7 @@ The tables are described in `l402_settler.adapters.tables`, and what an account 
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ def opened(where: Path | str) -> Iterator[sa.Connection]:
     except (SQLAlchemyError, ImportError) as error:
         told = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise Stop(Exit.NOT_FOUND, f"{named} cannot be read as the settler's books: {told}") from error
+
+
+def described(where: Path | str) -> str:
+    """The database by name and version. Raises Stop where it cannot be asked."""
+    if isinstance(where, Path):
+        return f"SQLite {sqlite3.sqlite_version} (WAL)"
+    with opened(where) as connection:
+        version = ".".join(str(number) for number in connection.dialect.server_version_info or ())
+        return f"{connection.dialect.name} {version}"
 
 
 def _without_password(url: str) -> str:

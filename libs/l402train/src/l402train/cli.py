@@ -84,6 +84,8 @@ def demo(
         Parameter(help="star: each peer has a channel with the coordinator; line: each with the one before it."),
     ] = "star",
     lnd_dir: LndDir = None,
+    books: Annotated[str, Parameter(help="Database URL of the settler's books, empty, instead of a SQLite file.")] = "",
+    decisions: Annotated[str, Parameter(help="The same of the attestor's decisions.")] = "",
     sponsor: Annotated[
         bool, Parameter(help="A sponsor pledges money for each round, which is taken only where the model got better.")
     ] = True,
@@ -104,7 +106,7 @@ def demo(
         lnd_dir=lnd_dir,
         block_seconds=BLOCK_SECONDS if lightning == "lnd" else 0.0,
     )
-    folder = Folder(keep or DEMO_FOLDER)
+    folder = Folder(keep or DEMO_FOLDER, books_url=books, decisions_url=decisions)
     return run(story(folder, plan, replace=keep is None, json_file=json_file, color=color))
 
 

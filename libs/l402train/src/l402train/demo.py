@@ -108,9 +108,9 @@ def gather(folder: Folder, facts: Facts, plan: Plan, compared: tuple[ChannelRepo
     rounds = tuple(facts.report(number) for number in range(1, plan.rounds + 1))
     wanted = frozenset(one.trace_id for round_ in rounds for one in round_.submissions)
     return Report(
-        parts=PartsReport(**stack.part_versions(plan)),
+        parts=PartsReport(**stack.part_versions(folder, plan)),
         rounds=rounds,
-        ledger=books.ledger(folder.settler / "books.sqlite3"),
+        ledger=books.ledger(folder.books),
         traces=spans.summaries(spans.read(folder.traces), wanted),
         channels=compared,
     )
@@ -159,12 +159,12 @@ def _tell(out: Console, report: Report, trace: Life | None) -> None:
 
 
 def _places(folder: Folder) -> dict[str, Path]:
-    return {
+    places = {
         "page": folder.root / "report.html",
         "picture": folder.root / "run.png",
         "report": folder.root / "report.json",
         "receipts": folder.receipts,
-        "books": folder.settler / "books.sqlite3",
         "traces": folder.traces,
         "logs": folder.logs,
     }
+    return {**places, "books": folder.books} if isinstance(folder.books, Path) else places

@@ -33,8 +33,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 class Folder:
     """The layout. Every path below `root` is named here and nowhere else."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, books_url: str = "", decisions_url: str = "") -> None:
         self.root = root.absolute()
+        self._books_url, self._decisions_url = books_url, decisions_url
         self.keys = self.root / "keys"
         self.lnd = self.root / "lnd"
         self.objects = self.root / "objects"
@@ -54,13 +55,18 @@ class Folder:
 
     @property
     def books_url(self) -> str:
-        """The settler's database."""
-        return f"sqlite:///{self.settler / 'books.sqlite3'}"
+        """The settler's database: a file of ours, unless another one was named."""
+        return self._books_url or f"sqlite:///{self.settler / 'books.sqlite3'}"
+
+    @property
+    def books(self) -> Path | str:
+        """The same, for whoever reads it: our file, or the URL of the other one."""
+        return self._books_url or self.settler / "books.sqlite3"
 
     @property
     def decisions_url(self) -> str:
-        """The attestor's database."""
-        return f"sqlite:///{self.attestor / 'decisions.sqlite3'}"
+        """The attestor's database, likewise."""
+        return self._decisions_url or f"sqlite:///{self.attestor / 'decisions.sqlite3'}"
 
     def log(self, name: str) -> Path:
         """One process's log."""

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ import msgspec
 from l402core.errors import L402Error
 from l402core.rights import MIGRATION, OPERATOR, USERS
 
-from l402train import bus_users, credentials, keys, migration, parts, peers, services
+from l402train import books, bus_users, credentials, keys, migration, parts, peers, services
 from l402train.exits import Exit, Stop, stop_for
 from l402train.folder import Description, Folder
 from l402train.lightning import backend, programs
@@ -223,7 +222,7 @@ class Network:
                 nats_url=self._server,
                 redis_url=wiring.redis_url,
                 nodes_file=str(self.folder.nodes),
-                parts=part_versions(self.plan),
+                parts=part_versions(self.folder, self.plan),
                 pids={name: process.pid for name, process in self._processes.items()},
             )
         )
@@ -268,14 +267,14 @@ class Network:
             await asyncio.gather(*(process.ended(within_s=within_s) for process in ending))
 
 
-def part_versions(plan: Plan) -> dict[str, str]:
+def part_versions(folder: Folder, plan: Plan) -> dict[str, str]:
     """The real parts by name and version, as the report names them."""
     simulated = "lndsim (LND's gRPC, simulated)"
     return {
         "nats": f"nats-server {parts.version_of(parts.nats_program())}",
         "redis": f"redis-server {parts.version_of(parts.redis_program())}",
         "lightning": simulated if plan.lightning == "lndsim" else backend.described(plan.lnd_dir),
-        "database": f"SQLite {sqlite3.sqlite_version} (WAL)",
+        "database": books.described(folder.books),
     }
 
 
