@@ -226,6 +226,27 @@ MODEL_LINES: tuple[Line, ...] = (
 """What depends on the model as well."""
 
 
+SIZES = (100, 1_000, 10_000)
+MODELS = {"0.84 M": 836_736, "1 B": 1e9, "72 B": 72e9}
+LONG_S = 600.0
+"""Upload and judging of the largest network: a round is its compute, and what comes after may take minutes."""
+
+
+def by_peers(seen: Measured) -> str:
+    """Markdown: 100, 1,000 and 10,000 peers in rounds of 70 seconds."""
+    cases = tuple(Case(peers=peers, parameters=0.0) for peers in SIZES)
+    return table(LINES, cases, tuple(f"{peers:,} peers" for peers in SIZES), seen)
+
+
+def by_model(seen: Measured) -> str:
+    """Markdown: as many peers, and a larger model with each step."""
+    sizes = list(zip(SIZES, MODELS.items(), strict=True))
+    cases = tuple(Case(peers=peers, parameters=count) for peers, (_, count) in sizes)
+    long = msgspec.structs.replace(cases[-1], upload_s=LONG_S, judge_s=LONG_S, round_s=2 * LONG_S)
+    heads = (*(f"{peers:,} peers, {name}" for peers, (name, _) in sizes), "the same, in ten minutes each")
+    return table(MODEL_LINES, (*cases, long), heads, seen)
+
+
 def table(lines: tuple[Line, ...], cases: tuple[Case, ...], heads: tuple[str, ...], seen: Measured) -> str:
     """Markdown: a row for each line, a column for each case."""
     head = ["what", "formula", *heads, "measured or assumed"]

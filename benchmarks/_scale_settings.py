@@ -57,6 +57,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             "SETTLER_PAYEE_RUNGS": 100_000, "SETTLER_PAYEE_EXPOSURE_MSAT": 10**12, "SETTLER_DAY_CAP_MSAT": 10**12,
             "INVOICER_ROUND_MAX_MSAT": 10**12, "INVOICER_DAY_MAX_MSAT": 10**12,
             "GATEWAY_MINTS_PER_CLIENT": 1_000_000, "GATEWAY_MINTS_IN_ALL": 1_000_000,
+            "GATEWAY_HINT_CLIENTS": max(500, 2 * self.peers),
         }  # fmt: skip
         if self.small is not None:
             width, layers, heads = self.small
@@ -70,7 +71,7 @@ def promise(asked: argparse.Namespace) -> Setting:
     rounds = asked.rounds or 3
     return Setting(
         peers=peers, rounds=rounds, nodes=max(asked.nodes, nodes_for(peers)), fleets=2, workers=2, phases_s=PHASES_S,
-        inner_steps=INNER_STEPS, batch=BATCH, eval_tokens=EVAL_TOKENS, learning_rate_ppm=2_000,
+        inner_steps=INNER_STEPS, batch=BATCH, eval_tokens=EVAL_TOKENS, learning_rate_ppm=1_000,
         listen=not asked.no_hints, poll_s=1.0, expected=True, seconds_max=asked.seconds or 100 * rounds + 60,
     )  # fmt: skip
 
@@ -80,9 +81,9 @@ def growth(asked: argparse.Namespace) -> list[Setting]:
     return [
         Setting(
             peers=peers, rounds=asked.rounds or 1, nodes=max(asked.nodes, nodes_for(peers)), fleets=2, workers=1,
-            phases_s=(60 + peers // 5, 30 + peers // 8, 30 + peers // 8, 60 + peers // 5), inner_steps=8, batch=4,
-            eval_tokens=2_048, learning_rate_ppm=20_000, listen=not asked.no_hints, poll_s=2.0, expected=True,
-            seconds_max=asked.seconds or 420, small=(16, 1, 2),
+            phases_s=(60 + peers // 5, 30 + peers // 8, 30 + peers // 8, 60 + peers // 5), inner_steps=4, batch=4,
+            eval_tokens=2_048, learning_rate_ppm=4_000, listen=not asked.no_hints, poll_s=2.0, expected=True,
+            seconds_max=asked.seconds or 420, small=(64, 2, 2),
         )
         for peers in asked.peers or (10, 30, 100, 300, 1_000)
     ]  # fmt: skip

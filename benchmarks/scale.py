@@ -1,7 +1,7 @@
 """Many peers in short rounds on this machine: the whole system with real training and scoring, and how its cost grows.
 
 `promise`: 70 identities, 70-second rounds, three of them. `growth`: more and more peers on a tiny model. Both start the
-services as `make demo` does; nothing is computed beforehand.
+services as `make demo` does; nothing is computed beforehand. `paper`: what growth has written down, taken further.
 """
 
 import argparse
@@ -18,13 +18,15 @@ from typing import Any, Literal, cast
 import _scale_counted
 import msgspec
 from _scale_fleets import Fleet, fleets, payout_nodes, public_keys, shares
+from _scale_marginal import measured as measured_per_peer
 from _scale_meter import Meter, StreamUse, handled, streams, written_bytes
+from _scale_paper import by_model, by_peers
 from _scale_peers import Told, identity
 from _scale_result import Result, is_right, tell
 from _scale_settings import Setting, growth, promise
 from _scale_stages import Story
 from l402train import books, comparing, services
-from l402train.exits import Stop
+from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.stack import Network, Plan, running
 from l402train.watch import watching
@@ -36,6 +38,8 @@ SETTLED_S = 60.0
 async def main() -> int:
     """Every run that was asked for; 0 where all ended, with balanced books that agree with the node."""
     asked = arguments()
+    if asked.part == "paper":
+        return tell_paper(asked)
     results = []
     if asked.count:
         count_statements()
@@ -144,6 +148,15 @@ def verdicts(said: list[dict[str, Any]]) -> dict[str, int]:
     return counted
 
 
+def tell_paper(asked: argparse.Namespace) -> int:
+    """The arithmetic, from what a run of growth with `--count` has written down."""
+    if asked.json is None:
+        raise Stop(Exit.USAGE, "paper needs --json FILE, as a run of growth with --count has written it")
+    seen = measured_per_peer(msgspec.json.decode(asked.json.read_bytes(), type=list[Result]))
+    print(f"{seen}\n\n{by_peers(seen)}\n\n{by_model(seen)}")
+    return 0
+
+
 def note(line: str) -> None:
     """How the start goes."""
     print(f"  {line}", flush=True)
@@ -152,7 +165,7 @@ def note(line: str) -> None:
 def arguments() -> argparse.Namespace:
     """What was asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("promise", "growth"), default="promise")
+    parser.add_argument("part", nargs="?", choices=("promise", "growth", "paper"), default="promise")
     parser.add_argument("--lightning", choices=("lndsim", "lnd"), default="lndsim")
     parser.add_argument("--lnd-dir", type=Path)
     parser.add_argument("--peers", type=int, nargs="+", help="identities; of growth: each of them in turn")
