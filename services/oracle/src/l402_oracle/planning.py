@@ -2,18 +2,22 @@
 
 The pace is that of the whole pool, as the last rounds showed it; workers share nothing but the queue, so more of them
 measure in proportion. Every submission is measured on the same shards, and everybody is measured: what gives way is the
-sample, down to a floor below which honest work could no longer be told from nothing.
+sample, down to a floor below which honest work could no longer be told from nothing. What each costs besides, the question of
+its assigned data, does not shrink with the sample.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 from l402core.events import GradientMeasured, RoundAssessed
+from sparseloco.defaults import CONTEXT, OWN_WINDOWS
 
 from l402_oracle.derive import SHARD_TOKENS
 
 FLOOR_SHARDS = 16
 """32,768 tokens: the fewest that a plan takes. Fewer only where terms or pool have no more."""
+OWN_TOKENS = 2 * OWN_WINDOWS * CONTEXT
+"""Of one submission: its assigned windows are computed without and with its update, and are nobody else's."""
 USED_PERCENT = 80
 """Of the window; the rest is for what is slower than the last round."""
 
@@ -42,27 +46,38 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def pace_of(assessed: RoundAssessed, measured: Sequence[GradientMeasured]) -> int:
     """Tokens per second of the pool in one round; 0 where nothing can be said."""
     done = [event for event in measured if event.tokens > 0]
+    tokens = sum(event.tokens + 2 * event.own_sequences * CONTEXT for event in done)
     took_ms = max((event.occurred_at_ms for event in done), default=0) - assessed.occurred_at_ms
-    return sum(event.tokens for event in done) * 1_000 // took_ms if took_ms > 0 else 0
+    return tokens * 1_000 // took_ms if took_ms > 0 else 0
 
 
-def plan(*, tokens_per_s: int, peers: int, window_ms: int, wanted_shards: int) -> Plan:
-    """As many shards as fit, between the floor and what is wanted; all of them while no pace is known."""
-    usable_ms = max(1, window_ms * USED_PERCENT // 100)
-    work = peers * wanted_shards * SHARD_TOKENS * 1_000
+def plan(*, tokens_per_s: int, peers: int, window_ms: int, wanted_shards: int, yardstick: bool = False) -> Plan:
+    """As many shards as fit, between the floor and what is wanted; all of them while no pace is known.
+
+    The yardstick is measured like a peer, and counts for none.
+    """
+    usable_ms, jobs = max(1, window_ms * USED_PERCENT // 100), peers + yardstick
+    work = _work(jobs, wanted_shards)
     needed_ms = -(-work // tokens_per_s) if tokens_per_s else 0
-    fitting = tokens_per_s * usable_ms // (1_000 * SHARD_TOKENS * max(1, peers))
+    each = tokens_per_s * usable_ms // (1_000 * max(1, jobs))
+    fitting = (each - OWN_TOKENS) // SHARD_TOKENS
     shards = wanted_shards if needed_ms <= usable_ms else max(min(FLOOR_SHARDS, wanted_shards), fitting)
     percent = -(-work * 100 // (tokens_per_s * usable_ms)) if tokens_per_s else 0
     made = Plan(
         peers=peers, window_ms=window_ms, tokens_per_s=tokens_per_s, shards=shards, wanted_shards=wanted_shards,
         needed_ms=needed_ms, fits=needed_ms <= usable_ms, workers_percent=percent, says="",
-        peers_fitting=tokens_per_s * usable_ms // (1_000 * SHARD_TOKENS * max(1, wanted_shards)),
+        peers_fitting=max(0, tokens_per_s * usable_ms // _work(1, wanted_shards) - yardstick),
     )  # fmt: skip
-    return msgspec.structs.replace(made, says=_says(made))
+    late = bool(tokens_per_s) and _work(jobs, shards) > tokens_per_s * usable_ms
+    return msgspec.structs.replace(made, says=_says(made, late=late))
 
 
-def _says(made: Plan) -> str:
+def _work(jobs: int, shards: int) -> int:
+    """In thousandths of a token."""
+    return jobs * (shards * SHARD_TOKENS + OWN_TOKENS) * 1_000
+
+
+def _says(made: Plan, *, late: bool) -> str:
     if not made.tokens_per_s:
         return "No round was measured yet: every submission is measured on all shards that the terms ask for."
     task = f"{made.peers} peers on {made.wanted_shards} shards each take {made.needed_ms / 1_000:.1f} s"
@@ -71,6 +86,6 @@ def _says(made: Plan) -> str:
     if made.fits:
         return f"{task} {window} {pace}: it fits, also with {made.workers_percent} % of these workers."
     more = f"{made.workers_percent / 100:.1f} times the workers would measure all of it in time"
-    if made.shards * made.needed_ms > made.wanted_shards * made.window_ms * USED_PERCENT // 100:
+    if late:
         return f"{task} {window} {pace}: not everybody can be measured even on {made.shards} shards; {more}."
     return f"{task} {window} {pace}: {made.shards} shards are taken instead; {more}."

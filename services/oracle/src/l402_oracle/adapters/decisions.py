@@ -242,8 +242,9 @@ def pace_before(tx: Transaction, number: int) -> int:
         row = read_round(tx, earlier)
         if row is None or row.assessed is None:
             continue
-        found = [s.measured for s in read_submissions(tx, row.assessed.measured) if s.measured is not None]
-        if pace := pace_of(row.assessed, found):
+        seen = [s.measured for s in read_submissions(tx, row.assessed.measured)]
+        own = read_measured(tx, row.assessed.yardstick) if row.assessed.yardstick else None
+        if pace := pace_of(row.assessed, [one for one in (*seen, own) if one is not None]):
             return pace
     return 0
 

@@ -1,5 +1,7 @@
 """The public record of what was judged, from the attestor's own tables. It refuses what is not decided, and signs nothing."""
 
+import sys
+
 import msgspec
 from l402core.errors import NotFound
 from l402core.events import OraclePlan, OracleView, ReadOracle
@@ -17,8 +19,8 @@ CHECKPOINTS_TOLD = 256
 class Records:
     """Evidence about a round or a submission."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, *, pool_shards: int = sys.maxsize) -> None:
+        self._db, self._pool_shards = database, pool_shards
 
     async def of_round(self, number: int) -> Evidence:
         """All receipts of a round. Raises NotFound while it is not judged."""
@@ -49,7 +51,8 @@ class Records:
             terms = books.read_terms(newest[1])
             return plan(
                 tokens_per_s=books.pace_before(tx, newest[0] + 1), peers=terms.places,
-                window_ms=terms.judge_by_ms - terms.upload_until_ms, wanted_shards=terms.eval_tokens // SHARD_TOKENS,
+                yardstick=terms.yardstick, window_ms=terms.judge_by_ms - terms.upload_until_ms,
+                wanted_shards=min(terms.eval_tokens // SHARD_TOKENS, self._pool_shards),
             )  # fmt: skip
 
         return await self._db.read(read)

@@ -180,7 +180,7 @@ class Judging:
         """On as many of its shards as fit into what is left of the window: everybody is measured, on the same ones."""
         pace = await self._db.transact(lambda tx: books.pace_before(tx, case.row.number))
         made = plan(
-            tokens_per_s=pace, peers=len(assessed.measured) + bool(assessed.yardstick),
+            tokens_per_s=pace, peers=len(assessed.measured), yardstick=bool(assessed.yardstick),
             window_ms=judged_by_ms(case) - self._parts.now_ms(), wanted_shards=len(assessed.shards),
         )  # fmt: skip
         if not made.fits:

@@ -82,7 +82,8 @@ async def _serve(config: AttestorConfig) -> None:
     )  # fmt: skip
     attestor = Attestor(parts)
     register(bus, attestor)
-    records, ready = Records(database), _ready(bus, database, heights)
+    records = Records(database, pool_shards=parts.corpus.hidden_shard_count)
+    ready = _ready(bus, database, heights)
     bus.answer(ReadOracle, records.oracle)
     tell_parts(bus, ReadAttestorParts, ready)
     try:
