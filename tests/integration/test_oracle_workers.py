@@ -189,7 +189,7 @@ async def test_a_payload_that_ends_its_workers_is_answered_unmeasured(url: str, 
     async with Pool(url, shelf, 1) as pool:
         await pool.ask(jobs(shelf)[1:])
         found = await pool.all_of_it(tuple(sha(name) for name in NAMES))
-    assert found[sha(NAMES[0])] == (0, 0, 0, 0, "", f"unreadable: {GIVEN_UP}")
+    assert found[sha(NAMES[0])] == (0, 0, 0, 0, "", f"isolated: {GIVEN_UP}")
     assert [found[sha(name)][5] for name in NAMES[1:]] == [""] * (len(NAMES) - 1)
 
 

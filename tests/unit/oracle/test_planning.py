@@ -1,6 +1,7 @@
 """Whether a round fits its window: everybody is measured, the sample gives way, and more workers buy what is said."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,7 +39,7 @@ def test_so_many_more_workers_make_it_fit(pace: int, peers: int, window_ms: int,
 
 def test_seventy_peers_are_told_what_they_need() -> None:
     """The same round at three paces: it fits, the sample gives way, not even the floor fits."""
-    asked = {"peers": 70, "window_ms": 60_000, "wanted_shards": 32}
+    asked: dict[str, Any] = {"peers": 70, "window_ms": 60_000, "wanted_shards": 32}
     fast, slow, slower = (plan(tokens_per_s=pace, **asked) for pace in (200_000, 120_000, 10_000))
     assert (fast.fits, fast.shards) == (True, 32)
     assert (slow.fits, slow.shards) == (False, 20)
@@ -51,7 +52,7 @@ def test_seventy_peers_are_told_what_they_need() -> None:
 def test_the_yardstick_takes_a_peers_time_and_no_place() -> None:
     """It is measured with the others: at a pace for exactly eight, seven peers and it are in time."""
     pace = 8 * (32 * SHARD_TOKENS + OWN_TOKENS) * 100 // USED_PERCENT
-    asked = {"tokens_per_s": pace, "window_ms": 1_000, "wanted_shards": 32}
+    asked: dict[str, Any] = {"tokens_per_s": pace, "window_ms": 1_000, "wanted_shards": 32}
     made = {(peers, own): plan(peers=peers, yardstick=own, **asked) for peers in (7, 8) for own in (False, True)}
     assert {key: one.fits for key, one in made.items()} == {
         (7, False): True, (8, False): True, (7, True): True, (8, True): False,

@@ -49,6 +49,21 @@ heard = sa.Table(
     sa.CheckConstraint("kind IN ('uploaded', 'screened', 'measured')", name="heard_kind"),
 )
 
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),  # it gets no offer
+    sa.Column("round", sa.Integer, nullable=False, index=True),
+)
+
+isolations = sa.Table(
+    "isolations",
+    metadata,
+    sa.Column("commitment", sa.String(64), primary_key=True),
+    sa.Column("peer", sa.String(64), nullable=False, index=True),
+    sa.Column("round", sa.Integer, nullable=False),
+)
+
 decisions = sa.Table(
     "decisions",
     metadata,

@@ -40,6 +40,7 @@ from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
+from l402_oracle.attestor.quarantine import gets_no_offer, note
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.attestor.yardsticks import yardstick_request
 from l402_oracle.derive import seed_commitment
@@ -88,6 +89,8 @@ class Attestor:
             known = books.read_offer(tx, event.commitment, event.attempt)
             if known is None:
                 self._check_still_open(row, event)
+                if gets_no_offer(tx, event):
+                    return False
                 core = first_offer(event, terms, self._parts.key_id)
                 if event.attempt > 1:
                     owed = owed_offer(self._parts, tx, event, terms)
@@ -255,7 +258,13 @@ class Attestor:
 
     async def _hear(self, kind: str, event: GradientUploaded | GradientScreened | GradientMeasured) -> None:
         parent = telemetry.traceparent()
-        await self._db.transact(lambda tx: books.hear(tx, kind, event, parent))
+
+        def remember(tx: Transaction) -> None:
+            books.hear(tx, kind, event, parent)
+            if not isinstance(event, GradientUploaded):
+                note(tx, event)
+
+        await self._db.transact(remember)
         log.info(f"{kind}.heard", commitment=event.commitment, round=event.round)
         await self.judging.advance(event.round)
 

@@ -29,6 +29,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     offered: tuple[str, ...]
     uploaded: tuple[Submission, ...]
     """In the root's order."""
+    refused: tuple[str, ...] = ()
+    """Commitments that get no offer."""
     reputations: dict[str, Rating] = {}
     """Of its peers, from earlier rounds."""
     yardstick: GradientMeasured | None = None
@@ -49,12 +51,13 @@ def trouble_of(case: Case, *, now_ms: int) -> str:
 
 def unoffered(case: Case) -> frozenset[str]:
     """The root's commitments for which no offer was asked, or not yet. Without an upload they earn and cost nothing."""
-    return frozenset(case.root.commitments) - frozenset(case.offered)
+    return frozenset(case.root.commitments) - frozenset(case.offered) - frozenset(case.refused)
 
 
 def uploaded_unoffered(case: Case) -> bool:
     """Whether an upload is named for which no offer was asked, or not yet."""
-    return case.row.closed is not None and not unoffered(case).isdisjoint(case.row.closed.uploaded)
+    closed = case.row.closed
+    return closed is not None and not (unoffered(case) | frozenset(case.refused)).isdisjoint(closed.uploaded)
 
 
 def heard_by_ms(case: Case) -> int:

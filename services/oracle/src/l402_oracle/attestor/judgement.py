@@ -25,8 +25,10 @@ from l402_oracle.scoring import PPM, Interval, PayRules, Reason
 from l402_oracle.similarity import Duplicate
 
 NANO = 1_000_000_000
-OURS = "unreadable"
-"""Code of a screening or measurement that failed on our side: unscored, not rejected."""
+ISOLATED = "isolated"
+"""Code of a payload that ended one worker after the other."""
+OURS = ("unreadable", ISOLATED)
+"""Codes of a screening or measurement that failed on our side: unscored, not rejected."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +124,7 @@ def _may_be_measured(submission: Submission) -> bool:
 
 def _early_fault(submission: Submission, copies: Mapping[str, Duplicate]) -> Reason | None:
     screened, commitment = submission.screened, submission.commitment
-    if screened is not None and not screened.passed and screened.code != OURS:
+    if screened is not None and not screened.passed and screened.code not in OURS:
         return Reason(screened.code, screened.detail)
     return _copied(copies[commitment]) if commitment in copies else None
 
@@ -252,7 +254,7 @@ def _tried(assessed: RoundAssessed, submissions: Sequence[Submission]) -> dict[s
 
 def _failed(failure: str) -> Verdict:
     code, _, detail = failure.partition(": ")
-    if code == OURS:
+    if code in OURS:
         return unscored(
             Reason("not_measured", f"It could not be measured on our side ({detail}); its fee is credited.")
         )

@@ -17,6 +17,7 @@ from l402core.outbox import Transaction
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
+from l402_oracle.adapters.isolations import refused
 from l402_oracle.attestor.case import Case, judged_by_ms, lapses_at_ms, may_assess, must_wait, trouble_of
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import (
@@ -278,6 +279,7 @@ def _case(tx: Transaction, row: Round | None) -> Case | None:
         terms=books.read_terms(row.terms),
         root=root,
         offered=tuple(books.offered(tx, row.number)),
+        refused=refused(tx, row.number),
         uploaded=submissions,
         reputations=reputations.read(tx, {one.offer.peer for one in submissions}),
         yardstick=books.read_measured(tx, row.assessed.yardstick) if row.assessed and row.assessed.yardstick else None,

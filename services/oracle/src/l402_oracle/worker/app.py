@@ -39,8 +39,10 @@ TRIES = 5
 LOST_S = 10
 """Silence after which a job belongs to another worker; whoever works says so every third of it."""
 GIVEN_UP = f"no worker lived to answer in {TRIES} tries"
-OURS = "unreadable"
-"""A failure on our side: the submission is unscored, not rejected."""
+OURS, ISOLATED = "unreadable", "isolated"
+"""Failures on our side: the submission is unscored, not rejected. The second is one that workers did not survive."""
+DEATHS_MS = TRIES * LOST_S * 1_000
+"""So long it takes at least until so many workers were missed. What was in vain sooner failed without a death."""
 
 
 class Objects(Protocol):
@@ -144,21 +146,23 @@ class Worker:
         log.info("gradient.measured", commitment=event.commitment, round=event.round, failure=seen.failure)
 
     async def isolate_upload(self, event: GradientUploaded) -> None:
-        """A payload whose screening nobody survived: answered unopened, so that it ends no other worker."""
+        """A payload whose screening nobody survived: answered unopened, so that it ends no other worker. Raises Unavailable."""
+        code = await self._why_in_vain(event)
         await self._bus.publish(
             GradientScreened(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
-                passed=False, code=OURS, detail=GIVEN_UP, norms=(), sketch=None, sealed_key="",
+                passed=False, code=code, detail=GIVEN_UP, norms=(), sketch=None, sealed_key="",
             )
         )  # fmt: skip
 
     async def isolate_measure(self, event: GradientMeasure) -> None:
-        """A payload whose measurement nobody survived: answered unmeasured."""
+        """A payload whose measurement nobody survived: answered unmeasured. Raises Unavailable."""
+        code = await self._why_in_vain(event)
         await self._bus.publish(
             GradientMeasured(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, commitment=event.commitment,
                 drop_mean=0, drop_low=0, drop_high=0, sequences=0, tokens=0, losses=None, conditions=Conditions(),
-                failure=f"{OURS}: {GIVEN_UP}",
+                failure=f"{code}: {GIVEN_UP}",
             )
         )  # fmt: skip
 
@@ -242,6 +246,16 @@ class Worker:
         except BREAKS as error:
             log.exception("screen.broke", commitment=event.commitment, round=event.round)
             return opened.content_key, _failed(OURS, type(error).__name__)
+
+    async def _why_in_vain(self, event: GradientUploaded | GradientMeasure) -> str:
+        """Whether it was the payload. Raises Unavailable while the store is away: then it was that."""
+        if self._now_ms() - event.occurred_at_ms < DEATHS_MS or event.payload.size > self._max_bytes:
+            return OURS
+        try:
+            await self._objects.get(event.payload)
+        except Contradiction:
+            return OURS
+        return ISOLATED
 
     def _sealed(self, secret: bytes) -> bytes:
         """For the attestor alone: the bus and the store are read by others, who may not know a payload before it is judged."""

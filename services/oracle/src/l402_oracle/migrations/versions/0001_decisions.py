@@ -60,6 +60,17 @@ def upgrade() -> None:
         sa.CheckConstraint("kind IN ('uploaded', 'screened', 'measured')", name="heard_kind"),
     )
     op.create_table(
+        "refusals",
+        sa.Column("commitment", sa.String(64), primary_key=True),
+        sa.Column("round", sa.Integer, nullable=False, index=True),
+    )
+    op.create_table(
+        "isolations",
+        sa.Column("commitment", sa.String(64), primary_key=True),
+        sa.Column("peer", sa.String(64), nullable=False, index=True),
+        sa.Column("round", sa.Integer, nullable=False),
+    )
+    op.create_table(
         "decisions",
         sa.Column("commitment", sa.String(64), primary_key=True),
         sa.Column("round", sa.Integer, nullable=False, index=True),

@@ -1,0 +1,34 @@
+"""The tables of payloads that workers did not survive, and of offers that their peers did not get. It decides nothing."""
+
+import sqlalchemy as sa
+from l402core.documents import Offer
+from l402core.outbox import Transaction
+
+from l402_oracle.adapters.tables import isolations, refusals
+
+
+def isolate(tx: Transaction, offer: Offer) -> bool:
+    """Remember that workers did not survive what came under this offer. False where that is known."""
+    if tx.row(sa.select(isolations.c.round).where(isolations.c.commitment == offer.commitment)) is not None:
+        return False
+    tx.execute(
+        sa.insert(isolations), {"commitment": offer.commitment, "peer": offer.peer, "round": offer.round}
+    )  # fmt: skip
+    return True
+
+
+def last_isolated(tx: Transaction, peer: str) -> int:
+    """The newest round in which workers did not survive a payload of this peer; 0 for none."""
+    return int(tx.scalar(sa.select(sa.func.max(isolations.c.round)).where(isolations.c.peer == peer)) or 0)
+
+
+def refuse(tx: Transaction, commitment: str, number: int) -> None:
+    """It gets no offer; once."""
+    if tx.scalar(sa.select(refusals.c.round).where(refusals.c.commitment == commitment)) is None:
+        tx.execute(sa.insert(refusals), {"commitment": commitment, "round": number})
+
+
+def refused(tx: Transaction, number: int) -> tuple[str, ...]:
+    """The round's commitments that get no offer."""
+    rows = tx.rows(sa.select(refusals.c.commitment).where(refusals.c.round == number))
+    return tuple(row.commitment for row in rows)

@@ -1,0 +1,153 @@
+"""A payload that workers did not survive: its fee comes back, its peer waits for some rounds, and nobody waits for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from l402_oracle.adapters.tables import isolations
+from l402_oracle.attestor.quarantine import ROUNDS
+from l402_oracle.worker.app import DEATHS_MS, GIVEN_UP, ISOLATED
+from l402core.documents import Offer
+from l402core.errors import Contradiction, Unavailable
+from l402core.events import (
+    Event,
+    GradientMeasured,
+    GradientScored,
+    GradientScreened,
+    GradientUploaded,
+    OfferMade,
+    RoundAssessed,
+)
+
+from tests.support.oracle import (
+    UPLOAD_UNTIL_MS,
+    Stage,
+    a_ref,
+    aggregated,
+    commits_closed,
+    locked,
+    measured,
+    round_closed,
+    sha,
+)
+from tests.unit.oracle.test_worker import Bench, a_job
+
+DIED = f"{ISOLATED}: {GIVEN_UP}"
+
+
+@pytest.fixture
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
+    """One attestor."""
+    made = Stage(tmp_path)
+    yield made
+    made.database.close()
+
+
+async def asks(stage: Stage, peer: str, number: int, seq: int = 0) -> Offer | None:
+    """A peer asks for an offer in this round; None where it gets none."""
+    name = f"{peer} {number}"
+    await stage.hear(msgspec.structs.replace(stage.offer_make(name, seq, number), peer=sha(f"peer {peer}")))
+    made = [event.offer for event in stage.ears.all(OfferMade) if event.commitment == sha(name)]
+    return msgspec.json.decode(made[-1].body, type=Offer) if made else None
+
+
+async def a_round(stage: Stage, number: int, *, poison: str = "") -> dict[str, GradientScored]:
+    """Ann and bob ask; who has an offer is through. `poison`'s payload ends its workers. What was decided, by peer."""
+    await stage.hear(stage.round_opened(number))
+    offers = {peer: await asks(stage, peer, number, seq) for seq, peer in enumerate(("ann", "bob"))}
+    names = [f"{peer} {number}" for peer in offers]
+    await stage.hear(commits_closed(*names, round_=number))
+    through = {f"{peer} {number}": offer for peer, offer in offers.items() if offer}
+    for name, offer in through.items():
+        await stage.hear(locked(offer), stage.uploaded(name, number), stage.screened(name, number))
+    stage.now_ms = UPLOAD_UNTIL_MS
+    await stage.hear(round_closed(*names, uploaded=tuple(through), round_=number))
+    assert stage.ears.last(RoundAssessed).round == number  # at once: nobody waits for an offer that is not made
+    for name in through:
+        died = name.startswith(poison or "nobody")
+        await stage.hear(measured(name, 0.0 if died else 0.5, number, failure=DIED if died else ""))
+    await stage.hear(aggregated(number))
+    told = {event.commitment: event for event in stage.ears.all(GradientScored)}
+    return {peer: told[sha(f"{peer} {number}")] for peer in offers if sha(f"{peer} {number}") in told}
+
+
+async def test_a_peer_whose_payload_ends_workers_gets_no_offer_for_some_rounds(stage: Stage) -> None:
+    """Unscored, so that its fee comes back; held back then, while others are judged and paid as ever; and heard again."""
+    await stage.announce()
+    first = await a_round(stage, 1, poison="ann")
+    assert {peer: one.verdict for peer, one in first.items()} == {"ann": "unscored", "bob": "accepted"}
+    second = await a_round(stage, 2)
+    assert {peer: one.verdict for peer, one in second.items()} == {"bob": "accepted"}
+    stage.database.engine.dispose()
+    with stage.database.engine.begin() as connection:
+        connection.execute(sa.update(isolations).values(round=3 - ROUNDS - 1))
+    third = await a_round(stage, 3)
+    assert {peer: one.verdict for peer, one in third.items()} == {"ann": "accepted", "bob": "accepted"}
+
+
+async def test_an_isolation_that_is_heard_after_the_decision_counts_as_well(stage: Stage) -> None:
+    """In short rounds the deaths take longer than the judging; a word that is told twice is one."""
+    await stage.announce()
+    assert (await a_round(stage, 1))["ann"].verdict == "accepted"
+    late = msgspec.structs.replace(
+        stage.screened("ann 1"), passed=False, code=ISOLATED, detail=GIVEN_UP, sketch=None, sealed_key=""
+    )
+    await stage.hear(late, late)
+    assert set(await a_round(stage, 2)) == {"bob"}
+
+
+async def test_an_upload_without_an_offer_is_still_a_contradiction(stage: Stage) -> None:
+    """The coordinator cannot bring a held-back peer's payload before the workers after all."""
+    await stage.announce()
+    await a_round(stage, 1, poison="ann")
+    await stage.hear(stage.round_opened(2))
+    assert await asks(stage, "ann", 2) is None
+    await stage.hear(commits_closed("ann 2", round_=2), round_closed("ann 2", round_=2))
+    with pytest.raises(Contradiction, match="for which no offer"):
+        await stage.tick(to_ms=stage.terms(2).judge_by_ms)
+
+
+async def test_a_failure_of_ours_that_ended_no_worker_holds_nobody_back(stage: Stage) -> None:
+    """An unreadable store is no death."""
+    await stage.announce()
+    await stage.hear(stage.round_opened())
+    assert await asks(stage, "ann", 1) is not None
+    await stage.hear(measured("ann 1", 0.0, failure=f"unreadable: {GIVEN_UP}"))
+    stage.now_ms += 1
+    assert await asks(stage, "ann", 1) is not None
+
+
+class Late(Bench):
+    """A worker to which a job comes after so many tries in vain."""
+
+    async def isolated(self, event: Event, *, after_ms: int) -> str:
+        """What it answers, so long after the job was said: the code."""
+        self.worker._now_ms = lambda: after_ms
+        if isinstance(event, GradientUploaded):
+            await self.worker.isolate_upload(event)
+        else:
+            await self.worker.isolate_measure(event)  # type: ignore[arg-type]  # there are two kinds of job
+        said = self.said.events[-1]
+        assert isinstance(said, GradientScreened | GradientMeasured)
+        return said.code if isinstance(said, GradientScreened) else said.failure.partition(":")[0]
+
+
+async def test_only_what_can_have_been_so_many_deaths_is_taken_for_them() -> None:
+    """Five missed workers take fifty seconds; a store that is away now was away then; what is too large was never opened."""
+    bench = Late()
+    kept = bench.shelf.keep(b"a payload")
+    upload = GradientUploaded(
+        id="s", occurred_at_ms=0, round=1, commitment=sha("c"), peer=sha("p"), checkpoint=sha("b"),
+        model_id=bench.torch.model_id, payload=kept,
+    )  # fmt: skip
+    measure = a_job(bench.torch.model_id, kept, a_ref("base"), ())
+    for job in (upload, measure):
+        assert await bench.isolated(job, after_ms=DEATHS_MS) == ISOLATED
+        assert await bench.isolated(job, after_ms=DEATHS_MS - 1) == "unreadable"
+        large = msgspec.structs.replace(job, payload=msgspec.structs.replace(kept, size=1 << 40))
+        assert await bench.isolated(large, after_ms=DEATHS_MS) == "unreadable"
+        with pytest.raises(Unavailable):
+            await bench.isolated(msgspec.structs.replace(job, payload=a_ref("gone")), after_ms=DEATHS_MS)
+    bench.torch.close()
