@@ -2,18 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from l402_invoicer.app import CONSUMERS
 from l402core.bus import Bus, migrate
-from l402core.events import EscrowFrozen, EscrowThawed
+from l402core.events import EscrowFrozen, EscrowThawed, ReadStops
 
+from tests.support.cutting import Cut
 from tests.support.nats import running_nats
-from tests.unit.invoicer.test_invoicer_frozen import COMMITMENT, Bench
-
-LIMIT_S = 30
+from tests.support.settler import Stage, sha
+from tests.unit.invoicer.test_invoicer_frozen import COMMITMENT, Bench, until
 
 
 @pytest.fixture
@@ -27,11 +27,18 @@ def url(tmp_path: Path) -> Iterator[str]:
 @contextlib.asynccontextmanager
 async def listening(url: str, bench: Bench) -> AsyncIterator[None]:
     """One replica, on the bus as its `__main__` puts it there."""
-    bus = Bus(url, "invoicer")
+    async with on(Bus(url, "invoicer"), bench):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def on(bus: Bus, bench: Bench) -> AsyncIterator[None]:
+    """The same on this connection."""
     bench.invoicer.stops.register(bus)
     await bus.start()
     try:
-        yield
+        async with bench.learning() if bench.settler else contextlib.nullcontext():
+            yield
     finally:
         await bus.stop()
         bench.tally.close()
@@ -48,15 +55,6 @@ async def replicas(tmp_path: Path, url: str) -> AsyncIterator[tuple[Bench, Bench
     two.node.paid, two.node.known = one.node.paid, one.node.known  # it is the same node
     async with listening(url, one), listening(url, two):
         yield one, two
-
-
-async def until(are_so: Callable[[], bool]) -> None:
-    """What was said has reached everybody."""
-    for _ in range(LIMIT_S * 100):
-        if are_so():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within {LIMIT_S} s")
 
 
 async def heard(replicas: tuple[Bench, Bench], *, stopped: bool) -> None:
@@ -88,3 +86,84 @@ async def test_what_a_replica_has_overheard_is_on_its_own_disk(url: str, replica
     await settler.publish(EscrowFrozen(id="f", occurred_at_ms=0, revision=1, round=3, commitment=COMMITMENT))
     await settler.stop()
     await until(lambda: all(COMMITMENT in one.tally.stopped() for one in replicas))
+
+
+# One that was not there when it was said.
+
+
+@contextlib.asynccontextmanager
+async def a_settler(tmp_path: Path, url: str) -> AsyncIterator[Stage]:
+    """Real books with the escrow of the lock that these benches have in hand, and its answers on the bus."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    stage = Stage(folder)
+    await stage.open_round()
+    await stage.desk.open(stage.opening("a"))
+    with stage.database.engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("update submissions set commitment = ?", (COMMITMENT,))
+    bus = Bus(url, "settler")
+    bus.answer(ReadStops, stage.settler.read_stops)
+    await bus.start()
+    yield stage
+    await bus.stop()
+    stage.database.close()
+
+
+def bench_on(tmp_path: Path, name: str, bus: Bus) -> Bench:
+    """A replica that asks over this connection."""
+    (tmp_path / name).mkdir(exist_ok=True)
+    return Bench(tmp_path / name, bus)
+
+
+async def test_a_replica_that_starts_after_a_freeze_that_another_was_handed_learns_it(tmp_path: Path, url: str) -> None:
+    """It has the lock in hand and was never told: it sends nothing, and once thawed it sends all."""
+    async with a_settler(tmp_path, url) as stage:
+        await stage.freeze(COMMITMENT)
+        late = Bus(url, "invoicer")
+        two = bench_on(tmp_path, "two", late)
+        assert await two.why() == "stops_unknown"
+        async with on(late, two):
+            await two.knows()
+            assert (await two.why(), two.node.paid) == ("frozen", [])
+        await stage.thaw(COMMITMENT)
+        again = Bus(url, "invoicer")
+        two.settler = again
+        two.start()
+        async with on(again, two):
+            await two.knows()
+            assert (await two.why(), len(two.node.paid)) == ("", 6)
+
+
+async def test_a_replica_that_is_cut_off_sends_nothing_until_it_has_asked_again(tmp_path: Path, url: str) -> None:
+    """Its connection breaks, another is handed the freeze; it holds back while it is away, and after."""
+    async with a_settler(tmp_path, url) as stage, Cut(url) as cut:
+        bus = Bus(cut.url, "invoicer")
+        two = bench_on(tmp_path, "two", bus)
+        async with on(bus, two):
+            await two.knows()
+            cut.off()
+            await until(lambda: not two.invoicer.stops.knows)
+            await stage.freeze(COMMITMENT)
+            assert (await two.why(), two.node.paid) == ("stops_unknown", [])
+            cut.mend()
+            await two.knows()
+            assert (await two.why(), two.node.paid) == ("frozen", [])
+            assert COMMITMENT in two.tally.stopped()
+
+
+async def test_the_settler_tells_what_is_frozen_and_what_was_asked_about(tmp_path: Path, url: str) -> None:
+    """Open ones that are frozen, and of those asked about also what was thawed; nothing of what was never frozen."""
+    async with a_settler(tmp_path, url) as stage:
+        assert await stands(stage) == await stands(stage, COMMITMENT, sha("nobody")) == []
+        await stage.freeze(COMMITMENT)
+        assert await stands(stage) == [(COMMITMENT, 1, True)]
+        await stage.thaw(COMMITMENT)
+        assert await stands(stage) == []
+        assert await stands(stage, COMMITMENT) == [(COMMITMENT, 2, False)]
+
+
+async def stands(stage: Stage, *about: str) -> list[tuple[str, int, bool]]:
+    """What it answers."""
+    told = await stage.settler.read_stops(ReadStops(about=about))
+    return [(one.commitment, one.revision, one.frozen) for one in told.stands]

@@ -230,6 +230,10 @@ def sends_what_is_frozen() -> Patch:
     return mock.patch.object(stops.Stops, "_stand", noted)
 
 
+def begins_without_doubt(_self: stops.Stops) -> None:
+    """An invoicer that starts takes what is on its disk for all that is frozen."""
+
+
 def acks_first() -> Patch:
     deliver = real_bus.deliver
 

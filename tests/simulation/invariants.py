@@ -24,6 +24,7 @@ from tests.simulation.waiting import Knobs, Waiting
 
 T = TypeVar("T")
 LINE = "rowid, id, kind, phase, pending_id, debit, credit, amount_msat, commitment"
+LAST_NOTE = "select action, at_ms from freezes where about = ? order by id desc limit 1"
 PLACELESS = ("failed", "ended")
 
 
@@ -270,10 +271,13 @@ class Steps:
                 self._check_paid(hash_)
 
     def _check_stopped(self, hash_: str) -> None:
-        """Nothing is sent of what the invoicer has written down as frozen."""
+        """Nothing is sent of what the invoicer has written down as frozen, nor of what was so when it began."""
         if not self._coordinator.stopped:
             return
         (owner,) = self.books.execute("select commitment from rungs where payment_hash = ?", (hash_,)).fetchone()
+        noted = self.books.execute(LAST_NOTE, (owner,)).fetchone()
+        missed = noted is not None and noted[0] == "freeze" and noted[1] < self._coordinator.invoicer_began_ms
+        _must(not missed, f"rung {hash_[:8]} is sent by an invoicer that began after its escrow was frozen")
         _must(owner not in self._coordinator.tally.stopped(), f"rung {hash_[:8]} is sent, and its escrow is frozen")
 
     def _check_paid(self, hash_: str) -> None:

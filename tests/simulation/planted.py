@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from l402_invoicer import app as invoicer
+from l402_invoicer import stops
 from l402_oracle.adapters import decisions
 from l402_oracle.attestor import delivery
 from l402_settler import turning, watch
@@ -18,7 +19,7 @@ from tests.simulation import bugs, runs
 from tests.simulation.cast import Manner, Part
 from tests.simulation.faults import Kind
 from tests.simulation.runs import Trial
-from tests.simulation.scenes import AGAIN, hurried, plain, stopped, struck
+from tests.simulation.scenes import AGAIN, hurried, plain, stopped, stopped_while_away, struck
 
 MISFITS = (TypeError, AttributeError, NameError)
 """What a plant raises that was made for an older product: no bug was looked for then, and none was found."""
@@ -66,6 +67,8 @@ PLANTED: tuple[Planted, ...] = (
             plain(Part("ada", 31, Manner.NEVER_SETTLES)), 3),
     Planted("routing fees are not booked", bugs.unless(lambda line: line.kind == "routing"), plain(hub=True), 3),
     Planted("a lock is sent though its escrow is frozen", bugs.sends_what_is_frozen, stopped, 12),
+    Planted("an invoicer that starts sends before it has asked what is frozen",
+            bugs.replaced(stops.Stops, "doubt", bugs.begins_without_doubt), stopped_while_away, 12),
     Planted("a decision is not booked", bugs.unless(lambda line: line.kind == "reward"), plain(), 3),
     Planted("a rung is out, and the books do not say until when", bugs.forgets_the_expiry, plain(), 3),
     Planted("an escrow's deadlines come minutes late", bugs.replaced(turning, "missed", bugs.misses_late),

@@ -45,3 +45,11 @@ def stopped(seed: int) -> Trial:
     at = 4  # the ladder is handed in about then, a little before or after
     faults = (Fault(Kind.NODE_AWAY, at, 6.0), Fault(Kind.FROZEN, at + 1 + seed % 3, 15.0))
     return Trial(seed, Cast(parts=(ADA,)), faults, f"seed {seed}, frozen after {at}")
+
+
+def stopped_while_away(seed: int) -> Trial:
+    """The invoicer dies with a lock in hand, an operator freezes its escrow meanwhile, and the word of it comes late."""
+    kill = Fault(Kind.KILL_BEFORE, 53 + seed % 6, 4.0)  # about where the ladder is counted, and its rungs are sent
+    late = tuple(Fault(Kind.DELIVERY_LATE, number, 45.0) for number in range(9, 40))
+    faults = (kill, Fault(Kind.FROZEN, 4, 60.0), *late)
+    return Trial(seed, Cast(parts=(ADA,)), faults, f"seed {seed}, frozen while the invoicer is away")

@@ -88,6 +88,8 @@ class Coordinator:
         self.keyrings = Keyrings()
         self.stopped: list[str] = []
         """Escrows that an operator has frozen, or is about to."""
+        self.invoicer_began_ms = 0
+        """When the present one began to listen."""
         self.orders = 0
         """Those that wait for its thaw."""
         self.heights: NodeHeights | None = None
@@ -133,7 +135,7 @@ class Coordinator:
         node = self.calls.connect(COORDINATOR)
         invoicer = Invoicer(
             INVOICER_CONFIG, node, bus, self.cursor, self.tally, now_ms=world.now_ms, monotonic=world.monotonic,
-            successions=self.keyrings.successions(),
+            successions=self.keyrings.successions(), settler=bus,
         )  # fmt: skip
         lock, mint, frozen, thawed = INVOICER_CONSUMERS
         bus.consume(lock, invoicer.lock_ladder, invoicer.give_up)
@@ -143,7 +145,8 @@ class Coordinator:
         bus.consume(thawed, invoicer.stops.on_thawed)
         bus.answer(FeeMint, invoicer.mint_fee)
         await bus.start()
-        await self._work(process, invoicer.watch_fees())
+        self.invoicer_began_ms = world.now_ms()
+        await self._work(process, invoicer.watch_fees(), invoicer.stops.learn_forever())
 
     async def attestor(self, process: Process) -> None:
         """See `l402_oracle.attestor.wiring`."""

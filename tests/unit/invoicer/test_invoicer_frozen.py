@@ -1,20 +1,45 @@
 """What is frozen is not sent, also where its lock was asked for before; thawed, it is sent once."""
 
-from collections.abc import Iterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import pytest
 from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import Invoicer
 from l402_invoicer.config import Config
+from l402_invoicer.stops import Asks
 from l402core.errors import Unavailable
-from l402core.events import EscrowDispatched, EscrowFrozen, EscrowRefused, EscrowThawed, Event
+from l402core.events import (
+    EscrowDispatched,
+    EscrowFrozen,
+    EscrowRefused,
+    EscrowThawed,
+    Event,
+    Question,
+    ReadStops,
+    Stand,
+)
 from l402core.lnd.port import PaymentStatus, PaymentView
 
 from tests.unit.invoicer.test_invoicer_policy import ATTESTOR, HASHES, NOW_S, a_lock
 
 COMMITMENT = "cc" * 32
+LIMIT_S = 30
+A = TypeVar("A", bound=msgspec.Struct)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Whatever it depends on has happened."""
+    for _ in range(LIMIT_S * 100):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within {LIMIT_S} s")
 
 
 class Node:
@@ -36,11 +61,30 @@ class Node:
         return self.known[payment_hash]
 
 
-class Bench:
-    """One invoicer, which can be started again."""
+class Settler:
+    """What a settler would say of what is frozen; `silent` ones are not there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *stands: Stand) -> None:
+        self.stands, self.silent = list(stands), False
+        self.asked: list[tuple[str, ...]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def ask(self, question: Question, answer: type[A]) -> A:
+        """As the bus."""
+        assert isinstance(question, ReadStops)
+        self.asked.append(question.about)
+        if self.silent:
+            raise Unavailable("bus", "settler did not answer")
+        self.meanwhile()
+        return msgspec.convert({"stands": self.stands}, answer, from_attributes=True)
+
+
+class Bench:
+    """One invoicer, which can be started again; with a settler it is in doubt when it begins."""
+
+    def __init__(self, folder: Path, settler: Asks | None = None) -> None:
         self.folder, self.node, self.said, self.now_ms = folder, Node(), list[Event](), NOW_S * 1_000
+        self.settler = settler
         self.start()
 
     def start(self) -> None:
@@ -48,7 +92,7 @@ class Bench:
         self.tally = FileTally(self.folder / "tally")
         self.invoicer = Invoicer(
             Config(attestor=ATTESTOR.public), self.node, self, FileCursor(self.folder / "cursor"), self.tally,  # type: ignore[arg-type]  # what is not asked here is missing
-            now_ms=lambda: self.now_ms,
+            now_ms=lambda: self.now_ms, settler=self.settler,
         )  # fmt: skip
 
     async def publish(self, event: Event, *, parent: str = "") -> None:
@@ -69,11 +113,28 @@ class Bench:
 
     async def waits(self) -> bool:
         """Whether the lock is to be tried again later."""
+        return await self.why() == "frozen"
+
+    async def why(self) -> str:
+        """Why the lock is to be tried again later; '' where it was sent."""
         try:
             await self.invoicer.lock_ladder(a_lock())
         except Unavailable as later:
-            return later.code == "frozen"
-        return False
+            return later.code
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def learning(self) -> AsyncIterator[None]:
+        """The job that asks whenever in doubt."""
+        job = asyncio.create_task(self.invoicer.stops.learn_forever())
+        try:
+            yield
+        finally:
+            job.cancel()
+
+    async def knows(self) -> None:
+        """Until it does."""
+        await until(lambda: self.invoicer.stops.knows)
 
 
 @pytest.fixture
@@ -135,3 +196,63 @@ async def test_what_waited_too_long_is_never_sent(bench: Bench) -> None:
     assert not await bench.waits()
     assert [type(event) for event in bench.said] == [EscrowRefused]
     assert bench.node.paid == []
+
+
+async def test_an_invoicer_that_begins_sends_nothing_before_it_was_told_what_is_frozen(tmp_path: Path) -> None:
+    """A settler that is away, or cannot tell, keeps every lock waiting; nothing is frozen, and all of it is sent."""
+    settler = Settler()
+    settler.silent = True
+    bench = Bench(tmp_path, settler)
+    async with bench.learning():
+        await until(lambda: bool(settler.asked))
+        assert (await bench.why(), bench.node.paid) == ("stops_unknown", [])
+        settler.silent = False
+        await bench.knows()
+        assert (await bench.why(), len(bench.node.paid)) == ("", 6)
+    bench.tally.close()
+
+
+async def test_what_was_said_while_it_was_away_it_learns(tmp_path: Path) -> None:
+    """A freeze holds what it has in hand, on its own disk too; a thaw of what it had noted as frozen lets it go."""
+    settler = Settler(Stand(commitment=COMMITMENT, revision=1, frozen=True))
+    bench = Bench(tmp_path, settler)
+    async with bench.learning():
+        await bench.knows()
+        assert (await bench.why(), bench.node.paid) == ("frozen", [])
+    bench.tally.close()
+    settler.stands = [Stand(commitment=COMMITMENT, revision=2, frozen=False)]
+    bench.start()
+    async with bench.learning():
+        await bench.knows()
+        assert settler.asked[-1] == (COMMITMENT,)
+        assert (await bench.why(), len(bench.node.paid)) == ("", 6)
+    bench.tally.close()
+
+
+async def test_an_answer_that_is_older_than_what_was_heard_changes_nothing(tmp_path: Path) -> None:
+    """The thaw overtakes the answer that still has it frozen."""
+    bench = Bench(tmp_path, Settler(Stand(commitment=COMMITMENT, revision=1, frozen=True)))
+    await bench.thaw(2)
+    async with bench.learning():
+        await bench.knows()
+        assert await bench.why() == ""
+    bench.tally.close()
+
+
+async def test_who_is_cut_off_while_it_is_told_asks_again(tmp_path: Path) -> None:
+    """The bus goes away with the answer under way: what was said since may be missed."""
+    settler = Settler()
+    bench = Bench(tmp_path, settler)
+
+    def cut_once() -> None:
+        settler.meanwhile, settler.silent = lambda: None, True  # the next time
+        bench.invoicer.stops.doubt()
+
+    settler.meanwhile = cut_once
+    async with bench.learning():
+        await until(lambda: len(settler.asked) > 1)
+        assert await bench.why() == "stops_unknown"
+        settler.stands, settler.silent = [Stand(commitment=COMMITMENT, revision=1, frozen=True)], False
+        await bench.knows()
+        assert await bench.why() == "frozen"
+    bench.tally.close()

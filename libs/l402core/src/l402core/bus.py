@@ -104,6 +104,10 @@ class Bus:
         """Finish what is in hand, then disconnect."""
         await self._link.close()
 
+    def when_cut(self, tell: Callable[[], None]) -> None:
+        """Called when the connection is lost, and again when it is there: what was only overheard meanwhile is missed."""
+        self._link.cut.append(tell)
+
     async def ready(self) -> bool:
         """Whether the server is there now."""
         return self._link.connected()

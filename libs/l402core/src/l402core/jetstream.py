@@ -85,13 +85,16 @@ class Link:
         self._asked: dict[str, asyncio.Future[Msg]] = {}
         self._inbox = ""
         self._pulls: list[Pull] = []
+        self.cut: list[Callable[[], None]] = []
+        """Told when the connection is lost, and again when it is there."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
         """Raises when the server does not answer."""
         await self._client.connect(
             self._url, name=self._name, inbox_prefix=inbox(self._name), max_reconnect_attempts=-1,
-            reconnect_time_wait=1, allow_reconnect=True, reconnected_cb=self._reconnected, error_cb=_noted,
+            reconnect_time_wait=1, allow_reconnect=True, reconnected_cb=self._reconnected,
+            disconnected_cb=self._disconnected, error_cb=_noted,
         )  # fmt: skip
         self._inbox = self._client.new_inbox()
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
@@ -187,7 +190,13 @@ class Link:
         if answer is not None and not answer.done():
             answer.set_result(message)
 
+    async def _disconnected(self) -> None:
+        for tell in self.cut:
+            tell()
+
     async def _reconnected(self) -> None:
+        for tell in self.cut:
+            tell()
         for pull in self._pulls:
             pull.forgotten()
 

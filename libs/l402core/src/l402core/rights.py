@@ -21,6 +21,7 @@ from l402core.events import (
     Freeze,
     OwedSettle,
     Question,
+    ReadStops,
     Reconcile,
     SayAgain,
     Thaw,
@@ -37,6 +38,8 @@ USERS: Final = (*SERVICES, OPERATOR, MIGRATION)
 
 ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, EndRound, Reconcile)
 """Questions that only an operator may ask."""
+ASKED: Final[dict[str, tuple[type[Question], ...]]] = {"invoicer": (ReadStops,)}
+"""Questions of services that have no peer behind them; a gateway asks all others."""
 OVERHEARD: Final[dict[str, tuple[type[Event], ...]]] = {
     "gateway": tuple(event for event in EVENTS if event.stream == FACTS),
     "invoicer": (EscrowFrozen, EscrowThawed),
@@ -68,13 +71,18 @@ def rights_of(user: str, consumers: Iterable[Consumer]) -> Rights:
     answered = [question.name for question, _ in QUESTIONS if question.answered_by == user]
     own = [consumer for consumer in consumers if consumer.service == user]
     said = [f"{event.name}.>" for event in EVENTS if event.writer == user]
-    asked = [question.name for question, _ in QUESTIONS if question not in ORDERS] if user == "gateway" else []
+    asked = [question.name for question in _asked(user)]
     heard = [f"{event.name}.>" for event in OVERHEARD.get(user, ())]
     return Rights(
         publish=tuple(sorted({*said, *asked, *_reading(own), *(_keeping() if user in KEEPERS else ())})),
         subscribe=tuple(sorted({f"{inbox(user)}.>", *answered, *heard})),
         answers=bool(answered),
     )
+
+
+def _asked(user: str) -> tuple[type[Question], ...]:
+    others = {*ORDERS, *(question for of_one in ASKED.values() for question in of_one)}
+    return tuple(one for one, _ in QUESTIONS if one not in others) if user == "gateway" else ASKED.get(user, ())
 
 
 def _reading(consumers: Iterable[Consumer]) -> Iterable[str]:

@@ -35,7 +35,14 @@ async def serve(config: Config) -> None:
     tally = FileTally(config.data_dir / "invoicer.sqlite3")
     successions = Successions(config.hand_overs)
     invoicer = Invoicer(
-        config, node, bus, cursor, tally, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions
+        config,
+        node,
+        bus,
+        cursor,
+        tally,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        successions=successions,
+        settler=bus,
     )
     minting = SponsorMint(config, node, bus, now_ms=lambda: time.time_ns() // 1_000_000, successions=successions)
     lock, mint, *_ = CONSUMERS
@@ -54,7 +61,7 @@ async def serve(config: Config) -> None:
         app = control_app("invoicer", ready)
         async with serving(app, config.http_host, config.http_port, address_file=address_file) as url:
             log.info("service.ready", url=url)
-            await run_until_asked(invoicer.watch_fees(), invoicer.forget_unsent())
+            await run_until_asked(invoicer.watch_fees(), invoicer.forget_unsent(), invoicer.stops.learn_forever())
     finally:
         address_file.unlink(missing_ok=True)
         await bus.stop()

@@ -39,7 +39,7 @@ from l402_invoicer.policy import (
     step_for,
     too_late,
 )
-from l402_invoicer.stops import FROZEN, THAWED, Notes, Stops
+from l402_invoicer.stops import FROZEN, THAWED, Asks, Notes, Stops
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -114,6 +114,7 @@ class Invoicer:
     def __init__(
         self, config: Config, node: Node, bus: Publisher, cursor: Cursor, tally: Tally, *, now_ms: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic, successions: Successions | None = None,
+        settler: Asks | None = None,
     ) -> None:  # fmt: skip
         self._config, self._node, self._bus, self._cursor, self._now_ms = config, node, bus, cursor, now_ms
         self._tally, self._monotonic = tally, monotonic
@@ -129,7 +130,7 @@ class Invoicer:
             routing_fee_max_msat=config.routing_fee_max_msat,
             cltv_limit_max=config.cltv_limit_max,
         )
-        self.stops = Stops(tally, now_ms=now_ms)
+        self.stops = Stops(tally, now_ms=now_ms, settler=settler)
         self._sending = asyncio.Semaphore(config.rungs_at_once)
         self._sent_at: OrderedDict[bytes, float] = OrderedDict()
         self._traces: OrderedDict[str, str] = OrderedDict()
@@ -267,9 +268,8 @@ class Invoicer:
             step = step_for(known, now_ms=self._now_ms(), not_after_ms=ladder.not_after_ms)
             if step is Step.LATE:
                 raise too_late(rung.index)
-            if step is Step.SEND and self.stops.holds(work.commitment):
-                raise Unavailable("frozen", f"rung {rung.index} waits: its escrow is frozen")
             if step is Step.SEND:
+                self.stops.check(work.commitment)
                 known = await self._send(ladder, rung)
         assert known is not None
         await self._dispatched(work, rung, known)

@@ -29,11 +29,13 @@ from l402core.events import (
     Question,
     ReadRound,
     ReadStanding,
+    ReadStops,
     ReadSubmission,
     RegisterAccepted,
     RegisterLocks,
     RegisterUpload,
     RewardRevealed,
+    StopsView,
     SubmissionOpen,
     WorkDead,
 )
@@ -48,7 +50,7 @@ from l402_settler.decisions import record_decision
 from l402_settler.desk import Desk
 from l402_settler.escrows import ask_cancel, move_escrow
 from l402_settler.fees import book_fee
-from l402_settler.freezing import hold, say_how_it_stands
+from l402_settler.freezing import hold, read_stops, say_how_it_stands
 from l402_settler.office import Office
 from l402_settler.owed import offered_rungs
 from l402_settler.recovery import (
@@ -140,6 +142,7 @@ class Settler:
         self._bus.answer(ReadStanding, self.desk.read_standing)
         self._bus.answer(ClaimCredit, self.desk.claim_credit)
         self._bus.answer(GatewayAwake, self.awake.on_gateway)
+        self._bus.answer(ReadStops, self.read_stops)
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
@@ -274,6 +277,10 @@ class Settler:
         end_escrow_if_over(office, tx, event.commitment)
         log.info("gradient.decided", commitment=event.commitment, verdict=event.verdict, reward_msat=event.reward_msat)
         return None
+
+    async def read_stops(self, question: ReadStops) -> StopsView:
+        """What an invoicer may have missed."""
+        return await read_stops(self._office, question)
 
     # --- restart ------------------------------------------------------------------------------------------------------
 

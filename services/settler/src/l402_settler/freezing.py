@@ -13,8 +13,11 @@ from l402core.events import (
     EscrowLocked,
     EscrowThawed,
     Event,
+    ReadStops,
     SponsorshipLocked,
     SponsorshipMint,
+    Stand,
+    StopsView,
 )
 from l402core.outbox import Transaction
 
@@ -23,6 +26,8 @@ from l402_settler.adapters.freeze_books import FREEZE, SUBMISSION
 from l402_settler.office import Office
 
 log = structlog.get_logger()
+STANDS_MAX = 4_000
+"""Told in one answer, which stays below half a megabyte."""
 SETTLER = "settler"
 """Who froze it, where no person did."""
 ESCROW_SAYS: dict[escrow.Again, type[Event]] = {
@@ -65,6 +70,19 @@ def say_how_it_stands(office: Office, tx: Transaction, commitment: str) -> None:
     kind = EscrowFrozen if row.frozen else EscrowThawed
     fact = kind(id=id_, occurred_at_ms=at, revision=len(notes), round=row.round, commitment=commitment)
     tx.say(fact, parent=row.traceparent)
+
+
+async def read_stops(office: Office, question: ReadStops) -> StopsView:
+    """How escrows stand, for an invoicer that may have missed a word. Raises Unavailable where they are too many to tell."""
+    about = question.about[: STANDS_MAX + 1]
+    rows = await office.database.read(lambda tx: freeze_books.stands(tx, about, at_most=STANDS_MAX + 1))
+    if max(len(rows), len(about)) > STANDS_MAX:
+        raise Unavailable(
+            "stops_many", f"more than {STANDS_MAX} escrows are frozen: nothing is locked until they are fewer"
+        )
+    return StopsView(
+        stands=tuple(Stand(commitment=row.commitment, revision=row.words, frozen=bool(row.frozen)) for row in rows)
+    )
 
 
 def freeze_payment(office: Office, tx: Transaction, payment_hash: str, *, code: str, reason: str) -> None:

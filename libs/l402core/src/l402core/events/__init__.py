@@ -9,6 +9,7 @@ Times are unix milliseconds, money integer msat, hashes and keys lower-case hex,
 import msgspec
 
 from l402core.events.asked_by_gateways import AWAKE_EVERY_MS, GatewayAwake, GatewayHeard
+from l402core.events.asked_by_invoicers import ReadStops, Stand, StopsView
 from l402core.events.asked_by_operators import (
     ChannelStanding,
     ChannelsView,
@@ -195,6 +196,7 @@ __all__ = [
     "ReadSponsorship",
     "ReadStanding",
     "ReadStatus",
+    "ReadStops",
     "ReadStory",
     "ReadSubmission",
     "ReadWorkerParts",
@@ -231,7 +233,9 @@ __all__ = [
     "SponsorshipReturned",
     "SponsorshipSettled",
     "SponsorshipView",
+    "Stand",
     "StatusView",
+    "StopsView",
     "StoryLine",
     "StoryView",
     "SubmissionEvent",
@@ -258,6 +262,7 @@ QUESTIONS: tuple[tuple[type[Question], type[msgspec.Struct]], ...] = (
     (RegisterUpload, SubmissionView),
     (ReadRound, RoundView),
     (ReadStanding, PeerStanding),
+    (ReadStops, StopsView),
     (ReadSubmission, SubmissionView),
     (ClaimCredit, CreditView),
     (GatewayAwake, GatewayHeard),

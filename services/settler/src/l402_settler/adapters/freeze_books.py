@@ -1,5 +1,6 @@
 """What is frozen, and what is held for it, as functions over one open transaction. It knows SQL, and decides nothing."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -87,6 +88,18 @@ def is_noted(tx: Transaction, about: str, code: str) -> bool:
     for row in notes_of(tx, about):
         since = set() if row.action == THAW else since | {row.code}
     return code in since
+
+
+def stands(tx: Transaction, about: Collection[str], *, at_most: int) -> list[Row]:
+    """Open submissions that are frozen, and those of these that ever were: commitment, frozen and how many words of it."""
+    words = sa.func.count(freezes.c.id).label("words")
+    query = (
+        sa.select(submissions.c.commitment, submissions.c.frozen, words)
+        .join(freezes, freezes.c.about == submissions.c.commitment)
+        .where((submissions.c.frozen & (submissions.c.state != "ended")) | submissions.c.commitment.in_(sorted(about)))
+        .group_by(submissions.c.commitment, submissions.c.frozen)
+    )
+    return tx.rows(query.limit(at_most))
 
 
 def was_frozen(tx: Transaction, about: str) -> bool:
