@@ -17,7 +17,7 @@ from tests.simulation.services import COORDINATOR
 from tests.simulation.sponsor import SPONSOR
 from tests.simulation.world import World
 
-ALARMS = frozenset({"escrow.frozen", "ledger.contradiction"})
+ALARMS = frozenset({"escrow.frozen", "ledger.contradiction", "ledger.routing"})
 """Never in a world where lnd tells the truth, but for a freeze on an operator's order (`silence` tells them apart)."""
 
 

@@ -71,7 +71,7 @@ async def test_what_waits_for_a_person_is_counted(stage: Stage) -> None:
     assert told("l402_frozen", what="escrow") == 0
 
 
-@pytest.mark.parametrize("weight", ["contradiction", "foreign", "lag", "undecided"])
+@pytest.mark.parametrize("weight", ["contradiction", "foreign", "routing", "lag", "undecided"])
 def test_what_the_books_and_the_node_see_differently_is_told_by_its_weight(weight: str) -> None:
     """And is zero again once they agree."""
     one = LedgerDifference(weight=weight, what="rung", payment_hash="", commitment="", books="", lnd="", amount_msat=1)

@@ -2,7 +2,8 @@
 
 A *lag* is what the next look will join (LND ended a rung that the books still have open). A *contradiction* is what cannot
 be true of both (paid in the books, failed at LND): it freezes the escrow and wakes someone; nothing is corrected in
-silence. *Foreign* is what our node did and the books do not know: a person should. *Undecided* is what only the chain can
+silence. *Routing* is what a payment cost on its way, where the books have another sum: it is ours alone, and freezes nobody.
+*Foreign* is what our node did and the books do not know: a person should. *Undecided* is what only the chain can
 tell: the books gave up a rung that LND calls in flight for ever, and a channel that may still hold it is being closed.
 """
 
@@ -15,9 +16,10 @@ from l402core.events import LedgerDifference
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
 
 LAG, CONTRADICTION, FOREIGN, UNDECIDED = "lag", "contradiction", "foreign", "undecided"
+ROUTING = "routing"
 EXPLAINED = "explained"
 """A contradiction that a person has written off: told, and nothing more."""
-GRAVITY = (CONTRADICTION, FOREIGN, UNDECIDED, EXPLAINED, LAG)
+GRAVITY = (CONTRADICTION, FOREIGN, ROUTING, UNDECIDED, EXPLAINED, LAG)
 
 AGREES: dict[Rung, set[PaymentStatus | None]] = {
     Rung.REGISTERED: {None, PaymentStatus.UNKNOWN},
@@ -42,6 +44,8 @@ class BookedRung(msgspec.Struct, frozen=True, kw_only=True):
     commitment: str
     amount_msat: int
     state: Rung
+    routing_msat: int = 0
+    """What its route kept."""
 
 
 def compare_rungs(
@@ -103,11 +107,21 @@ def _rung(rung: BookedRung, view: PaymentView | None, *, open_: bool) -> LedgerD
     status = view.status if view else None
     wrong_amount = view is not None and status is PaymentStatus.SETTLED and view.amount_msat != rung.amount_msat
     if status in AGREES[rung.state] and not wrong_amount:
-        return None
+        return _routing(rung, view) if view is not None and status is PaymentStatus.SETTLED else None
     ahead = status in WILL_JOIN.get(rung.state, set()) and not wrong_amount
     given_up = open_ and rung.state is Rung.RETURNED
     return LedgerDifference(
         weight=LAG if ahead else UNDECIDED if given_up else CONTRADICTION, what="rung", payment_hash=rung.payment_hash,
         commitment=rung.commitment, books=str(rung.state), lnd=str(status) if status else "never seen",
         amount_msat=view.amount_msat if wrong_amount and view else rung.amount_msat,
+    )  # fmt: skip
+
+
+def _routing(rung: BookedRung, view: PaymentView) -> LedgerDifference | None:
+    if view.fee_msat == rung.routing_msat:
+        return None
+    return LedgerDifference(
+        weight=ROUTING, what="routing", payment_hash=rung.payment_hash, commitment=rung.commitment,
+        books=f"{rung.routing_msat} msat", lnd=f"{view.fee_msat} msat",
+        amount_msat=abs(view.fee_msat - rung.routing_msat),
     )  # fmt: skip

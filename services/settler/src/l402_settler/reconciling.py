@@ -27,6 +27,7 @@ from l402_settler.reconcile import (
     FOREIGN,
     GRAVITY,
     LAG,
+    ROUTING,
     BookedRung,
     compare_fees,
     compare_rungs,
@@ -139,9 +140,13 @@ class Reconciling:
         if doubt.weight == FOREIGN:
             by_hand = await self._office.database.read(lambda tx: owed_books.settled_with(tx, doubt.payment_hash))
             return [doubt] if by_hand is None else []  # a person paid what was owed
-        row = await self._office.database.read(lambda tx: books.rung(tx, doubt.payment_hash))
+        row, routing_msat = await self._office.database.read(
+            lambda tx: (books.rung(tx, doubt.payment_hash), books.routing_of(tx, doubt.payment_hash))
+        )
         view = await self._node.lookup_payment(bytes.fromhex(doubt.payment_hash))
-        found = await self._compared([] if row is None else [_booked(row)], [] if view is None else [view])
+        found = await self._compared(
+            [] if row is None else [_booked(row, routing_msat)], [] if view is None else [view]
+        )
         found = await self._weighed(found)
         for one in found:
             if one.weight == LAG and view is not None:
@@ -151,7 +156,7 @@ class Reconciling:
 
     async def _weighed(self, found: list[LedgerDifference]) -> list[LedgerDifference]:
         """What a person has explained is no contradiction any more."""
-        wrong = [one.payment_hash for one in found if one.weight == CONTRADICTION]
+        wrong = [one.payment_hash for one in found if one.weight in (CONTRADICTION, ROUTING)]
         known = await self._office.database.read(lambda tx: explained_of(tx, wrong)) if wrong else frozenset[str]()
         return [msgspec.structs.replace(one, weight=EXPLAINED) if one.payment_hash in known else one for one in found]
 
@@ -161,10 +166,12 @@ class Reconciling:
                 log.critical("ledger.contradiction", **msgspec.structs.asdict(one))
                 reason = f"the books have this {one.what} {one.books}, our node {one.lnd}: {one.amount_msat} msat"
                 await self._freeze(one.payment_hash, "ledger_contradiction", reason)
+            if one.weight == ROUTING:
+                log.critical("ledger.routing", **msgspec.structs.asdict(one))
 
     async def _booked(self, after: str, at_most: int) -> dict[str, BookedRung]:
         rows = await self._office.database.read(lambda tx: books.rungs_after(tx, after, at_most))
-        return {row.payment_hash: _booked(row) for row in rows}
+        return {row.payment_hash: _booked(row, int(row.routing_msat)) for row in rows}
 
     async def _fees(
         self, invoices: Scratch[InvoiceView], sponsors: frozenset[str]
@@ -210,7 +217,8 @@ def without_secret(view: PaymentView) -> PaymentView:
     return view if view.preimage is None else msgspec.structs.replace(view, preimage=None)
 
 
-def _booked(row: sa.Row[Any]) -> BookedRung:
+def _booked(row: sa.Row[Any], routing_msat: int) -> BookedRung:
     return BookedRung(
-        payment_hash=row.payment_hash, commitment=row.commitment, amount_msat=row.amount_msat, state=Rung(row.state)
-    )
+        payment_hash=row.payment_hash, commitment=row.commitment, amount_msat=row.amount_msat, state=Rung(row.state),
+        routing_msat=routing_msat,
+    )  # fmt: skip

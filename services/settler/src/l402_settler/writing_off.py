@@ -98,7 +98,7 @@ class WritingOff:
             scored = books.from_json(row.scored, GradientScored)
             if line.state == Rung.IN_FLIGHT and seen.payment is None:
                 return of_lost_rung(line, row.peer, scored, seen, order.ended)
-            return of_rung(line, row.peer, scored, seen.payment)
+            return of_rung(line, row.peer, scored, seen.payment, books.routing_of(tx, hash_))
         if tranche is not None:
             _must_be_frozen("it", frozen=tranche.frozen)
             clock = Clock(office.now_ms(), office.config.never_sent_s * 1_000)
@@ -143,22 +143,29 @@ def of_lost_rung(
     )  # fmt: skip
 
 
-def of_rung(line: sa.Row[Any], peer: str, scored: GradientScored | None, seen: PaymentView | None) -> Finding:
-    """What is wrong about a rung that has ended. Raises Conflict where it has not, or where nothing is wrong."""
+def of_rung(
+    line: sa.Row[Any], peer: str, scored: GradientScored | None, seen: PaymentView | None, routing_msat: int
+) -> Finding:  # fmt: skip
+    """What is wrong about a rung that has ended, and about what its route kept.
+
+    Raises Conflict where it has not ended, or where nothing is wrong.
+    """
     state, status = Rung(line.state), seen.status if seen else None
     if state in (Rung.REGISTERED, Rung.IN_FLIGHT) or status in (PaymentStatus.IN_FLIGHT, PaymentStatus.UNKNOWN):
         raise Conflict("rung_open", "this rung has not ended in the books and at our node: order again when it has")
     booked = int(line.amount_msat) if state is Rung.SETTLED else 0
     told = booked if seen is None else seen.amount_msat if status is PaymentStatus.SETTLED else 0
+    kept = routing_msat if seen is None else seen.fee_msat if status is PaymentStatus.SETTLED else 0
     outside = state is Rung.SETTLED and not may_be_paid(line, scored)
-    if status in AGREES[state] and told == booked and not outside:
+    if status in AGREES[state] and (told, kept) == (booked, routing_msat) and not outside:
         raise Conflict("agrees", "the books and our node agree about it: there is nothing to explain")
-    lines = ledger.written_off(line.payment_hash, line.commitment, told - booked)
+    differs_msat = told + kept - booked - routing_msat
+    lines = ledger.written_off(line.payment_hash, line.commitment, differs_msat)
     if outside:
         lines.append(ledger.overpaid(line.payment_hash, peer, line.commitment, booked))
     return Finding(
         what="rung", about=line.commitment, books=str(state), lnd=str(status) if status else "never seen",
-        lost_msat=told - booked + (booked if outside else 0), lines=tuple(lines),
+        lost_msat=differs_msat + (booked if outside else 0), lines=tuple(lines),
     )  # fmt: skip
 
 

@@ -53,9 +53,10 @@ class LedgerDifference(msgspec.Struct, frozen=True, kw_only=True):
 
     weight: str
     """lag (the next look joins it), contradiction (frozen, somebody is woken), foreign (not in the books at all),
+    routing (another fee on the way than is booked),
     undecided (only the chain can tell, when a channel is closed) or explained (a contradiction that a person wrote off)."""
     what: str
-    """rung, fee, tranche or payment."""
+    """rung, fee, tranche, payment or routing."""
     payment_hash: str
     commitment: str
     books: str

@@ -225,8 +225,13 @@ def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
     return {row.payment_hash: row.commitment for row in tx.rows(q.OWNERS, b_hashes=list(payment_hashes))}
 
 
+def routing_of(tx: Transaction, payment_hash: str) -> int:
+    """What the books say that a rung's route kept, msat."""
+    return sum(int(row.amount_msat) for row in tx.rows(q.transfers_of(1), b_0=f"{q.ROUTING_ID}{payment_hash}"))
+
+
 def rungs_after(tx: Transaction, after: str, at_most: int) -> list[sa.Row[Any]]:
-    """The next rungs in order of their hashes, without their invoices."""
+    """The next rungs in order of their hashes, without their invoices, and what their routes kept."""
     return tx.rows(q.RUNGS_AFTER, b_after=after, b_limit=at_most)
 
 

@@ -180,8 +180,14 @@ def move_rungs(count: int) -> Hot:
 
 _limit = sa.bindparam("b_limit", type_=sa.Integer())
 _after = sa.bindparam("b_after", type_=sa.String())
+ROUTING_ID = "routing:"
+"""How the line of a rung's routing fee begins; the payment hash follows."""
 RUNGS_AFTER = (
-    sa.select(*(rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state")))
+    sa.select(
+        *(rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state")),
+        sa.func.coalesce(transfers.c.amount_msat, 0).label("routing_msat"),
+    )
+    .outerjoin(transfers, transfers.c.id == sa.literal(ROUTING_ID) + rungs.c.payment_hash)
     .where(rungs.c.payment_hash > _after)
     .order_by(rungs.c.payment_hash)
     .limit(_limit)
