@@ -14,6 +14,7 @@ from l402core.escrow import Rung
 from l402core.events import LedgerDifference, Reconciled
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentView
 from l402core.lnd.stranded import ended, is_past, is_stranded
+from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, fee_books, owed_books, sponsor_books
 from l402_settler.adapters.explained_books import explained_of
@@ -170,8 +171,12 @@ class Reconciling:
                 log.critical("ledger.routing", **msgspec.structs.asdict(one))
 
     async def _booked(self, after: str, at_most: int) -> dict[str, BookedRung]:
-        rows = await self._office.database.read(lambda tx: books.rungs_after(tx, after, at_most))
-        return {row.payment_hash: _booked(row, int(row.routing_msat)) for row in rows}
+        def read(tx: Transaction) -> dict[str, BookedRung]:
+            rows = books.rungs_after(tx, after, at_most)
+            routing = books.routing_between(tx, after, rows[-1].payment_hash) if rows else {}
+            return {row.payment_hash: _booked(row, routing.get(row.payment_hash, 0)) for row in rows}
+
+        return await self._office.database.read(read)
 
     async def _fees(
         self, invoices: Scratch[InvoiceView], sponsors: frozenset[str]

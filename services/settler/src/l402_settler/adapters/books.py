@@ -230,8 +230,14 @@ def routing_of(tx: Transaction, payment_hash: str) -> int:
     return sum(int(row.amount_msat) for row in tx.rows(q.transfers_of(1), b_0=f"{q.ROUTING_ID}{payment_hash}"))
 
 
+def routing_between(tx: Transaction, after: str, last: str) -> dict[str, int]:
+    """The same of all rungs whose hashes lie there, the last one included; those that cost nothing are left out."""
+    rows = tx.rows(q.ROUTING_BETWEEN, b_first=f"{q.ROUTING_ID}{after}", b_last=f"{q.ROUTING_ID}{last}")
+    return {row.id.removeprefix(q.ROUTING_ID): int(row.amount_msat) for row in rows}
+
+
 def rungs_after(tx: Transaction, after: str, at_most: int) -> list[sa.Row[Any]]:
-    """The next rungs in order of their hashes, without their invoices, and what their routes kept."""
+    """The next rungs in order of their hashes, without their invoices."""
     return tx.rows(q.RUNGS_AFTER, b_after=after, b_limit=at_most)
 
 

@@ -182,12 +182,12 @@ _limit = sa.bindparam("b_limit", type_=sa.Integer())
 _after = sa.bindparam("b_after", type_=sa.String())
 ROUTING_ID = "routing:"
 """How the line of a rung's routing fee begins; the payment hash follows."""
+ROUTING_BETWEEN = sa.select(transfers.c.id, transfers.c.amount_msat).where(
+    transfers.c.id > sa.bindparam("b_first", type_=sa.String()),
+    transfers.c.id <= sa.bindparam("b_last", type_=sa.String()),
+)
 RUNGS_AFTER = (
-    sa.select(
-        *(rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state")),
-        sa.func.coalesce(transfers.c.amount_msat, 0).label("routing_msat"),
-    )
-    .outerjoin(transfers, transfers.c.id == sa.literal(ROUTING_ID) + rungs.c.payment_hash)
+    sa.select(*(rungs.c[name] for name in ("payment_hash", "commitment", "amount_msat", "state")))
     .where(rungs.c.payment_hash > _after)
     .order_by(rungs.c.payment_hash)
     .limit(_limit)
