@@ -2,9 +2,11 @@
 
 import itertools
 
+import msgspec
 import pytest
 from l402_settler.adapters import books
 from l402_settler.reconcile import BookedRung, compare_fees, compare_rungs
+from l402_settler.tracking import record
 from l402_settler.watch import Watch
 from l402core import bolt11
 from l402core.escrow import Rung
@@ -135,4 +137,20 @@ async def test_what_lags_is_joined_and_what_contradicts_is_frozen(stage: Stage) 
     row = await stage.database.read(lambda tx: books.submission(tx, sha("a")))
     assert row is not None
     assert row.frozen
+    assert await stage.ledger() == ledger
+
+
+async def test_a_route_that_cost_less_than_is_booked_is_told_by_its_own_weight(stage: Stage) -> None:
+    """The books have seven millisatoshi of routing, our node none: no escrow is frozen, and no line is changed."""
+    await stage.uploaded()
+    await stage.settler.on_scored(stage.decision("a", 1))
+    views = [payment(PaymentStatus.FAILED, sha(f"rung a {index}"), 100_000 << index) for index in range(6)]
+    views[0] = payment(PaymentStatus.SETTLED)
+    dear = msgspec.structs.replace(views[0], fee_msat=7)
+    assert await record(stage.office, [dear, *views[1:]]) == []
+    ledger = await stage.ledger()
+    watch = Watch(stage.office, Lists(views))  # type: ignore[arg-type]  # only its lists are asked here
+    (told,) = (await watch.reconcile(Reconcile())).differences
+    assert (told.weight, told.books, told.lnd, told.amount_msat) == ("routing", "7 msat", "0 msat", 7)
+    assert not await stage.is_frozen(sha("a"))
     assert await stage.ledger() == ledger
