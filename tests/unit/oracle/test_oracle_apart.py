@@ -17,7 +17,7 @@ from l402_oracle.derive import preimage
 from l402core.conviction import Papers, convictions
 from l402core.documents import Offer, Receipt, RoundRoot, Terms, UploadReceipt, mask_indices
 from l402core.errors import L402Error, PeerError
-from l402core.events import GradientScored, OfferMade
+from l402core.events import Event, GradientScored, GradientScreened, OfferMade
 from l402core.evidence import JudgedRound
 from l402core.sealing import UnsealingKey, open_payload, seal_payload, unseal_payload
 from l402core.secret import Secret
@@ -31,6 +31,7 @@ from tests.support.oracle import (
     STRANGER,
     UPLOAD_UNTIL_MS,
     Stage,
+    a_sketch,
     commits_closed,
     locked,
     measured,
@@ -39,6 +40,7 @@ from tests.support.oracle import (
     sha,
     the_root,
 )
+from tests.support.secrets_scan import Needles
 
 NAMES = ("ann", "bob", "cy")
 
@@ -127,6 +129,29 @@ def test_no_payload_can_be_read_before_it_is_judged() -> None:
             unseal_payload(sealed, UnsealingKey(key))
     assert b"a gradient" not in sealed
     assert open_payload(sealed, content) == b"a gradient"
+
+
+async def test_neither_bus_nor_store_opens_a_payload_that_is_not_decided(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What workers say of it is for the attestor alone: no key and no sketch before the decision, and cy's never."""
+    overheard, hear = list[Event](), stage.hear
+
+    async def overhear(*said: Event) -> None:
+        overheard.extend(said)
+        await hear(*said)
+
+    monkeypatch.setattr(stage, "hear", overhear)
+    await a_lying_coordinator(stage)
+    keys = {name: bytes.fromhex(sha(f"content {name}")) for name in NAMES}
+    sketches = {f"sketch of {name}": a_sketch(name)[12:76] for name in NAMES}
+    decided = next(n for n, event in enumerate(stage.ears.heard) if isinstance(event, GradientScored))
+    before = b"".join(map(msgspec.json.encode, (*overheard, *stage.ears.heard[:decided])))
+    store = b"".join(stage.shelf.kept.values())
+    assert any(isinstance(event, GradientScreened) for event in overheard)
+    assert Needles(keys | sketches).found_in(before + store) == set()
+    public = msgspec.json.encode(await Records(stage.database).of_round(1)) + stage.ears.bytes
+    assert Needles(keys).found_in(public) == {"ann", "bob"}
 
 
 async def test_the_peer_ends_up_with_papers_that_convict(stage: Stage) -> None:
