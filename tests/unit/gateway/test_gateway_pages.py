@@ -12,8 +12,9 @@ from l402_gateway.pages import drawing, frame, overview, past, plain, story
 from l402_gateway.pages.drawing import Frame
 from l402_gateway.pages.now import now
 from l402_gateway.seeing import Part, Seen
+from l402_oracle.planning import plan
 from l402core.documents import Receipt, Terms, TrancheTerms
-from l402core.events import RoundView, SubmissionView
+from l402core.events import OraclePlan, RoundView, SubmissionView
 from l402core.explanation import Explanation, explain
 
 from tests.support.evidence import a_judged_round
@@ -74,6 +75,17 @@ def test_the_page_says_what_happens_and_what_it_costs() -> None:
     for words in ("Peers train and commit", "500 sat", "up to 6,300 sat", "5 of 8 left", "5.4120", "3.5200", "75,000 sat",
                   "18,900 sat", "12 peers", "keeps the books", "reward being locked", "rejected", PEERS[0][:8]):  # fmt: skip
         assert words in page, words
+
+
+def test_the_oracles_plan_is_told_in_its_own_numbers() -> None:
+    """What the planner makes of a pace too slow for seventy peers: how many fit, the sample taken, what more would buy."""
+    made = plan(tokens_per_s=120_000, peers=70, window_ms=60_000, wanted_shards=32, yardstick=True)
+    told = msgspec.convert(msgspec.to_builtins(made), OraclePlan)
+    page = whole(oracle=msgspec.structs.replace(an_oracle(), plan=told))
+    assert made.says in page
+    assert made.says.endswith("19 shards are taken instead; 1.4 times the workers would measure all of it in time.")
+    assert f"{made.peers_fitting} peers" in page
+    assert "a full round has 70" in page
 
 
 def test_the_countdown_is_right_without_a_script() -> None:

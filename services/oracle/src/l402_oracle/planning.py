@@ -85,7 +85,7 @@ def _says(made: Plan, *, late: bool) -> str:
     window = f"of a window of {made.window_ms / 1_000:.0f} s"
     if made.fits:
         return f"{task} {window} {pace}: it fits, also with {made.workers_percent} % of these workers."
-    more = f"{made.workers_percent / 100:.1f} times the workers would measure all of it in time"
+    more = f"{-(-made.workers_percent // 10) / 10:.1f} times the workers would measure all of it in time"
     if late:
         return f"{task} {window} {pace}: not everybody can be measured even on {made.shards} shards; {more}."
     return f"{task} {window} {pace}: {made.shards} shards are taken instead; {more}."
