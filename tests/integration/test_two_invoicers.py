@@ -12,7 +12,7 @@ from l402core.events import EscrowFrozen, EscrowThawed, ReadStops
 
 from tests.support.cutting import Cut
 from tests.support.nats import running_nats
-from tests.support.settler import Stage, sha
+from tests.support.settler import Stage
 from tests.unit.invoicer.test_invoicer_frozen import COMMITMENT, Bench, until
 
 
@@ -150,20 +150,3 @@ async def test_a_replica_that_is_cut_off_sends_nothing_until_it_has_asked_again(
             await two.knows()
             assert (await two.why(), two.node.paid) == ("frozen", [])
             assert COMMITMENT in two.tally.stopped()
-
-
-async def test_the_settler_tells_what_is_frozen_and_what_was_asked_about(tmp_path: Path, url: str) -> None:
-    """Open ones that are frozen, and of those asked about also what was thawed; nothing of what was never frozen."""
-    async with a_settler(tmp_path, url) as stage:
-        assert await stands(stage) == await stands(stage, COMMITMENT, sha("nobody")) == []
-        await stage.freeze(COMMITMENT)
-        assert await stands(stage) == [(COMMITMENT, 1, True)]
-        await stage.thaw(COMMITMENT)
-        assert await stands(stage) == []
-        assert await stands(stage, COMMITMENT) == [(COMMITMENT, 2, False)]
-
-
-async def stands(stage: Stage, *about: str) -> list[tuple[str, int, bool]]:
-    """What it answers."""
-    told = await stage.settler.read_stops(ReadStops(about=about))
-    return [(one.commitment, one.revision, one.frozen) for one in told.stands]
