@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from sqlite3 import dbapi2
 from typing import Any
 
 FOLDER = "SCALE_COUNTED_FOLDER"
@@ -45,7 +46,7 @@ def write(file: Path) -> None:
 
 def main() -> None:
     """The module that is named, as if it had been started itself."""
-    for module in (sqlite3, sqlite3.dbapi2):  # two names of it, and drivers use either
+    for module in (sqlite3, dbapi2):  # two names of it, and drivers use either
         vars(module)["connect"] = connect
     sys.argv = sys.argv[1:]
     file = Path(os.environ[FOLDER]) / f"{'-'.join(sys.argv)}.json"
