@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 import _scale_counted
 import msgspec
 from _scale_fleets import Fleet, fleets, payout_nodes, public_keys, shares
+from _scale_growth import growth_tables
 from _scale_marginal import measured as measured_per_peer
 from _scale_meter import Meter, StreamUse, handled, streams, written_bytes
 from _scale_paper import by_model, by_peers
@@ -48,6 +49,8 @@ async def main() -> int:
         tell(results[-1])
         if asked.json:
             asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+    if asked.part == "growth":
+        print(f"\n{growth_tables(results)}")
     return 0 if all(map(is_right, results)) else 1
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from _scale_growth import growth_tables
 from _scale_marginal import measured
 from _scale_meter import StreamUse
 from _scale_paper import by_model, by_peers
@@ -24,7 +25,8 @@ def a_run(peers: int, *, at_rest: int, each: int) -> Result:
         when="", machine="", lightning="lndsim", setting=msgspec.structs.replace(SETTING, peers=peers), seconds=1.0,
         over=True, rounds=[], verdicts={}, load=(0.0, 0.0), cpu_s=dict.fromkeys(services, float(cost)),
         resident_peak_bytes={}, streams=dict.fromkeys(("FACTS", "WORK"), StreamUse(messages=cost, bytes=0)),
-        fact_bytes=cost, handled={}, written_bytes={"books": cost}, statements={"l402_settler": {"insert": cost}},
+        fact_bytes=cost, handled={}, written_bytes=dict.fromkeys(("books", "decisions", "objects"), cost),
+        statements={"l402_settler": {"insert": cost}},
         ledger=LedgerReport(debits_msat=1, credits_msat=1, open_escrows=0, accounts={}),
         reconciled=Reconciled(at_ms=0, rungs=0, fees=0, tranches=0, differences=(), untold=0),
     )  # fmt: skip
@@ -47,6 +49,14 @@ def test_the_papers_tables_have_a_column_for_each_network() -> None:
     seen = measured([a_run(10, at_rest=0, each=1), a_run(300, at_rest=0, each=1)])
     assert by_peers(seen).splitlines()[0].count("|") == 1 + 2 + 3 + 1
     assert by_model(seen).splitlines()[0].count("|") == 1 + 2 + 4 + 1
+
+
+def test_growth_has_a_column_for_each_run() -> None:
+    """And the cost of one peer in it, not of all."""
+    told = growth_tables([a_run(10, at_rest=0, each=1), a_run(1_000, at_rest=0, each=1)])
+    assert "| peers | 10 | 1,000 |" in told
+    assert "| settler, ms a peer | 1,000 | 1,000 |" in told
+    assert "| settler's statements, a peer | 1 | 1 |" in told
 
 
 def test_a_run_that_is_not_over_or_not_balanced_is_not_right() -> None:
