@@ -44,6 +44,11 @@ _ROUNDS_IN = (
 _HEARD_ONE = sa.select(heard.c.kind).where(
     heard.c.commitment == sa.bindparam("commitment"), heard.c.kind == sa.bindparam("kind")
 )
+_HOW_MANY = (
+    sa.select(sa.func.count())
+    .select_from(heard)
+    .where(heard.c.round == sa.bindparam("number"), heard.c.kind == sa.bindparam("kind"))
+)
 _HEARD = sa.select(heard).where(heard.c.commitment == sa.bindparam("commitment"))
 _OFFER = sa.select(offers).where(
     offers.c.commitment == sa.bindparam("commitment"), offers.c.attempt == sa.bindparam("attempt")
@@ -133,6 +138,11 @@ def hear(tx: Transaction, kind: str, event: SubmissionEvent, traceparent: str) -
     if tx.row(_HEARD_ONE, commitment=event.commitment, kind=kind) is None:
         values = {"commitment": event.commitment, "kind": kind, "round": event.round, "body": _json(event)}
         tx.execute(sa.insert(heard), {**values, "traceparent": traceparent})
+
+
+def how_many(tx: Transaction, number: int, kind: str) -> int:
+    """Of how many submissions of a round this kind was heard."""
+    return int(tx.scalar(_HOW_MANY, number=number, kind=kind) or 0)
 
 
 def read_offer(tx: Transaction, commitment: str, attempt: int) -> Signed | None:

@@ -266,7 +266,7 @@ class Attestor:
 
         await self._db.transact(remember)
         log.info(f"{kind}.heard", commitment=event.commitment, round=event.round)
-        await self.judging.advance(event.round)
+        await self.judging.heard(event.round)
 
     def _terms(self, signed: Signed, number: int) -> Terms:
         terms = open_signed(signed, Terms.tag, Terms, signer=self._parts.settler.check(signed.signer))

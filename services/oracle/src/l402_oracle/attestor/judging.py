@@ -78,6 +78,26 @@ class Judging:
         while (case := await self._db.transact(lambda tx: self._load(tx, number))) and await self._step(case):
             pass
 
+    async def heard(self, number: int) -> None:
+        """As `advance`, at one of a round's many words: while others are missing, only the timer looks at the deadlines.
+
+        To look at the whole round at each of its words would cost the square of its peers.
+        """
+        if await self._db.transact(lambda tx: self._may_move(tx, number)):
+            await self.advance(number)
+
+    def _may_move(self, tx: Transaction, number: int) -> bool:
+        """Whether nothing that this round waits for is missing, or its time is over."""
+        row = books.read_round(tx, number)
+        if row is None or row.terms is None or self._parts.now_ms() >= books.read_terms(row.terms).judge_by_ms:
+            return True
+        if row.closed is None:
+            return False
+        if row.assessed is None:
+            return books.how_many(tx, number, books.SCREENED) >= len(row.closed.uploaded)
+        wanted = len(row.assessed.measured) + bool(row.assessed.yardstick)
+        return books.how_many(tx, number, books.MEASURED) >= wanted
+
     async def resume(self) -> None:
         """Say again what the bus may have lost. Whoever hears it twice does nothing twice."""
         await self._db.transact(self._say_again)
