@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.support.real import require_real
 HOUSE = Path(__file__).parents[2]
 PLUGIN = HOUSE / ".tools" / "docker"
 """Docker's configuration with the compose that `make tools-deploy` built, where the client has none of its own."""
-COMPOSED = (HOUSE / "compose.yaml", Path(__file__).with_name("two-of-each.yaml"))
+HERE = Path(__file__).parent
 IMAGES = ("gateway", "invoicer", "settler", "oracle", "peer-agent", "l402-train", "lightning")
 PORTS = ("GATEWAY_PORT", "SECOND_GATEWAY_PORT", "ATTESTOR_PORT", "PROMETHEUS_PORT")
 PATIENCE_S = 600.0
@@ -156,6 +157,18 @@ class System:
         assert not grave, grave
 
 
+def composed() -> str:
+    """The files that make the system, as compose wants them."""
+    files = [HOUSE / "compose.yaml", HERE / "two-of-each.yaml"]
+    if os.environ.get("WITHOUT_TORCH") == "1":
+        found = find_spec("torch")
+        assert found is not None
+        assert found.origin is not None
+        os.environ["TORCH_FOLDER"] = str(Path(found.origin).parents[1])
+        files.append(HERE / "torch-mounted.yaml")
+    return os.pathsep.join(map(str, files))
+
+
 @contextmanager
 def running() -> Iterator[System]:
     """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine."""
@@ -164,7 +177,7 @@ def running() -> Iterator[System]:
     require_real(engine_is_there(), "a Docker engine with our images (run `make images`, LOCAL=1 without a registry)")
     project = f"l402-test-{secrets.token_hex(3)}"
     os.environ.update(
-        COMPOSE_FILE=os.pathsep.join(map(str, COMPOSED)),
+        COMPOSE_FILE=composed(),
         COMPOSE_PROJECT_NAME=project,
         COMMIT_S="240",
         **{name: str(free_port()) for name in PORTS},
