@@ -1,4 +1,4 @@
-"""A Kubernetes of one node on this machine, for trying the chart: `tools/cluster up`, `load IMAGE...`, `down`.
+"""A Kubernetes of one node on this machine, for trying the chart: `tools/cluster up`, `load IMAGE...`, `keda`, `down`.
 
 Real parts, built from source by tools/build-kubernetes, in namespaces of their own: this machine reaches it, by one interface
 that ends with it, and nobody else does. It refuses to know what is installed on it.
@@ -16,6 +16,7 @@ from pathlib import Path
 import credentials
 import images
 import inside
+import keda
 import machine
 import objects
 from components import write_settings
@@ -27,7 +28,7 @@ READY_S = 180.0
 def main() -> int:
     """One command."""
     parser = argparse.ArgumentParser(prog="tools/cluster", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "load", "inside"])
+    parser.add_argument("command", choices=["up", "down", "load", "keda", "inside"])
     parser.add_argument("images", nargs="*", help="with load: names of the Docker engine's images, or *.tar")
     parser.add_argument("--dir", type=Path, default=HOUSE / ".tools" / "cluster", help="where it keeps everything")
     parser.add_argument("--stay", action="store_true", help="with up: until ctrl-C, and then take it down")
@@ -40,6 +41,8 @@ def main() -> int:
             return down(layout)
         case "load":
             return load(layout, options.images)
+        case "keda":
+            return scaler(layout)
     return inside.live(layout)
 
 
@@ -117,6 +120,23 @@ def load(layout: Layout, names: list[str]) -> int:
             )
         if given.returncode != 0:
             return 1
+    return 0
+
+
+def scaler(layout: Layout) -> int:
+    """KEDA, until it scales."""
+    missing = [name for name in keda.IMAGES if not (PROGRAMS / name).exists()]
+    if missing:
+        sys.stderr.write(f"cluster: {', '.join(missing)} is missing: tools/build-kubernetes keda\n")
+        return 1
+    began = time.monotonic()
+    for program, name in keda.IMAGES.items():
+        _import(layout, name, program)
+    _kubectl(layout, "apply", "--server-side", "-f", "-", given=keda.definitions())
+    _kubectl(layout, "apply", "--server-side", "-f", "-", given=keda.rest())
+    for name in ("keda-operator", "keda-metrics-apiserver"):
+        _until(layout, f"{name} is ready", "-n", "keda", "rollout", "status", f"deployment/{name}", "--timeout=5s")
+    print(f"KEDA scales after {time.monotonic() - began:.0f} s")
     return 0
 
 
