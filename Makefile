@@ -103,7 +103,7 @@ tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs G
 	@tools/build-compose
 
 tools-cluster: ## build a Kubernetes of one node into .tools/kubernetes (needs Go; ten minutes the first time)
-	@tools/build-kubernetes core coredns
+	@tools/build-kubernetes core coredns keda
 
 cluster: setup ## a Kubernetes of one node on this machine, or the one that KUBECONFIG names; as root; ARGS=--stay: until ctrl-C
 	@test -n "$(KUBECONFIG)" || tools/build-kubernetes core coredns
@@ -113,7 +113,7 @@ cluster-down: setup ## take it down; nothing of it is left but its logs
 	@$(BIN)/python tools/cluster down $(ARGS)
 
 test-cluster: setup tools-deploy ## the chart on that cluster or a new one: rounds, scaling, upgrade, rollback, drain; wants make images
-	@test -n "$(KUBECONFIG)" || tools/build-kubernetes core coredns
+	@test -n "$(KUBECONFIG)" || tools/build-kubernetes core coredns keda
 	@$(BIN)/python -m pytest -n 0 -s tests/cluster $(ARGS)
 
 chart: setup tools-deploy ## the chart as the real helm renders it, checked: schemas, policies, alerts (needs Go and promtool)

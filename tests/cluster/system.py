@@ -24,6 +24,7 @@ OURS = ("gateway", "invoicer", "settler", "oracle", "peer-agent", "l402-train", 
 PARTS = ("nats:2.12-alpine", "redis:7-alpine", "postgres:17-alpine")
 NAMESPACE = "l402-test"
 SERVICES = ("gateway", "invoicer", "settler", "attestor", "worker")
+HELD = "autoscaling.keda.sh/paused-replicas"
 TORCH = os.environ.get("TORCH_FOLDER", "")
 """The node's folder with torch, where images lack it (WITHOUT_TORCH=1 make images)."""
 
@@ -99,6 +100,22 @@ class Cluster(System):
             for one in stream.get("consumer_detail", ())
         }
 
+    def lag(self, consumers: set[str]) -> int:
+        """Of these together."""
+        return sum(waiting for (_, _, name), waiting in self.lags().items() if name in consumers)
+
+    def has_keda(self) -> bool:
+        """Whether the cluster knows its kinds."""
+        return bool(self.kubectl("get", "crd", "scaledobjects.keda.sh", "--ignore-not-found", "-o", "name").strip())
+
+    def hold_workers(self) -> None:
+        """KEDA's own way to hold what it scales."""
+        self.kubectl("annotate", "scaledobject", "train-worker", f"{HELD}=0")
+
+    def release_workers(self) -> None:
+        """As the lag wants them again."""
+        self.kubectl("annotate", "scaledobject", "train-worker", f"{HELD}-")
+
     # --- what System asks of docker ---------------------------------------------------------------------------------
 
     def rows(self, query: str) -> list[tuple[str, ...]]:
@@ -161,6 +178,7 @@ def running() -> Iterator[Cluster]:
     try:
         if ours:
             run(*house, "load", *(f"l402-train/{name}:{TAG}" for name in OURS), *PARTS)
+            run(*house, "keda")
         system = Cluster()
         try:
             system.install()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.cluster.system import CHART, SERVICES, Cluster, running
+from tests.support.real import require_real
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3_600), pytest.mark.xdist_group("cluster")]
 
@@ -75,6 +76,32 @@ def test_the_scaler_asks_for_consumers_that_nats_has(system: Cluster) -> None:
     lags = system.lags()
     for one in watched:
         assert (one["account"], one["stream"], one["consumer"]) in lags
+
+
+SCALED = {
+    "enabled": "true", "min": "1", "max": "3", "lagPerWorker": "1", "pollingSeconds": "5", "cooldownSeconds": "20",
+    "monitoringEndpoint": "nats.l402-test.svc.cluster.local:8222",
+}  # fmt: skip
+
+
+def test_keda_brings_workers_for_a_backlog_and_takes_them_away(system: Cluster) -> None:
+    """1, 3, 1 by the lag that NATS tells. Held back until a round's gradients wait, and every one of them is decided."""
+    require_real(system.has_keda(), "KEDA on the cluster (`make test-cluster` builds it and puts it on its own)")
+    system.upgrade("--set=" + ",".join(f"worker.autoscaling.{name}={value}" for name, value in SCALED.items()))
+    system.kubectl("wait", "--for=condition=Ready", "scaledobject/train-worker", "--timeout=120s")
+    system.hold_workers()
+    system.until("no worker runs", lambda: not system.pods("worker"))
+    system.until("a round's gradients wait", lambda: system.lag(WAITING) >= 3)
+    now = system.round()
+    system.release_workers()
+    for wanted in (3, 1):
+        system.until(f"KEDA has {wanted} workers", lambda wanted=wanted: len(system.pods("worker")) == wanted)  # type: ignore[misc]
+    system.after("a backlog", now)
+    system.is_whole()
+    undecided = f"select count(*) from submissions where round = {now} and upload is not null and scored is null"  # noqa: S608 - ours
+    assert system.number(undecided) == 0
+    system.upgrade()
+    assert len(system.pods("worker")) == 1
 
 
 def test_workers_come_and_go_and_no_judgement_is_lost(system: Cluster) -> None:
