@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import secrets
+import threading
 from collections.abc import Iterator
 from unittest import mock
 
@@ -45,18 +46,25 @@ def key_of(name: str) -> bytes:
 
 @contextlib.contextmanager
 def seeded(chance: Chance) -> Iterator[None]:
-    """Inside the block whoever asks for random bytes gets the seed's."""
+    """Inside the block whoever asks for random bytes in this thread gets the seed's; other threads are no part of it."""
+    here, urandom, seal = threading.get_ident(), os.urandom, bindings.crypto_box_seal
+
+    def drawn(count: int = 32) -> bytes:
+        return chance.bytes(count) if threading.get_ident() == here else urandom(count)
 
     def sealed_box(message: bytes, public: bytes) -> bytes:
+        if threading.get_ident() != here:
+            sealed: bytes = seal(message, public)
+            return sealed
         ephemeral, secret = bindings.crypto_box_seed_keypair(chance.bytes(32))
         nonce = hashlib.blake2b(ephemeral + public, digest_size=24).digest()
         return ephemeral + bindings.crypto_box(message, nonce, public, secret)
 
     with (
-        mock.patch.object(os, "urandom", chance.bytes),
-        mock.patch.object(secrets, "token_bytes", lambda count=32: chance.bytes(count)),
-        mock.patch.object(secrets, "token_hex", lambda count=32: chance.bytes(count).hex()),
-        mock.patch.object(nacl.secret, "random", chance.bytes),
+        mock.patch.object(os, "urandom", drawn),
+        mock.patch.object(secrets, "token_bytes", drawn),
+        mock.patch.object(secrets, "token_hex", lambda count=32: drawn(count).hex()),
+        mock.patch.object(nacl.secret, "random", drawn),
         mock.patch.object(bindings, "crypto_box_seal", sealed_box),
     ):
         yield

@@ -1,8 +1,10 @@
 """The whole system in one thread: the same seed tells the same history, and whatever dies or is lost, the books hold."""
 
 import os
+import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -59,6 +61,24 @@ def test_the_same_seed_tells_the_same_history_to_the_byte() -> None:
             [sys.executable, "-c", DIGESTS], env=environment, capture_output=True, text=True, check=True
         )
         assert told.stdout.split() == here
+
+
+def test_another_thread_that_draws_meanwhile_changes_nothing() -> None:
+    """What other tests have left running in this process asks for random bytes too."""
+    alone, over = runs.tell_trial(runs.drawn(3)).digest, threading.Event()
+
+    def draw() -> None:
+        while not over.is_set():
+            secrets.token_bytes(8)
+            os.urandom(8)
+
+    other = threading.Thread(target=draw)
+    other.start()
+    try:
+        assert runs.tell_trial(runs.drawn(3)).digest == alone
+    finally:
+        over.set()
+        other.join()
 
 
 def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
