@@ -102,7 +102,7 @@ tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs G
 	@tools/build-deploy
 	@tools/build-compose
 
-tools-cluster: ## build a Kubernetes of one node into .tools/kubernetes (needs Go; ten minutes the first time)
+tools-cluster: ## build a Kubernetes of one node into .tools/kubernetes (needs Go; fifteen minutes the first time)
 	@tools/build-kubernetes core coredns keda
 
 cluster: setup ## a Kubernetes of one node on this machine, or the one that KUBECONFIG names; as root; ARGS=--stay: until ctrl-C

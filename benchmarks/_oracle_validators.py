@@ -9,16 +9,13 @@ from _oracle_codec import BINDING, LIMITS
 from _oracle_tools import Stage
 from l402_oracle.measure import clipped
 from l402_oracle.resident import resident
-from l402_oracle.turns import Turn
+from l402_oracle.turns import MEASURED_AT_ONCE, Turn
 from sparseloco import wire
 from sparseloco.device import DeviceUpdate, unpack_on
 from sparseloco.model import ByteGPT, sequence_losses
 from sparseloco.sparse import Update, expand
 from sparseloco.spec import ModelSpec
 from torch import Tensor
-
-MEASURED_AT_ONCE = {"cpu": 1, "cuda": 2}
-"""As in the worker's bench."""
 
 
 class Ours:

@@ -40,9 +40,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """Scored, hidden."""
     own_tokens: int = 20_480
     """Of the peer's own data, before and after."""
-    flops_per_s: float = 0.73 * 778e12
+    flops_per_s: float = 0.73 * 776e12
     """Of one H200 on 6.85 B parameters."""
-    gpu_bytes_per_parameter: float = 6.6
+    gpu_bytes_per_parameter: float = 6.8
     gpu_bytes: float = 139 * 2**30
 
 
@@ -70,9 +70,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
 
 
-def channels(case: Case) -> int:
+def channels_for(peers: int) -> int:
     """Shared channels whose slots hold two rounds' rungs."""
-    return -(-ROUNDS_OUT * RUNGS * case.peers // SLOTS)
+    return -(-ROUNDS_OUT * RUNGS * peers // SLOTS)
 
 
 def locked_msat(case: Case) -> int:
@@ -99,7 +99,7 @@ def gpus(case: Case, seen: Measured) -> float:
 
 def opening_sat(case: Case) -> float:
     """All shared channels in one transaction, and their cooperative ends."""
-    count = channels(case)
+    count = channels_for(case.peers)
     return case.sat_per_vbyte * (OPEN_VBYTES + (count - 1) * OPEN_MORE_VBYTES + count * CLOSE_VBYTES)
 
 
@@ -109,7 +109,7 @@ LINES: tuple[Line, ...] = (
         name="shared channels",
         formula="⌈2 · 6 N / 483⌉",
         basis="BOLT 2's slots; two rounds at once",
-        of=lambda c, _: channels(c),
+        of=lambda c, _: channels_for(c.peers),
     ),
     Line(
         name="rungs to lock per second",
@@ -142,7 +142,7 @@ LINES: tuple[Line, ...] = (
         name="a shared channel's outgoing side",
         formula="locked / channels",
         basis="without reserve and drift",
-        of=lambda c, _: ROUNDS_OUT * locked_msat(c) / 1e3 / channels(c),
+        of=lambda c, _: ROUNDS_OUT * locked_msat(c) / 1e3 / channels_for(c.peers),
         unit="sat",
     ),
     Line(
@@ -219,7 +219,7 @@ MODEL_LINES: tuple[Line, ...] = (
         of=lambda c, m: scoring_flops(c, m) / 1e15, unit="PFLOP",
     ),
     Line(
-        name="H200s for everybody in the window", formula="max(6.6 P / 139 GiB, N · FLOP / (rate · window))",
+        name="H200s for everybody in the window", formula="max(6.8 P / 139 GiB, N · FLOP / (rate · window))",
         basis="rate and memory measured up to 6.85 B", of=gpus,
     ),
 )  # fmt: skip

@@ -3,9 +3,8 @@
 import argparse
 
 import msgspec
+from _scale_paper import channels_for
 
-SLOTS = 483
-RUNGS = 6
 INNER_STEPS, BATCH, EVAL_TOKENS = 4, 4, 4_096
 """So small that two cores train 70 peers and score 70 updates within a round: 2,048 tokens trained a peer, 2 shards scored."""
 PHASES_S = (38, 5, 5, 14)
@@ -70,7 +69,7 @@ def promise(asked: argparse.Namespace) -> Setting:
     peers = (asked.peers or [70])[0]
     rounds = asked.rounds or 3
     return Setting(
-        peers=peers, rounds=rounds, nodes=max(asked.nodes, nodes_for(peers)), fleets=2, workers=2, phases_s=PHASES_S,
+        peers=peers, rounds=rounds, nodes=max(asked.nodes, channels_for(peers)), fleets=2, workers=2, phases_s=PHASES_S,
         inner_steps=INNER_STEPS, batch=BATCH, eval_tokens=EVAL_TOKENS, learning_rate_ppm=1_000,
         listen=not asked.no_hints, poll_s=1.0, expected=True, seconds_max=asked.seconds or 100 * rounds + 60,
     )  # fmt: skip
@@ -80,15 +79,10 @@ def growth(asked: argparse.Namespace) -> list[Setting]:
     """More and more peers, one round each, on a model so small that the rest is what is measured."""
     return [
         Setting(
-            peers=peers, rounds=asked.rounds or 1, nodes=max(asked.nodes, nodes_for(peers)), fleets=2, workers=1,
+            peers=peers, rounds=asked.rounds or 1, nodes=max(asked.nodes, channels_for(peers)), fleets=2, workers=1,
             phases_s=(60 + peers // 5, 30 + peers // 8, 30 + peers // 8, 60 + peers // 5), inner_steps=4, batch=4,
             eval_tokens=2_048, learning_rate_ppm=4_000, listen=not asked.no_hints, poll_s=2.0, expected=True,
             seconds_max=asked.seconds or 420, small=(64, 2, 2),
         )
         for peers in asked.peers or (10, 30, 100, 300, 1_000)
     ]  # fmt: skip
-
-
-def nodes_for(peers: int) -> int:
-    """Channels whose slots hold two rounds of ladders: one settles while the next is locked."""
-    return -(-2 * RUNGS * peers // SLOTS)

@@ -8,7 +8,7 @@ from _scale_paper import (
     MODEL_LINES,
     Case,
     Measured,
-    channels,
+    channels_for,
     gpus,
     locked_msat,
     opening_sat,
@@ -25,9 +25,9 @@ LARGE = Case(peers=10_000, parameters=72e9)
 
 def test_ten_thousand_peers_need_249_shared_channels() -> None:
     """120,000 HTLCs of two rounds in slots of 483; 483 peers fit twelve exactly."""
-    assert channels(LARGE) == 249
-    assert channels(Case(peers=483, parameters=1.0)) == 12
-    assert channels(Case(peers=484, parameters=1.0)) == 13
+    assert channels_for(LARGE.peers) == 249
+    assert channels_for(483) == 12
+    assert channels_for(484) == 13
 
 
 def test_a_round_of_ten_thousand_locks_63_million_sat() -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from _scale_fleets import shares
 from _scale_meter import counts
-from _scale_settings import SLOTS, nodes_for
+from _scale_paper import SLOTS, channels_for
 from _scale_stages import Story, spread, table
 from l402core import events
 from l402core.documents import Terms
@@ -108,7 +108,7 @@ def test_shares_are_even_and_leave_nobody_out() -> None:
 def test_channels_hold_the_ladders_of_two_rounds() -> None:
     """One settles while the next is locked."""
     for peers in (1, 40, 41, 70, 1_000):
-        assert nodes_for(peers) * SLOTS >= 2 * 6 * peers > (nodes_for(peers) - 1) * SLOTS
+        assert channels_for(peers) * SLOTS >= 2 * 6 * peers > (channels_for(peers) - 1) * SLOTS
 
 
 def test_histograms_are_counted_by_their_first_label() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from l402_oracle.attestor import quarantine
-from l402_oracle.worker.app import DEATHS_MS, GIVEN_UP, ISOLATED
+from l402_oracle.failures import ISOLATED, UNREADABLE
+from l402_oracle.worker.app import DEATHS_MS, GIVEN_UP
 from l402core.documents import Offer
 from l402core.errors import Contradiction, Unavailable
 from l402core.events import (
@@ -112,7 +113,7 @@ async def test_a_failure_of_ours_that_ended_no_worker_holds_nobody_back(stage: S
     await stage.announce()
     await stage.hear(stage.round_opened())
     assert await asks(stage, "ann", 1) is not None
-    await stage.hear(measured("ann 1", 0.0, failure=f"unreadable: {GIVEN_UP}"))
+    await stage.hear(measured("ann 1", 0.0, failure=f"{UNREADABLE}: {GIVEN_UP}"))
     stage.now_ms += 1
     assert await asks(stage, "ann", 1) is not None
 

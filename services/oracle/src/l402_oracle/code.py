@@ -9,12 +9,13 @@ from pathlib import Path
 _MEASURING = (
     "sparseloco.clip", "sparseloco.corpus", "sparseloco.data", "sparseloco.defaults", "sparseloco.device",
     "sparseloco.layout", "sparseloco.model", "sparseloco.sparse", "sparseloco.spec", "sparseloco.wire",
-    "l402_oracle.measure", "l402_oracle.resident", "l402_oracle.scoring", "l402_oracle.worker.bench",
+    "l402_oracle.measure", "l402_oracle.resident", "l402_oracle.scoring", "l402_oracle.turns",
+    "l402_oracle.worker.bench",
 )  # fmt: skip
 """The modules between a payload's bytes and its losses."""
 _DECIDING = (
-    "l402_oracle.attestor.judgement", "l402_oracle.attestor.own_data", "l402_oracle.copies", "l402_oracle.mixtures",
-    "l402_oracle.postings", "l402_oracle.scoring", "l402_oracle.similarity",
+    "l402_oracle.attestor.judgement", "l402_oracle.attestor.own_data", "l402_oracle.copies", "l402_oracle.failures",
+    "l402_oracle.mixtures", "l402_oracle.postings", "l402_oracle.scoring", "l402_oracle.similarity",
 )  # fmt: skip
 """The modules between losses and units."""
 

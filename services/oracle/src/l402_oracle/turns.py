@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 from types import TracebackType
+from typing import Final
+
+MEASURED_AT_ONCE: Final = {"cpu": 1, "cuda": 2}
+"""Measurements in hand: on a GPU one is computed and one queued behind it."""
 
 
 class Turn:

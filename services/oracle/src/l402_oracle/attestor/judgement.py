@@ -21,14 +21,11 @@ from sparseloco.clip import median_norms
 
 from l402_oracle import scoring
 from l402_oracle.attestor.own_data import Question, Tried, answer, not_own_data, question, tried
+from l402_oracle.failures import OURS
 from l402_oracle.scoring import PPM, Interval, PayRules, Reason
 from l402_oracle.similarity import Duplicate
 
 NANO = 1_000_000_000
-ISOLATED = "isolated"
-"""Code of a payload that ended one worker after the other."""
-OURS = ("unreadable", ISOLATED)
-"""Codes of a screening or measurement that failed on our side: unscored, not rejected."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

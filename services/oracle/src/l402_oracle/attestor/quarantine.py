@@ -10,7 +10,7 @@ from l402core.outbox import Transaction
 
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import isolations
-from l402_oracle.attestor.judgement import ISOLATED
+from l402_oracle.failures import ISOLATED
 
 log = structlog.get_logger()
 ROUNDS = 32

@@ -29,6 +29,7 @@ from l402core.events import (
 from l402core.sealing import Unseals, seal, seal_payload, unseal_payload
 
 from l402_oracle.derive import yardstick_name
+from l402_oracle.failures import ISOLATED, UNREADABLE
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 
 log = structlog.get_logger()
@@ -39,8 +40,6 @@ TRIES = 5
 LOST_S = 10
 """Silence after which a job belongs to another worker; whoever works says so every third of it."""
 GIVEN_UP = f"no worker lived to answer in {TRIES} tries"
-OURS, ISOLATED = "unreadable", "isolated"
-"""Failures on our side: the submission is unscored, not rejected. The second is one that workers did not survive."""
 DEATHS_MS = TRIES * LOST_S * 1_000
 """So long it takes at least until so many workers were missed. What was in vain sooner failed without a death."""
 
@@ -133,7 +132,7 @@ class Worker:
             seen = Measurement(failure=f"{error.code}: {error.detail}")
         except BREAKS as error:
             log.exception("measure.broke", commitment=event.commitment, round=event.round)
-            seen = Measurement(failure=f"{OURS}: {type(error).__name__}")
+            seen = Measurement(failure=f"{UNREADABLE}: {type(error).__name__}")
         losses = await self._objects.put(seen.losses) if seen.losses else None
         await self._bus.publish(
             GradientMeasured(
@@ -175,7 +174,7 @@ class Worker:
             seen = Compared(failure=f"{error.code}: {error.detail}")
         except BREAKS as error:
             log.exception("compare.broke", round=event.round)
-            seen = Compared(failure=f"{OURS}: {type(error).__name__}")
+            seen = Compared(failure=f"{UNREADABLE}: {type(error).__name__}")
         losses = await self._objects.put(seen.losses) if seen.losses else None
         await self._bus.publish(
             CheckpointMeasured(
@@ -218,7 +217,7 @@ class Worker:
             failure = f"{error.code}: {error.detail}"
         except BREAKS as error:
             log.exception("yardstick.broke", round=event.round)
-            failure = f"{OURS}: {type(error).__name__}"
+            failure = f"{UNREADABLE}: {type(error).__name__}"
         await self._bus.publish(
             YardstickMade(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, yardstick=name, payload=payload,
@@ -238,23 +237,23 @@ class Worker:
             opened = await self._open(event.payload, event.round, event.checkpoint, event.peer)
         except Contradiction as error:
             log.exception("payload.altered", commitment=event.commitment, round=event.round)
-            return "", _failed(OURS, error.detail)
+            return "", _failed(UNREADABLE, error.detail)
         try:
             return opened.content_key, await self._bench.screen(opened)
         except PeerError as error:
             return opened.content_key, _failed(error.code, f"{error.detail}.")
         except BREAKS as error:
             log.exception("screen.broke", commitment=event.commitment, round=event.round)
-            return opened.content_key, _failed(OURS, type(error).__name__)
+            return opened.content_key, _failed(UNREADABLE, type(error).__name__)
 
     async def _why_in_vain(self, event: GradientUploaded | GradientMeasure) -> str:
         """Whether it was the payload. Raises Unavailable while the store is away: then it was that."""
         if self._now_ms() - event.occurred_at_ms < DEATHS_MS or event.payload.size > self._max_bytes:
-            return OURS
+            return UNREADABLE
         try:
             await self._objects.get(event.payload)
         except Contradiction:
-            return OURS
+            return UNREADABLE
         return ISOLATED
 
     def _sealed(self, secret: bytes) -> bytes:

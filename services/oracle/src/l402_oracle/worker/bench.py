@@ -27,7 +27,7 @@ from l402_oracle.code import measuring_code
 from l402_oracle.measure import Measured, Measurer, Stopping, clipped, mean_loss, screen
 from l402_oracle.scoring import excess_milli, interval
 from l402_oracle.similarity import sketch
-from l402_oracle.turns import Turn
+from l402_oracle.turns import MEASURED_AT_ONCE, Turn
 from l402_oracle.worker.metrics import WORKED
 from l402_oracle.worker.results import Built, Compared, Measurement, Opened, Screening, Worked
 from l402_oracle.worker.yardstick import worked
@@ -39,8 +39,6 @@ NANO = 1_000_000_000
 PPM = 1_000_000
 KEPT_CHECKPOINTS = {"cpu": 2, "cuda": 1}
 """Measurers in memory: the round's and, where memory is plenty, the last one's for jobs that come late."""
-MEASURED_AT_ONCE = {"cpu": 1, "cuda": 2}
-"""Measurements in hand: on a GPU one is computed and one queued behind it."""
 _BOUND_TO = {8: "wrong_round", 12: "wrong_model", 44: "stale_checkpoint", 76: "wrong_peer"}
 """Header fields (by offset) that name something else; any other fault is malformed."""
 
