@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from tests.simulation import exhaustive, planted, runs
 from tests.simulation.cast import Cast, Manner, Part
@@ -82,7 +83,11 @@ def test_another_thread_that_draws_meanwhile_changes_nothing() -> None:
 
 
 def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
-    """A death at an effect, told from a fork at it and from the beginning: the same to the byte."""
+    """A death at an effect, told from a fork at it and from the beginning: the same to the byte.
+
+    Also where another test has left a tracer provider, which has a thread draw random bytes in each copy.
+    """
+    provider = TracerProvider()
     cast, at = exhaustive.STORIES["rejected"], {30: Kind.KILL_BEFORE, 90: Kind.KILL_AFTER}
 
     def wanted(effect: int, _: str) -> list[Fault]:
@@ -94,6 +99,7 @@ def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
     assert [end.fault.at for end in forks.endings] == list(at)
     for end in forks.endings:
         assert end.digest == runs.tell_trial(Trial(1, cast, (end.fault,))).digest
+    provider.shutdown()
 
 
 @pytest.mark.parametrize("name", exhaustive.STORIES)
