@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> No
             )  # fmt: skip
             status = [*COMMAND, "status", "--dir", str(tmp_path / "net"), "--json"]
             seen = subprocess.run(status, capture_output=True, text=True, timeout=60, check=False)
-            pages = {file.stem: metrics(file.read_text()) for file in (tmp_path / "net").rglob("*.url")}
+            urls = {file.stem: file.read_text() for file in (tmp_path / "net").rglob("*.url")}
+            until_told(urls["settler"], "l402_rewards_msat_total")
+            pages = {name: metrics(url) for name, url in urls.items()}
         finally:
             network.terminate()
         assert network.wait(60) == 130
@@ -68,6 +71,13 @@ def metrics(url: str) -> str:
     status, body = services.get(f"{url.strip()}/metrics")
     assert status == 200
     return body.decode()
+
+
+def until_told(url: str, sample: str, within_s: float = 60.0) -> None:
+    """Until a service that reads its books now and then has told of something; the test then says of how much."""
+    last = time.monotonic() + within_s
+    while number(metrics(url), sample) == 0 and time.monotonic() < last:
+        time.sleep(0.2)
 
 
 def number(page: str, sample: str) -> float:
