@@ -83,11 +83,12 @@ async def simulation_alone(root: Path, names: tuple[str, ...], count: int) -> No
     try:
         nodes = await process.until(lambda: parts.nodes(folder, process), deadline_s=parts.START_S)
         hub, ends = nodes[parts.COORDINATOR], [nodes[name] for name in names]
+        waves_s = []
         for time_ in ("first", "second", "third"):
             results = await measure(hub, ends, count=count, amount_msat=1_050_000)
             print_plain(f"plain client, nothing of ours running, {time_} time", results, count)
-            reached = count / results["lock"][0] >= GOAL_SIMULATED
-            print(f"  goal {GOAL_SIMULATED:,} locks per second: {'reached' if reached else 'MISSED'}", flush=True)
+            waves_s.append(results["lock"][0])
+        print_simulated(waves_s, count)
     finally:
         process.ask_to_end()
         await process.ended(within_s=10)
@@ -216,6 +217,14 @@ def print_plain(title: str, results: dict[str, tuple[float, list[float]]], count
         print(
             f"  {stage:8} {count / seconds:7.0f}/s   p50 {quantile(each, 50):6.2f} s   p99 {quantile(each, 99):6.2f} s"
         )
+
+
+def print_simulated(waves_s: list[float], count: int) -> None:
+    """All locks over the time of all waves: one lasts 0.3 s, in which any other program of the machine is seen."""
+    rate = len(waves_s) * count / sum(waves_s)
+    each = ", ".join(f"{count / wave_s:,.0f}" for wave_s in waves_s)
+    verdict = "reached" if rate >= GOAL_SIMULATED else "MISSED"
+    print(f"\n  waves {each}; together {rate:,.0f} locks per second, goal {GOAL_SIMULATED:,}: {verdict}", flush=True)
 
 
 def print_stages(times: list[dict[str, float]], peers: int) -> None:
