@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from l402train import services
 from l402train.exits import Exit, Stop
 from l402train.process import Process
 
@@ -58,6 +59,28 @@ async def test_a_part_that_is_never_ready_is_given_up(tmp_path: Path, started: l
     process = a_python("import time; time.sleep(600)", tmp_path / "log", started)
     with pytest.raises(Stop, match="not ready within"):
         await process.until(lambda: None, deadline_s=0.1)
+
+
+async def test_a_part_that_is_up_and_unfit_is_given_up_with_what_it_lacks(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    """The first line says what its /readyz says: a node without slots reads as that, and not as slowness."""
+    code = (
+        "import http.server, json, sys\n"
+        "class Page(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(503); self.end_headers()\n"
+        "        self.wfile.write(json.dumps({'bus': True, 'lightning': False}).encode())\n"
+        "server = http.server.HTTPServer(('127.0.0.1', 0), Page)\n"
+        "open(sys.argv[1], 'w').write(f'http://127.0.0.1:{server.server_port}')\n"
+        "server.serve_forever()\n"
+    )
+    url = tmp_path / "part.url"
+    process = Process("part", [sys.executable, "-c", code, str(url)], tmp_path / "log", ENV)
+    started.append(process)
+    await process.until(lambda: services.missing_at(url) or None, deadline_s=30)
+    with pytest.raises(Stop, match="part was not ready within 0 s: lightning fails in /readyz"):
+        await process.until(lambda: services.ready_at(url), deadline_s=0, missing=lambda: services.missing_at(url))
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,18 @@ class Process:
         """None while it runs."""
         return self._popen.poll()
 
-    async def until(self, ready: Callable[[], T | None], *, deadline_s: float) -> T:
-        """What `ready` gives once it gives something. Raises Stop when the process ends first, or time does."""
+    async def until(
+        self, ready: Callable[[], T | None], *, deadline_s: float, missing: Callable[[], str] = lambda: ""
+    ) -> T:
+        """What `ready` gives once it gives something. Raises Stop when the process ends first, or time does, with what was
+        missing then."""
         ends_at = time.monotonic() + deadline_s
         while (answer := await asyncio.to_thread(ready)) is None:
             if self.returncode is not None:
                 raise self.failure(f"{self.name} ended with {self.returncode} before it was ready")
             if time.monotonic() > ends_at:
-                raise self.failure(f"{self.name} was not ready within {deadline_s:g} s")
+                lacking = await asyncio.to_thread(missing)
+                raise self.failure(f"{self.name} was not ready within {deadline_s:g} s{lacking and f': {lacking}'}")
             await asyncio.sleep(0.05)
         return answer
 

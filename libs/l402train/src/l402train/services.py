@@ -1,5 +1,6 @@
 """How each of our services is started: its module, its environment, its word that it is ready. It starts none itself."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -169,6 +170,14 @@ def ready_at(url_file: Path) -> str | None:
         return None
     parts = readiness(url) if url else None
     return url if parts is not None and all(parts.values()) else None
+
+
+def missing_at(url_file: Path) -> str:
+    """What a service that is not ready says it lacks; "" where it says nothing."""
+    with contextlib.suppress(OSError):
+        parts = readiness(url_file.read_text().strip()) or {}
+        return ", ".join(f"{name} fails in /readyz" for name, well in parts.items() if not well and name != "ready")
+    return ""
 
 
 def readiness(url: str) -> dict[str, bool] | None:

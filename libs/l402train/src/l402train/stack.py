@@ -182,7 +182,10 @@ class Network:
             self._keep(Process(name, services.command(role), self.folder.log(name), environment))
         for role, name in roles:
             url_file = self.folder.run / (f"{name}/worker.url" if role == "worker" else f"{name}.url")
-            url = await self._processes[name].until(functools.partial(services.ready_at, url_file), deadline_s=READY_S)
+            url = await self._processes[name].until(
+                functools.partial(services.ready_at, url_file), deadline_s=READY_S,
+                missing=functools.partial(services.missing_at, url_file),
+            )  # fmt: skip
             if name == "gateway":
                 self.gateway_url = url
             if name == "attestor":
