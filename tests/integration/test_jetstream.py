@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nats
+import pytest
 from l402core.bus import Bus, Consumer, migrate
 from l402core.errors import Unavailable
 from l402core.events import FACTS, FeeSettled
+from l402core.jetstream import Link
+from nats.errors import NoRespondersError
 
+from tests.support.cutting import Cut
 from tests.support.nats import free_port, running_nats
 
 CONSUMER = Consumer("tester", FeeSettled, workers=3, ack_wait_s=2)
@@ -56,6 +60,22 @@ async def test_a_server_that_comes_back_is_heard_again(tmp_path: Path) -> None:
         await _until_stored(bus, _fee(2))
         await _until(lambda: heard == [1, 2])
         await bus.stop()
+
+
+async def test_a_wire_that_nobody_closed_and_nothing_comes_on_is_given_up(tmp_path: Path) -> None:
+    """As when a router forgets us: no end of the connection ever arrives. Its pings go unanswered, and a new one is made."""
+    lost = asyncio.Event()
+    with running_nats(tmp_path / "nats") as url:
+        async with Cut(url) as wire:
+            link = Link(wire.url, "tester", ping_every_s=0.2)
+            await link.connect()
+            link.cut.append(lost.set)
+            wire.silence()
+            await asyncio.wait_for(lost.wait(), 30)
+            await _until(link.connected)
+            with pytest.raises(NoRespondersError):  # the server's own word, on the new wire
+                await link.request("nobody.listens", b"", {}, 10)
+            await link.close()
 
 
 async def test_a_consumer_that_is_made_again_is_read_again(tmp_path: Path) -> None:

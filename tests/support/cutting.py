@@ -14,6 +14,7 @@ class Cut:
         self._scheme, self._host, self._port = at.scheme, at.hostname, at.port
         self._open: set[asyncio.StreamWriter] = set()
         self._is_off = False
+        self._silent: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.url = ""
 
@@ -35,6 +36,10 @@ class Cut:
         for writer in self._open:
             writer.transport.abort()
 
+    def silence(self) -> None:
+        """The connections that there are stay, and carry nothing any more; new ones are taken."""
+        self._silent |= self._open
+
     def mend(self) -> None:
         """From now on new connections are taken."""
         self._is_off = False
@@ -47,14 +52,15 @@ class Cut:
         ends = {writer, back}
         self._open |= ends
         with contextlib.suppress(OSError):
-            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            await asyncio.gather(self._pour(reader, back), self._pour(there, writer))
         self._open -= ends
+        self._silent -= ends
         for end in ends:
             end.transport.abort()
 
-
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(1 << 16):
-        writer.write(piece)
-        await writer.drain()
-    writer.transport.abort()
+    async def _pour(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(1 << 16):
+            if writer not in self._silent:
+                writer.write(piece)
+                await writer.drain()
+        writer.transport.abort()

@@ -26,6 +26,8 @@ SILENCE_S: Final = 1.0
 GONE_PAUSE_S: Final = 1.0
 GRACE_S: Final = 10.0
 """For what is in hand when we stop."""
+PING_EVERY_S: Final = 10.0
+"""Between two questions whether the server is there."""
 _STATUS: Final = "Status"
 _OVER: Final = ("404", "408", "409", "503")
 """The request brings no more: none there, expired, consumer gone or other, nobody listens."""
@@ -76,10 +78,13 @@ class NotStored(NatsError):
 
 
 class Link:
-    """A connection by name. Reconnects for ever once it was there; raises nats-py's errors, OSError and TimeoutError."""
+    """A connection by name. Reconnects for ever once it was there; raises nats-py's errors, OSError and TimeoutError.
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url, self._name = url, name
+    A wire on which nothing comes any more, and which nobody closed, is given up after three to four times `ping_every_s`.
+    """
+
+    def __init__(self, url: str, name: str, *, ping_every_s: float = PING_EVERY_S) -> None:
+        self._url, self._name, self._ping_every_s = url, name, ping_every_s
         self._client = Client()
         self._numbers = itertools.count()
         self._asked: dict[str, asyncio.Future[Msg]] = {}
@@ -95,6 +100,7 @@ class Link:
             self._url, name=self._name, inbox_prefix=inbox(self._name), max_reconnect_attempts=-1,
             reconnect_time_wait=1, allow_reconnect=True, reconnected_cb=self._reconnected,
             disconnected_cb=self._disconnected, error_cb=_noted,
+            ping_interval=self._ping_every_s, max_outstanding_pings=2,  # type: ignore[arg-type]  # it sleeps so long
         )  # fmt: skip
         self._inbox = self._client.new_inbox()
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
