@@ -14,7 +14,7 @@ from l402core.peerauth import read_peer
 from starlette.exceptions import HTTPException
 
 from l402_gateway import routes
-from l402_gateway.app import Gateway, terms_of
+from l402_gateway.app import Gateway
 from l402_gateway.asgi import Answer, Body, Headers, problem_answer
 from l402_gateway.hints import Hints
 from l402_gateway.library import Library, pieces
@@ -24,6 +24,7 @@ from l402_gateway.people import add_pages
 from l402_gateway.problems import WrongMethod, unexpected
 from l402_gateway.seeing import Seeing
 from l402_gateway.sponsors import PATH as PLEDGES
+from l402_gateway.views import terms_of
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 FRESH = {"Cache-Control": "no-store"}

@@ -9,8 +9,8 @@ from l402core.errors import NotFound
 from l402core.events import RoundView, SubmissionView
 from l402core.objects import ObjectStore
 
-from l402_gateway.app import terms_of
 from l402_gateway.reads import Shared
+from l402_gateway.views import terms_of
 
 READS_AT_ONCE = 8
 MISS_S = 0.25

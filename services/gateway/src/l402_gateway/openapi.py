@@ -8,7 +8,8 @@ from l402core.events import ChannelsView, RoundView, SponsorshipView, Submission
 from l402core.peerauth import PEER_HEADER, SIGNATURE_HEADER, TIME_HEADER
 from l402core.signing import Signed
 
-from l402_gateway.app import Gateway, Locks
+from l402_gateway.app import Gateway
+from l402_gateway.bodies import Locks
 from l402_gateway.control_plane import Credit, build
 from l402_gateway.hints import Hints
 from l402_gateway.library import Library

@@ -12,10 +12,11 @@ from l402core.l402 import Credential, parse_credential, parse_grpc_metadata
 from l402core.peerauth import PEER_HEADER, SIGNATURE_HEADER, TIME_HEADER, read_peer
 
 from l402_gateway import challenge, problems, routes
-from l402_gateway.app import Gateway, Proof, Upload
+from l402_gateway.app import Gateway, Proof
 from l402_gateway.asgi import Answer, Body, Headers, Receive, Scope, Send, json_answer, problem_answer, reply
 from l402_gateway.problems import WrongMethod, is_credentials
 from l402_gateway.routes import Paid
+from l402_gateway.uploading import Upload
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ class PaidPath:
         credential = read_credential(headers)
         if credential is None:
             peer = await self._optional_peer(headers, paid, method, body)
-            macaroon, unpaid = await self._gateway.sell(paid, peer, client)
+            macaroon, unpaid = await self._gateway.selling.sell(paid, peer, client)
             told = {"WWW-Authenticate": challenge.header(macaroon, unpaid), "Cache-Control": "no-store"}
             terms = (await self._gateway.rounds.get(paid.round)).terms
             return problem_answer(challenge.problem(unpaid, paid, terms), told)
@@ -98,7 +99,7 @@ class PaidPath:
         problem = problems.problem_of(error, credential_status=config.bad_credential_status)
         headers = {"Cache-Control": "no-store"}
         try:
-            macaroon, unpaid = await self._gateway.sell(paid, "", client)
+            macaroon, unpaid = await self._gateway.selling.sell(paid, "", client)
             headers["WWW-Authenticate"] = challenge.header(macaroon, unpaid)
         except L402Error as none_sold:
             log.info("challenge.withheld", commitment=paid.commitment, code=none_sold.code)

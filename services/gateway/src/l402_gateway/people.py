@@ -10,11 +10,12 @@ from l402core.events import OracleView, RoundView
 from l402core.explanation import explain
 
 from l402_gateway import routes
-from l402_gateway.app import Gateway, terms_of
+from l402_gateway.app import Gateway
 from l402_gateway.library import commitments_of, receipt_of
 from l402_gateway.pages import frame, overview, past, plain, story
 from l402_gateway.reads import Shared
 from l402_gateway.seeing import LOOK_S, Seeing
+from l402_gateway.views import terms_of
 
 HTML = "text/html; charset=utf-8"
 
