@@ -178,9 +178,7 @@ class Stage:
     async def tick(self, *, to_ms: int | None = None) -> None:
         """What the timer does, at a time."""
         self.now_ms = self.now_ms if to_ms is None else to_ms
-        for round_ in {event.round for event in self.ears.all(CheckpointPublished)}:
-            await self.attestor.judging.advance(round_)
-        await self.attestor.delivery.deliver()
+        await self.attestor.judging.look_around()
         await self.publish()
 
     async def announce(self) -> None:

@@ -399,6 +399,7 @@ async def test_a_restart_says_again_what_was_left_open(tmp_path: Path) -> None:
     await after.attestor.begin()
     await after.publish()
     assert [job.commitment for job in after.ears.all(GradientMeasure)] == [sha("bob")]
+    await after.tick()
     await after.hear(measured("bob", 0.4))
     scored = after.ears.all(GradientScored)
     assert [revealed(event, offers[name], name) for event, name in zip(scored, offers, strict=True)] == [

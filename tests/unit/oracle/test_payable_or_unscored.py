@@ -11,6 +11,7 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.attestor import app, judging
 from l402_oracle.attestor.app import CONSUMERS, Attestor
 from l402_oracle.attestor.case import HEARING_MS
+from l402_oracle.attestor.waiting import REST_MS
 from l402_oracle.attestor.wiring import register
 from l402_oracle.config import AttestorConfig
 from l402_peer_agent.config import Config as PeerConfig
@@ -220,7 +221,7 @@ async def test_a_decision_that_races_with_the_end_of_its_time_is_not_made(stage:
         return case
 
     stage.attestor.judging._load = late  # type: ignore[method-assign]  # to act in between
-    await stage.tick()
+    await stage.tick(to_ms=stage.now_ms + REST_MS)  # so long a round may rest
     nothing_of(stage, "ann")
 
 

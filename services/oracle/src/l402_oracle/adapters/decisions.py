@@ -1,5 +1,6 @@
 """The attestor's tables as functions over one open transaction. It knows SQL, and refuses to decide anything."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,8 @@ PACE_ROUNDS = 5
 """Rounds back that a pace is looked for."""
 UNDECIDED = ("announced", "assessed")
 OPEN_STATES = (*UNDECIDED, "decided")
+AT_ONCE = 500
+"""Submissions that are read in one statement."""
 
 # What every look runs, built once: building a statement costs more than running it.
 _ROUND = sa.select(rounds).where(rounds.c.round == sa.bindparam("number"))
@@ -44,15 +47,11 @@ _ROUNDS_IN = (
 _HEARD_ONE = sa.select(heard.c.kind).where(
     heard.c.commitment == sa.bindparam("commitment"), heard.c.kind == sa.bindparam("kind")
 )
-_HOW_MANY = (
-    sa.select(sa.func.count())
-    .select_from(heard)
-    .where(heard.c.round == sa.bindparam("number"), heard.c.kind == sa.bindparam("kind"))
+_HEARD = sa.select(heard).where(heard.c.commitment.in_(sa.bindparam("commitments", expanding=True)))
+_OFFERS = sa.select(offers).where(
+    offers.c.commitment.in_(sa.bindparam("commitments", expanding=True)), offers.c.attempt == sa.bindparam("attempt")
 )
-_HEARD = sa.select(heard).where(heard.c.commitment == sa.bindparam("commitment"))
-_OFFER = sa.select(offers).where(
-    offers.c.commitment == sa.bindparam("commitment"), offers.c.attempt == sa.bindparam("attempt")
-)
+_ANY_UNSAID = sa.select(decisions.c.commitment).where(decisions.c.said.is_(False)).limit(1)
 _UNSAID = sa.select(decisions).where(decisions.c.said.is_(False)).order_by(decisions.c.round, decisions.c.place)
 
 
@@ -140,11 +139,6 @@ def hear(tx: Transaction, kind: str, event: SubmissionEvent, traceparent: str) -
         tx.execute(sa.insert(heard), {**values, "traceparent": traceparent})
 
 
-def how_many(tx: Transaction, number: int, kind: str) -> int:
-    """Of how many submissions of a round this kind was heard."""
-    return int(tx.scalar(_HOW_MANY, number=number, kind=kind) or 0)
-
-
 def read_offer(tx: Transaction, commitment: str, attempt: int) -> Signed | None:
     """The one offer of an attempt."""
     query = sa.select(offers.c.body).where(offers.c.commitment == commitment, offers.c.attempt == attempt)
@@ -169,21 +163,30 @@ def offered(tx: Transaction, number: int) -> list[str]:
     return list(dict.fromkeys(row.commitment for row in tx.rows(query.order_by(offers.c.seq, offers.c.commitment))))
 
 
-def read_submissions(tx: Transaction, commitments: tuple[str, ...]) -> list[Submission]:
-    """What is known of each that has an offer, in the given order."""
-    return [found for commitment in commitments if (found := read_submission(tx, commitment))]
+def read_submissions(tx: Transaction, commitments: Sequence[str]) -> list[Submission]:
+    """What is known of each that has an offer, in the given order; in a few statements, however many they are."""
+    starts = range(0, len(commitments), AT_ONCE)
+    return [one for start in starts for one in _read_batch(tx, commitments[start : start + AT_ONCE], 1)]
 
 
 def read_submission(tx: Transaction, commitment: str, attempt: int = 1) -> Submission | None:
     """All that was heard, with the offer of this attempt and the word on its lock; None without such an offer."""
-    made = tx.row(_OFFER, commitment=commitment, attempt=attempt)
-    if made is None:
-        return None
-    rows = {row.kind: row for row in tx.rows(_HEARD, commitment=commitment)}
+    return next(iter(_read_batch(tx, (commitment,), attempt)), None)
+
+
+def _read_batch(tx: Transaction, commitments: Sequence[str], attempt: int) -> list[Submission]:
+    made = {row.commitment: row for row in tx.rows(_OFFERS, commitments=commitments, attempt=attempt)}
+    said: dict[str, dict[str, sa.Row[Any]]] = {commitment: {} for commitment in made}
+    for row in tx.rows(_HEARD, commitments=list(made)) if made else ():
+        said[row.commitment][row.kind] = row
+    return [_submission(made[commitment], said[commitment]) for commitment in commitments if commitment in made]
+
+
+def _submission(made: sa.Row[Any], rows: dict[str, sa.Row[Any]]) -> Submission:
     bodies = {kind: row.body for kind, row in rows.items()}
     lock = _decoded(made.locked, Signed)
     return Submission(
-        commitment=commitment,
+        commitment=made.commitment,
         offer=_offer(made.body),
         uploaded=_decoded(bodies.get(UPLOADED), GradientUploaded),
         screened=_decoded(bodies.get(SCREENED), GradientScreened),
@@ -308,6 +311,11 @@ def next_attempt(tx: Transaction, commitment: str, attempt: int) -> bool:
 def say_again(tx: Transaction, commitment: str) -> None:
     """The decision counts as not yet told."""
     tx.execute(sa.update(decisions).where(decisions.c.commitment == commitment).values(said=False))
+
+
+def anything_unsaid(tx: Transaction) -> bool:
+    """Whether any decision was not yet told."""
+    return tx.row(_ANY_UNSAID) is not None
 
 
 def unsaid(tx: Transaction) -> list[sa.Row[Any]]:

@@ -10,7 +10,7 @@ rounds = sa.Table(
     "rounds",
     metadata,
     sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("announced", sa.Text),  # CheckpointPublished; null for round 0, which only makes the first checkpoint
     sa.Column("terms", sa.Text),  # Signed Terms, the first seen
     sa.Column("commits", sa.Text),  # Signed RoundRoot of commits.closed
@@ -79,6 +79,13 @@ decisions = sa.Table(
     sa.UniqueConstraint("round", "place", name="one_place_each"),
     sa.CheckConstraint("mask >= 0", name="mask_positive"),
     sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
+    sa.Index(
+        "decisions_unsaid",
+        "round",
+        "place",
+        sqlite_where=sa.text("said IS 0"),
+        postgresql_where=sa.text("said IS false"),
+    ),
 )
 
 reputations = sa.Table(

@@ -42,6 +42,7 @@ from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.quarantine import gets_no_offer, note
 from l402_oracle.attestor.sponsoring import Sponsoring
+from l402_oracle.attestor.waiting import LOCKED
 from l402_oracle.attestor.yardsticks import yardstick_request
 from l402_oracle.derive import seed_commitment
 
@@ -110,7 +111,9 @@ class Attestor:
             )  # fmt: skip
             return True
 
-        if not await self._db.transact(remember):
+        made = await self._db.transact(remember)
+        self.judging.shaken(event.round)
+        if not made:
             await self.delivery.deliver()
             return
         log.info("offer.made", commitment=event.commitment, round=event.round, seq=event.seq, attempt=event.attempt)
@@ -167,7 +170,7 @@ class Attestor:
         if await self._db.transact(remember) > 1:
             await self.delivery.deliver()
         else:
-            await self.judging.advance(event.round)
+            await self.judging.heard(event.round, LOCKED, event.commitment)
 
     async def round_closed(self, event: RoundClosed) -> None:
         """Judgement may begin. Raises Unauthorized, Contradiction (and the round is frozen, unless it is decided)."""
@@ -266,7 +269,7 @@ class Attestor:
 
         await self._db.transact(remember)
         log.info(f"{kind}.heard", commitment=event.commitment, round=event.round)
-        await self.judging.heard(event.round)
+        await self.judging.heard(event.round, kind, event.commitment)
 
     def _terms(self, signed: Signed, number: int) -> Terms:
         terms = open_signed(signed, Terms.tag, Terms, signer=self._parts.settler.check(signed.signer))

@@ -78,6 +78,11 @@ def judged_by_ms(case: Case) -> int:
     return min(heard_by_ms(case), lapses_at_ms(case.terms))
 
 
+def half_ms(case: Case) -> int:
+    """From here on whoever is ready is assessed without the others."""
+    return (case.row.closed_at_ms + judged_by_ms(case)) // 2
+
+
 def may_assess(case: Case, *, now_ms: int) -> bool:
     """All is there; or half of the judging time is over and something is; or all of it is over; or nothing is judged."""
     if case.row.lapsed_at_ms:
@@ -89,9 +94,8 @@ def may_assess(case: Case, *, now_ms: int) -> bool:
     if unoffered(case):
         return False
     ready = sum(s.is_ready for s in case.uploaded)
-    half_ms = (case.row.closed_at_ms + until_ms) // 2
     whole = ready == len(closing.uploaded) and (case.row.yardstick is not None or not case.terms.yardstick)
-    return whole or (ready > 0 and now_ms >= half_ms)
+    return whole or (ready > 0 and now_ms >= half_ms(case))
 
 
 def must_wait(case: Case, unpaid: Container[str], height: int | None, *, now_ms: int) -> bool:
@@ -101,9 +105,16 @@ def must_wait(case: Case, unpaid: Container[str], height: int | None, *, now_ms:
         return False
     if case.uploaded and height is None:
         return True
+    return bool(unmeasured(case, unpaid)) and now_ms < judged_by_ms(case)
+
+
+def unmeasured(case: Case, unpaid: Container[str]) -> frozenset[str]:
+    """Whose measurements a decision waits for, the yardstick's included."""
+    assessed = case.row.assessed
+    assert assessed is not None
     open_ = {s.commitment for s in case.uploaded if s.measured is None and s.commitment not in unpaid}
-    missing = not open_.isdisjoint(assessed.measured) or (bool(assessed.yardstick) and case.yardstick is None)
-    return missing and now_ms < judged_by_ms(case)
+    own = {assessed.yardstick} if assessed.yardstick and case.yardstick is None else set()
+    return frozenset(open_ & set(assessed.measured) | own)
 
 
 def receipt_of(

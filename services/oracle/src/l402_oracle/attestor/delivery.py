@@ -38,6 +38,8 @@ class Delivery:
 
     async def deliver(self) -> None:
         """Say each decision once, in its submission's own trace; those that must wait for a height or a key stay."""
+        if not await self._db.read(books.anything_unsaid):
+            return
         for commitment, waits in await self._db.transact(self._say_all):
             if self._waiting.get(commitment) != waits:
                 log.error("reveal.waits", commitment=commitment, reason=waits)

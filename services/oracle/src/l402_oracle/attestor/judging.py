@@ -18,7 +18,7 @@ from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import reputations
 from l402_oracle.adapters.decisions import Round
 from l402_oracle.adapters.isolations import refused
-from l402_oracle.attestor.case import Case, judged_by_ms, lapses_at_ms, may_assess, must_wait, trouble_of
+from l402_oracle.attestor.case import Case, judged_by_ms, lapses_at_ms, may_assess, must_wait, trouble_of, unmeasured
 from l402_oracle.attestor.delivery import Delivery
 from l402_oracle.attestor.judgement import (
     Submission,
@@ -36,6 +36,7 @@ from l402_oracle.attestor.parts import Parts
 from l402_oracle.attestor.payable import unpayable, without
 from l402_oracle.attestor.repeats import find_repeats
 from l402_oracle.attestor.sponsoring import Sponsoring
+from l402_oracle.attestor.waiting import Patience, Waits, to_assess, to_decide
 from l402_oracle.attestor.yardsticks import yardstick_measure, yardstick_request
 from l402_oracle.derive import drawn_shards, own_question, seed_commitment
 from l402_oracle.planning import plan
@@ -56,47 +57,51 @@ class Judging:
         self._db = parts.database
         self._delivery = delivery
         self._sponsoring = sponsoring
+        self._patience = Patience()
 
     async def watch_forever(self, tick_s: float) -> None:
-        """The deadlines: look at every open round again and again, so that a restart resumes where it was."""
+        """The deadlines: look around again and again, so that a restart resumes where it was."""
         troubled = ""
         while True:
             await asyncio.sleep(tick_s)
             try:
-                for number, _ in await self._db.transact(lambda tx: books.rounds_in(tx, books.OPEN_STATES)):
-                    await self.advance(number)
-                await self._delivery.deliver()
-                await self._sponsoring.advance()
+                await self.look_around()
                 troubled = ""
             except L402Error as error:
                 if troubled != error.code:
                     log.warning("judging.waits", code=error.code, detail=error.detail, fault=error.fault)
                 troubled = error.code
 
+    async def look_around(self) -> None:
+        """Do what time, a block or a failure has left to do. Rounds that wait for words are not read for it."""
+        for number, _ in await self._db.read(lambda tx: books.rounds_in(tx, books.UNDECIDED)):
+            if not self._patience.rests(number, height=self._parts.heights.recent(), now_ms=self._parts.now_ms()):
+                await self.advance(number)
+        await self._delivery.deliver()
+        await self._sponsoring.advance()
+
     async def advance(self, number: int) -> None:
         """Take every step that can be taken now. Raises Contradiction (and freezes), Unavailable."""
-        while (case := await self._db.transact(lambda tx: self._load(tx, number))) and await self._step(case):
-            pass
+        with self._patience.looking(number) as look:
+            waits: Waits | None = None
+            while waits is None or not self._patience.rest(number, look, waits):
+                now_ms = self._parts.now_ms()
+                case = await self._db.transact(lambda tx: self._load(tx, number))
+                if case is None:
+                    return
+                waits = await self._step(case, now_ms)
 
-    async def heard(self, number: int) -> None:
-        """As `advance`, at one of a round's many words: while others are missing, only the timer looks at the deadlines.
+    async def heard(self, number: int, kind: str, name: str) -> None:
+        """As `advance`, at one of a round's many words, once none is missing.
 
         To look at the whole round at each of its words would cost the square of its peers.
         """
-        if await self._db.transact(lambda tx: self._may_move(tx, number)):
+        if self._patience.heard(number, (kind, name)):
             await self.advance(number)
 
-    def _may_move(self, tx: Transaction, number: int) -> bool:
-        """Whether nothing that this round waits for is missing, or its time is over."""
-        row = books.read_round(tx, number)
-        if row is None or row.terms is None or self._parts.now_ms() >= books.read_terms(row.terms).judge_by_ms:
-            return True
-        if row.closed is None:
-            return False
-        if row.assessed is None:
-            return books.how_many(tx, number, books.SCREENED) >= len(row.closed.uploaded)
-        wanted = len(row.assessed.measured) + bool(row.assessed.yardstick)
-        return books.how_many(tx, number, books.MEASURED) >= wanted
+    def shaken(self, number: int) -> None:
+        """Something came that a round does not wait for, and that may change it: the timer looks at it next."""
+        self._patience.shaken(number)
 
     async def resume(self) -> None:
         """Say again what the bus may have lost. Whoever hears it twice does nothing twice."""
@@ -137,12 +142,9 @@ class Judging:
         log.critical("round.contradicted", round=number, trouble=trouble)
         raise Contradiction("round_decided", f"round {number} is decided, and its decisions stand: {trouble}")
 
-    async def _step(self, case: Case) -> bool:
-        if case.row.state == "announced":
-            return await self._assess(case)
-        if case.row.state == "assessed":
-            return await self._decide(case)
-        return False
+    async def _step(self, case: Case, now_ms: int) -> Waits | None:
+        """What it waits for; None where a step was taken."""
+        return await (self._assess(case, now_ms) if case.row.state == "announced" else self._decide(case, now_ms))
 
     def _load(self, tx: Transaction, number: int) -> Case | None:
         """The round, which lapses where its time is over: what a peer is told from here on must stay true."""
@@ -155,11 +157,11 @@ class Judging:
 
     # --- assess -----------------------------------------------------------------------------------------------------
 
-    async def _assess(self, case: Case) -> bool:
-        if trouble := trouble_of(case, now_ms=self._parts.now_ms()):
+    async def _assess(self, case: Case, now_ms: int) -> Waits | None:
+        if trouble := trouble_of(case, now_ms=now_ms):
             await self.freeze(case.row.number, trouble)
-        if not may_assess(case, now_ms=self._parts.now_ms()):
-            return False
+        if not may_assess(case, now_ms=now_ms):
+            return to_assess(case, height=self._parts.heights.recent(), now_ms=now_ms)
         assessed = await self._assessment(case)
 
         def remember(tx: Transaction) -> bool:
@@ -176,7 +178,7 @@ class Judging:
             log.info(
                 "round.assessed", round=assessed.round, measured=len(assessed.measured), rejected=len(assessed.rejected)
             )
-        return True
+        return None
 
     async def _assessment(self, case: Case) -> RoundAssessed:
         number, root = case.row.number, case.root.root()
@@ -228,12 +230,12 @@ class Judging:
 
     # --- decide -----------------------------------------------------------------------------------------------------
 
-    async def _decide(self, case: Case) -> bool:
+    async def _decide(self, case: Case, now_ms: int) -> Waits | None:
         assessed, height = case.row.assessed, self._parts.heights.recent()
         assert assessed is not None
         unpaid = self._unpayable(case, height)
-        if must_wait(case, unpaid, height, now_ms=self._parts.now_ms()):
-            return False
+        if must_wait(case, unpaid, height, now_ms=now_ms):
+            return to_decide(case, unmeasured(case, unpaid), height=height, now_ms=now_ms)
         uploaded = without(case.uploaded, unpaid)
         asked = question_of(assessed, uploaded, case.yardstick)
         faults = late_faults(assessed, uploaded, asked)
@@ -279,7 +281,7 @@ class Judging:
                         "gradient.decided", commitment=submission.commitment, verdict=verdict.verdict, mask=verdict.mask
                     )
         await self._delivery.deliver()
-        return True
+        return None
 
     def _went_on(self, tx: Transaction, case: Case, height: int | None) -> bool:
         """Whether its time ran out, or a block came, since it was looked at: then it is looked at again."""

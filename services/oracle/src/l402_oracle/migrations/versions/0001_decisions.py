@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.create_table(
         "rounds",
         sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False, index=True),
         sa.Column("announced", sa.Text),
         sa.Column("terms", sa.Text),
         sa.Column("commits", sa.Text),
@@ -84,6 +84,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("round", "place", name="one_place_each"),
         sa.CheckConstraint("mask >= 0", name="mask_positive"),
         sa.CheckConstraint("fate IN ('', 'revealed', 'withheld')", name="fate_known"),
+        sa.Index(
+            "decisions_unsaid",
+            "round",
+            "place",
+            sqlite_where=sa.text("said IS 0"),
+            postgresql_where=sa.text("said IS false"),
+        ),
     )
     op.create_table(
         "reputations",
