@@ -165,6 +165,12 @@ ORACLE: Final = (
         ),
     ),
     Panel(
+        "Peers held back",
+        "Workers did not survive a payload of theirs: no offers for 32 rounds.",
+        "none",
+        ((f"{ONCE}(l402_peers_held_back)", "peers"),),
+    ),
+    Panel(
         "Jobs",
         "Done in a second, by kind.",
         "ops",

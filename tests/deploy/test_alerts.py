@@ -29,6 +29,7 @@ QUIET = {
     'l402_plan_peers_fitting{job="attestor"}': "0x5 12x55",
     'l402_bus_backlog{job="settler", consumer="worker-gradient-measure-v1"}': "8 3 0x58",
     'l402_bus_backlog{job="settler", consumer="settler-offer-made-v1"}': "40x60",
+    'l402_peers_held_back{job="attestor"}': "0x60",
     'l402_owed_msat{job="settler"}': "3100000x60",
     'l402_credits_msat{job="settler"}': "500000x30 2000000x30",
 }
@@ -46,6 +47,7 @@ TROUBLE = {
     "L402RoundLate": ('l402_round_overdue_seconds{job="settler"}', "0x40 0+60x20"),
     "L402OracleDoesNotFit": ('l402_plan_peers_fitting{job="attestor"}', "12x30 5x30"),
     "L402OracleBehind": ('l402_bus_backlog{job="settler", consumer="worker-gradient-measure-v1"}', "0x10 8x50"),
+    "L402PayloadIsolated": ('l402_peers_held_back{job="attestor"}', "0x30 1x30"),
     "L402OwedGrows": ('l402_owed_msat{job="settler"}', "0x5 0+100000x55"),
     "L402CreditsGrow": ('l402_credits_msat{job="settler"}', "0+500000x60"),
     "L402BusLag": ('l402_bus_backlog{job="settler", consumer="settler-offer-made-v1"}', "40x40 101x20"),

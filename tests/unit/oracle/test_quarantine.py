@@ -1,11 +1,16 @@
 """A payload that workers did not survive: its fee comes back, its peer waits for some rounds, and nobody waits for it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
-from l402_oracle.attestor import quarantine
+import sqlalchemy as sa
+from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters import tables
+from l402_oracle.adapters.records import Records
+from l402_oracle.attestor import quarantine, wiring
 from l402_oracle.failures import ISOLATED, UNREADABLE
 from l402_oracle.worker.app import DEATHS_MS, GIVEN_UP
 from l402core.documents import Offer
@@ -19,6 +24,8 @@ from l402core.events import (
     OfferMade,
     RoundAssessed,
 )
+from l402core.outbox import Transaction
+from prometheus_client import REGISTRY
 
 from tests.support.oracle import (
     UPLOAD_UNTIL_MS,
@@ -84,6 +91,39 @@ async def test_a_peer_whose_payload_ends_workers_gets_no_offer_for_some_rounds(
     assert {peer: one.verdict for peer, one in second.items()} == {"bob": "accepted"}
     third = await a_round(stage, 3)
     assert {peer: one.verdict for peer, one in third.items()} == {"ann": "accepted", "bob": "accepted"}
+
+
+async def test_the_operator_is_told_while_a_peer_is_held_back_and_may_let_it_in(stage: Stage) -> None:
+    """A number for Prometheus that is read from the books, and a row that forgives what came before it."""
+    records = Records(stage.database)
+
+    async def told() -> float:
+        await wiring.tell_once(records)
+        return REGISTRY.get_sample_value("l402_peers_held_back") or 0.0
+
+    await stage.announce()
+    assert await told() == 0
+    await a_round(stage, 1, poison="ann")
+    assert await told() == 1
+    pardon = sa.insert(tables.pardons).values(peer=sha("peer ann"), round=1)
+    await stage.database.transact(lambda tx: tx.execute(pardon))
+    assert await told() == 0
+    second = await a_round(stage, 2, poison="ann")
+    assert {peer: one.verdict for peer, one in second.items()} == {"ann": "unscored", "bob": "accepted"}
+    assert await told() == 1  # what it did after is not forgiven
+    assert set(await a_round(stage, 3)) == {"bob"}
+
+
+async def test_who_was_held_back_long_ago_is_not_counted(stage: Stage) -> None:
+    """The number is of those who get no offer now, in the newest round."""
+    for number, peer in ((5, "ann"), (6, "bob"), (7, "bob")):
+        values = {"commitment": sha(f"{peer} {number}"), "peer": sha(f"peer {peer}"), "round": number}
+        await stage.database.transact(
+            partial(Transaction.execute, statement=sa.insert(tables.isolations), values=values)
+        )
+    for newest, held in ((37, 2), (38, 1), (39, 1), (40, 0)):
+        await stage.database.transact(partial(books.add_round, number=newest, state="announced"))
+        assert await Records(stage.database).held_back() == held
 
 
 async def test_an_isolation_that_is_heard_after_the_decision_counts_as_well(stage: Stage) -> None:

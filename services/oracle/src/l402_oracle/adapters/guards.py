@@ -5,7 +5,7 @@ What may change of a decision is which offer it is told with, its fate and wheth
 
 from l402core.guards import append_only, written_once
 
-APPEND_ONLY = ("heard", "announcements", "isolations", "refusals")
+APPEND_ONLY = ("heard", "announcements", "isolations", "pardons", "refusals")
 ONCE = {
     "decisions": ("commitment", "round", "place", "mask", "body"),
     "offers": ("commitment", "attempt", "round", "seq", "body"),

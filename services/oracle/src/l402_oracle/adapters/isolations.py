@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from l402core.documents import Offer
 from l402core.outbox import Transaction
 
-from l402_oracle.adapters.tables import isolations, refusals
+from l402_oracle.adapters.tables import isolations, pardons, refusals, rounds
 
 
 def isolate(tx: Transaction, offer: Offer) -> bool:
@@ -18,8 +18,21 @@ def isolate(tx: Transaction, offer: Offer) -> bool:
 
 
 def last_isolated(tx: Transaction, peer: str) -> int:
-    """The newest round in which workers did not survive a payload of this peer; 0 for none."""
-    return int(tx.scalar(sa.select(sa.func.max(isolations.c.round)).where(isolations.c.peer == peer)) or 0)
+    """The newest round in which workers did not survive a payload of this peer; 0 for none that is not forgiven."""
+    return int(tx.scalar(_held(sa.func.max(isolations.c.round)).where(isolations.c.peer == peer)) or 0)
+
+
+def held_back(tx: Transaction, *, rounds_back: int) -> int:
+    """How many peers get no offers now: one of their payloads, of so many newest rounds, was not survived."""
+    newest = int(tx.scalar(sa.select(sa.func.max(rounds.c.round))) or 0)
+    peers = sa.func.count(isolations.c.peer.distinct())
+    return int(tx.scalar(_held(peers).where(isolations.c.round >= newest - rounds_back)) or 0)
+
+
+def _held(what: sa.ColumnElement[int]) -> sa.Select[tuple[int]]:
+    """Of isolations that nobody has forgiven."""
+    forgiven = sa.exists().where(pardons.c.peer == isolations.c.peer, pardons.c.round >= isolations.c.round)
+    return sa.select(what).select_from(isolations).where(~forgiven)
 
 
 def refuse(tx: Transaction, commitment: str, number: int) -> None:

@@ -10,6 +10,8 @@ from l402core.outbox import Database, Transaction
 from l402core.signing import Signed
 
 from l402_oracle.adapters import decisions as books
+from l402_oracle.adapters import isolations
+from l402_oracle.attestor.quarantine import ROUNDS as HELD_ROUNDS
 from l402_oracle.derive import SHARD_TOKENS
 from l402_oracle.planning import Plan, plan
 
@@ -56,6 +58,10 @@ class Records:
             )  # fmt: skip
 
         return await self._db.read(read)
+
+    async def held_back(self) -> int:
+        """Peers that get no offer in the newest round."""
+        return await self._db.read(lambda tx: isolations.held_back(tx, rounds_back=HELD_ROUNDS))
 
     async def oracle(self, _question: ReadOracle) -> OracleView:
         """How the model got on, and the plan; for people who look at the whole network."""

@@ -64,6 +64,13 @@ isolations = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
 )
 
+pardons = sa.Table(
+    "pardons",
+    metadata,
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),  # what came of it up to here is forgiven
+)
+
 decisions = sa.Table(
     "decisions",
     metadata,

@@ -17,9 +17,14 @@ PLAN_FITTING: Final = Gauge(
     "l402_plan_peers_fitting", "Peers that are measured in time on the whole sample; 0 while no pace is known."
 )
 
+HELD_BACK: Final = Gauge(
+    "l402_peers_held_back", "Peers that get no offer, because workers did not survive a payload of theirs."
+)
 
-def tell(view: OracleView) -> None:
+
+def tell(view: OracleView, *, held_back: int) -> None:
     """As the attestor sees the whole now."""
+    HELD_BACK.set(held_back)
     if view.checkpoints:
         LOSS.set(view.checkpoints[-1].held_out / 1e9)
         CHECKPOINT.set(view.checkpoints[-1].round)

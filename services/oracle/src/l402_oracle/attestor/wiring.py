@@ -114,10 +114,15 @@ async def tell_forever(records: Records) -> None:
     """What Prometheus is told, read now and then."""
     while True:
         try:
-            metrics.tell(await records.oracle(ReadOracle()))
+            await tell_once(records)
         except Unavailable as error:
             log.warning("metrics.wait", detail=error.detail)
         await asyncio.sleep(TELL_EVERY_S)
+
+
+async def tell_once(records: Records) -> None:
+    """As the books are now."""
+    metrics.tell(await records.oracle(ReadOracle()), held_back=await records.held_back())
 
 
 def register(bus: Bus, attestor: Attestor) -> None:

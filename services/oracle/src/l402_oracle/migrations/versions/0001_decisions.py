@@ -71,6 +71,11 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer, nullable=False),
     )
     op.create_table(
+        "pardons",
+        sa.Column("peer", sa.String(64), primary_key=True),
+        sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
+    )
+    op.create_table(
         "decisions",
         sa.Column("commitment", sa.String(64), primary_key=True),
         sa.Column("round", sa.Integer, nullable=False, index=True),
