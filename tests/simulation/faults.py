@@ -31,6 +31,7 @@ class Kind(StrEnum):
     NODE_AWAY = "take coordinator's node away at second"
     FROZEN = "an operator freezes the newest escrow at second"
     KEYS_ROTATED = "rotate every key at second"
+    SEED_LOST = "lose the oracle's seed key at second"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -47,7 +48,15 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "") + while_away
 
 
-TIMED = (Kind.STREAM_DELETED, Kind.REDIS_WIPED, Kind.BLOCKS, Kind.NODE_AWAY, Kind.FROZEN, Kind.KEYS_ROTATED)
+TIMED = (
+    Kind.STREAM_DELETED,
+    Kind.REDIS_WIPED,
+    Kind.BLOCKS,
+    Kind.NODE_AWAY,
+    Kind.FROZEN,
+    Kind.KEYS_ROTATED,
+    Kind.SEED_LOST,
+)
 SPANS: dict[Kind, int] = {
     Kind.KILL_BEFORE: 260, Kind.KILL_AFTER: 260, Kind.LND_CALL_LOST: 200, Kind.LND_ANSWER_LOST: 200,
     Kind.PUBLISH_LOST: 70, Kind.PUBLISH_ACK_LOST: 70, Kind.DELIVERY_LOST: 100, Kind.DELIVERY_LATE: 100,

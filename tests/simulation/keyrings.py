@@ -43,6 +43,10 @@ class Keyrings:
         self.preimages[f"k{number}"] = Secret(key("preimages"))
         self.roots = self.roots.rotate(lambda count: key("root")[-count:])
 
+    def lose_seed(self) -> None:
+        """The seed key is gone with its former ones, and another takes its place: no open round can be assessed."""
+        self.seeds = [Secret(key_of("seeds after the loss"))]
+
     def _hand_over(self, role: Role, former: str, following: str, *, voucher: SigningKey) -> None:
         made = HandOver(role=role, former=former, following=following, at_ms=0)
         said = (*self.said.said, voucher.sign(HandOver.tag, made))

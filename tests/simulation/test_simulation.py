@@ -26,6 +26,13 @@ QUICK = 3
 DIGESTS = "from tests.simulation import runs; print(*[runs.tell_trial(runs.drawn(n)).digest for n in (3, 4)])"
 
 
+SEED_LOST = Fault(Kind.SEED_LOST, 2, 200.0)
+FROZEN_ROUNDS = [
+    pytest.param((SEED_LOST,), EARNED, 4, id="sponsored, ended when all have gone home"),
+    pytest.param((SEED_LOST, Fault(Kind.FROZEN, 8, 400.0)), 0, 4, id="one escrow is stopped by an order of its own"),
+    pytest.param((Fault(Kind.SEED_LOST, 2, 1.0),), 0, 0, id="ended at once, while all wait for it"),
+]
+"""How a round is frozen, what a sponsor pays for, and how many gradients of the rounds after it are judged."""
 Hold = Callable[[Count], None]
 
 
@@ -151,6 +158,22 @@ def test_every_key_may_be_made_new_in_the_middle_of_a_round(at: int, hold: Hold)
         Fault(Kind.KEYS_ROTATED, at + 1),
     )
     hold(runs.run([Trial(1, cast, (Fault(Kind.KEYS_ROTATED, at), again))]))
+
+
+@pytest.mark.parametrize(("faults", "margin", "judged"), FROZEN_ROUNDS)
+def test_a_round_that_the_oracle_froze_is_ended_by_an_order_and_costs_nobody(
+    faults: tuple[Fault, ...], margin: int, judged: int
+) -> None:
+    """Nothing of it is decided, all rungs come home, each fee becomes a credit, and later rounds are judged and paid."""
+    cast = Cast(parts=(Part("ada", 31), Part("bob", 5)), rounds=3, margin=margin)
+    told = runs.tell_trial(Trial(1, cast, faults))
+    assert told.wrong == ""
+    said = [line for line in told.lines if "publishes" in line or "end round" in line]
+    (ended,) = [number for number, line in enumerate(said) if "end round" in line]
+    assert not any("gradient.scored" in line for line in said[:ended])
+    assert "checkpoint.published.v1.2" in said[ended + 1]
+    assert sum("credit.issued" in line for line in said) == 2
+    assert sum("gradient.scored" in line for line in said) == judged
 
 
 @pytest.mark.parametrize("first", range(1, 61, 15))

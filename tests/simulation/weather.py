@@ -50,6 +50,9 @@ class Weather:
                 self._operator.freeze(fault.amount)
             elif fault.kind is Kind.KEYS_ROTATED:
                 self._coordinator.keyrings.rotate()
+            elif fault.kind is Kind.SEED_LOST:
+                self._coordinator.keyrings.lose_seed()
+                self._operator.end_what_freezes(fault.amount)
             else:
                 self._delete_streams(fault.amount)
 
