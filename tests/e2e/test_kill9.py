@@ -1,8 +1,8 @@
-"""`kill -9` of every process in turn with 200 submissions in flight, or 100 on real lnds: all end, books and node agree.
+"""`kill -9` of every process in turn with 200 submissions in flight, on lndsim and on real lnds: all end, books and node agree.
 
 Redis comes back empty each time, and once NATS does; then all that was on its way is said again from the books.
 
-Five lnds take most of two cores, and a minute to start; `KILL9_PEERS=200` plays as many there as on lndsim.
+Five lnds take most of two cores, and a minute to start.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import collections
 import contextlib
 import functools
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -33,12 +32,12 @@ from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
 
 Backend = Literal["lndsim", "lnd"]
-PEERS: dict[Backend, int] = {"lndsim": 200, "lnd": int(os.environ.get("KILL9_PEERS", "100"))}
+PEERS = 200
 CROWDS = 2
 NODES = tuple(f"node-{number}" for number in range(1, 6))
 """Five channels: 1,200 rungs are two and a half channels' slots."""
 SETTINGS = {
-    "L402_SETTLER_PLACES": str(max(PEERS.values()) + 50),
+    "L402_SETTLER_PLACES": str(PEERS + 50),
     "L402_SETTLER_COMMIT_S": "180",
     "L402_SETTLER_LOCK_S": "60",
     "L402_SETTLER_UPLOAD_S": "120",
@@ -71,7 +70,7 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
         require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    peers, folder = PEERS[backend], Folder(tmp_path / "network")
+    peers, folder = PEERS, Folder(tmp_path / "network")
     folder.create()
     plan = Plan(
         peers=0, spare_nodes=NODES, rounds=1, workers=1, wait_for_all=False, lightning=backend,
