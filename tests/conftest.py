@@ -24,16 +24,21 @@ def real_lnd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lnd]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many simulated histories the run told."""
+    """How many simulated histories the run told, and what short forms of longer checks covered and left out."""
     sums = {"simulated_histories": 0, "simulated_effects": 0}
+    covered = list[str]()
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", []):
                 if name in sums and getattr(report, "when", "") == "call":
                     sums[name] += int(value)
+                elif name == "covered" and getattr(report, "when", "") == "call":
+                    covered.append(str(value))
     if sums["simulated_histories"]:
         told = f"{sums['simulated_histories']} histories, {sums['simulated_effects']} effects"
-        terminalreporter.write_line(f"simulation: {told}")
+        covered.append(f"simulation: {told}; more by `make simulate` and `make simulate-exhaustive`")
+    for told in sorted(covered):
+        terminalreporter.write_line(f"in short: {told}")
 
 
 @pytest.fixture(scope="session")

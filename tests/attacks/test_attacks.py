@@ -1,6 +1,7 @@
 """Attacks through the oracle, in short: every one of them in one round beside four honest peers."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from l402_peer_agent.adversaries.names import ADVERSARIES, HOLD_WORK
@@ -36,8 +37,11 @@ def test_every_attack_is_in_some_run() -> None:
     assert len(ADVERSARIES) >= 20
 
 
-def test_no_attack_is_paid_and_each_is_refused_for_what_it_is(hopeless: Ran) -> None:
+def test_no_attack_is_paid_and_each_is_refused_for_what_it_is(
+    hopeless: Ran, record_property: Callable[[str, object], None]
+) -> None:
     """The code that decided names the attack."""
+    record_property("covered", f"attacks: {table.covered([hopeless])}; those, and more rounds, by `make attacks`")
     for told in hopeless.told:
         assert told.paid_msat == 0, told
         if told.kind in EXPECTED:

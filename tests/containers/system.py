@@ -171,11 +171,14 @@ def composed() -> str:
 
 @contextmanager
 def running() -> Iterator[System]:
-    """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine."""
+    """The system, up and healthy; nothing of it is left after. Skips, or under REQUIRE_REAL=1 fails, without an engine.
+
+    Its name is COMPOSE_PROJECT_NAME's, so that whoever ends this process before its time can find what it left.
+    """
     if (PLUGIN / "cli-plugins" / "docker-compose").exists():
         os.environ["DOCKER_CONFIG"] = str(PLUGIN)
     require_real(engine_is_there(), "a Docker engine with our images (run `make images`, LOCAL=1 without a registry)")
-    project = f"l402-test-{secrets.token_hex(3)}"
+    project = os.environ.get("COMPOSE_PROJECT_NAME", f"l402-test-{secrets.token_hex(3)}")
     os.environ.update(
         COMPOSE_FILE=composed(),
         COMPOSE_PROJECT_NAME=project,

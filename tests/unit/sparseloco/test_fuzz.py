@@ -10,9 +10,13 @@ from sparseloco.sparse import Sparse
 from tests.fuzz.payloads import Finding, run
 
 
-def test_thousands_of_mutated_payloads_are_refused_with_reason_or_well_formed() -> None:
+def test_thousands_of_mutated_payloads_are_refused_with_reason_or_well_formed(
+    record_property: Callable[[str, object], None],
+) -> None:
     """Many kinds of refusal at many places, some payloads that are well formed, and no surprise."""
     tally = run(cases=4000, seed=20)
+    refused = f"{len(tally.reasons)} kinds of refusal at {len(tally.places)} places"
+    record_property("covered", f"fuzz: {tally.cases} mutated payloads, {refused}; a million by `make fuzz`")
     assert tally.cases == 4000
     assert tally.accepted > 40
     assert len(tally.reasons) > 15
