@@ -1,6 +1,7 @@
 """Both roles as processes on a real bus: a real gradient is screened, measured, decided, revealed and applied."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import sys
@@ -22,6 +23,7 @@ from l402_oracle.worker.app import CONSUMERS as WORKER_CONSUMERS
 from l402core import bus as buses
 from l402core.bus import Bus, Consumer
 from l402core.documents import Locked, Offer, Receipt, Recipe, RoundRoot, Terms, commitment_of, mask_indices
+from l402core.errors import PeerError
 from l402core.events import (
     CheckpointPublished,
     CommitsClosed,
@@ -36,10 +38,10 @@ from l402core.events import (
     RoundOpened,
     SubmissionEvent,
 )
-from l402core.evidence import JudgedRound
+from l402core.evidence import JudgedRound, Yardstick
 from l402core.objects import FileStore
 from l402core.schema import upgrade
-from l402core.sealing import UnsealingKey, seal_payload
+from l402core.sealing import UnsealingKey, open_payload, seal_payload
 from l402core.signing import Signed, SigningKey, open_signed
 from l402train import auditing, credentials, parts, replaying
 from l402train.folder import Folder
@@ -250,7 +252,23 @@ def _kept_shut(network: Network, commitment: str) -> None:
     kept = b"".join(path.read_bytes() for path in network.objects.rglob("*") if path.is_file())
     assert needles.found_in(kept) == set()
     assert SKETCH not in kept
+    memory = _memory_left(network, page.yardstick)
+    assert not [part for part in memory if part in kept or part in wire.wire_of(network.nats).read_bytes()]
     assert needles.found_in(wire.wire_of(network.nats).read_bytes()) >= set(keys)
+
+
+def _memory_left(network: Network, own: Yardstick) -> list[bytes]:
+    """Pieces of what the yardstick's training leaves for the next round: none of them is seen before that is judged."""
+    opened = []
+    for path in network.objects.rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(PeerError):
+                opened.append(open_payload(path.read_bytes(), bytes.fromhex(own.content_key)))
+    (state,) = [one for one in opened if hashlib.sha256(one).hexdigest() == own.next_state]
+    pieces = [state[at : at + 64] for at in range(8, len(state) - 64, len(state) // 64)]
+    found = [piece for piece in pieces if len(set(piece)) > 32]
+    assert len(found) > 16
+    return found
 
 
 def _again(

@@ -255,6 +255,8 @@ class Stage:
             id="w", occurred_at_ms=self.now_ms, round=round_, yardstick=yardstick_name(round_, base.sha256),
             payload=payload, sealed_key=sealed(key).hex(), norms=() if failure else norms,
             state_before=name if round_ > 1 else "", state=None if failure else a_ref(f"state {round_}"), failure=failure,
+            state_after="" if failure else sha(f"state {round_}"), state_object=name if round_ > 1 else "",
+            sealed_state_key=sealed(key[::-1]).hex() if round_ > 1 else "",
         )  # fmt: skip
 
 

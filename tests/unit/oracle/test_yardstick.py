@@ -1,5 +1,6 @@
 """The oracle's own update of a round: trained again it is the same, and whoever is many does not move what it says."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ from l402_oracle.attestor.judgement import clip_norms, reference_from
 from l402_oracle.attestor.own_data import PART, Question, Tried, not_own_data, question
 from l402_oracle.derive import yardstick_name
 from l402_oracle.worker.yardstick import read_state, worked, write_state
-from l402core.documents import Recipe, Terms
+from l402core.documents import ObjectRef, Recipe, Terms
 from l402core.errors import Contradiction
 from l402core.events import (
     CheckpointPublished,
@@ -18,9 +19,11 @@ from l402core.events import (
     RoundAggregate,
     RoundAssessed,
     RoundOpened,
+    YardstickMade,
     YardstickMake,
 )
 from l402core.evidence import Yardstick
+from l402core.sealing import UnsealingKey, open_payload
 from sparseloco.corpus import load_corpus
 from sparseloco.data import assigned_windows
 from sparseloco.model import GPTShape, init_parameters
@@ -28,6 +31,7 @@ from sparseloco.train import AdamState
 
 from tests.support.gateway import terms
 from tests.support.oracle import (
+    ANSWERS,
     JUDGE_BY_MS,
     NANO,
     SETTLER,
@@ -41,6 +45,8 @@ from tests.support.oracle import (
     round_closed,
     sha,
 )
+from tests.unit.oracle.test_worker import SHAPE as WORKERS_SHAPE
+from tests.unit.oracle.test_worker import Bench
 
 SHAPE = GPTShape(width=16, layers=1, heads=2)
 RECIPE = Recipe(
@@ -130,9 +136,60 @@ def a_yardstick(*, drop: float) -> Yardstick:
     """As a page has it."""
     mean = round(drop * NANO)
     return Yardstick(
-        name="ab" * 32, payload_hash="", content_key="", norms=(), state="", next_state="", drop_mean=mean,
+        name="ab" * 32, payload_hash="", content_key="", norms=(), state="", state_object="", state_key="",
+        next_state="", drop_mean=mean,
         drop_low=mean - 1, drop_high=mean + 1, own_mean=0, own_excess_milli=0, own_sequences=0, losses=None,
     )  # fmt: skip
+
+
+# --- its memory ---------------------------------------------------------------------------------------------------------
+
+
+class Memory(Bench):
+    """A worker that is asked for one yardstick after the other."""
+
+    async def make(self, round_: int, base: ObjectRef, state: ObjectRef | None) -> YardstickMade:
+        """The answer."""
+        request = YardstickMake(
+            id="s", occurred_at_ms=0, round=round_, checkpoint=base, model_id=self.torch.model_id, recipe=RECIPE, state=state
+        )  # fmt: skip
+        await self.worker.yardstick_make(request)
+        answer = self.said.events[-1]
+        assert isinstance(answer, YardstickMade)
+        assert answer.failure == ""
+        return answer
+
+    def inside(self, sealed: ObjectRef | None, key: str) -> bytes:
+        """What is in the store, by a key that the attestor was told."""
+        assert sealed is not None
+        return open_payload(self.shelf.kept[sealed.sha256], ANSWERS.unseal(bytes.fromhex(key)))
+
+
+async def test_its_memory_lies_in_the_store_sealed_and_is_taken_up_by_whoever_holds_the_reading_key() -> None:
+    """The page later names what was in it, and the key; before, the store shows nothing of it."""
+    bench = Memory()
+    base = await bench.checkpoint()
+    first = await bench.make(1, base, None)
+    second = await bench.make(2, base, first.state)
+    state = bench.inside(first.state, first.sealed_key)
+    assert first.state is not None
+    assert (first.state_before, first.state_object, first.sealed_state_key) == ("", "", "")
+    assert (second.state_before, second.state_object) == (first.state_after, first.state.sha256)
+    assert hashlib.sha256(state).hexdigest() == first.state_after
+    assert ANSWERS.unseal(bytes.fromhex(second.sealed_state_key)) == ANSWERS.unseal(bytes.fromhex(first.sealed_key))
+    assert read_state(bench.inside(second.state, second.sealed_key), WORKERS_SHAPE.spec().numel)[0].steps == 4
+    assert not [kept for kept in bench.shelf.kept.values() if state[64:128] in kept]
+
+
+async def test_a_memory_whose_key_is_gone_is_begun_anew() -> None:
+    """Rather than no yardstick from here on; the page shows that it was."""
+    bench = Memory()
+    base = await bench.checkpoint()
+    first = await bench.make(1, base, None)
+    bench.worker._key = UnsealingKey(bytes([9]) * 32)
+    anew = await bench.make(2, base, first.state)
+    assert (anew.state_before, anew.state_object, anew.sealed_state_key) == ("", "", "")
+    assert read_state(bench.inside(anew.state, anew.sealed_key), WORKERS_SHAPE.spec().numel)[0].steps == 2
 
 
 # --- the round ------------------------------------------------------------------------------------------------------------

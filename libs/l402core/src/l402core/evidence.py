@@ -42,6 +42,10 @@ class Yardstick(msgspec.Struct, frozen=True, kw_only=True):
     norms: tuple[float, ...]
     state: str
     """sha256 of the memory it began with, which the round before left; '' where it began anew."""
+    state_object: str
+    """sha256 of the sealed bytes in which that memory lies."""
+    state_key: str
+    """Their content key: by now it may be seen."""
     next_state: str
     drop_mean: int
     drop_low: int

@@ -16,11 +16,12 @@ Get = Callable[[str], bytes | None]
 
 
 def yardstick_findings(judged: JudgedRound, get: Get) -> Iterator[Finding]:
-    """Its payload, and its statistics from the published losses."""
+    """Its payload, the memory it began with, and its statistics from the published losses."""
     own = judged.yardstick
     if own is None:
         return
     yield _payload(own, get)
+    yield memory_of(own, get)[1]
     if own.losses is None:
         unmeasured = (own.drop_mean, own.drop_low, own.drop_high, own.own_sequences) == (0, 0, 0, 0)
         yield Finding(check="the yardstick's losses", agrees=unmeasured or False, detail="it names none")
@@ -35,6 +36,24 @@ def yardstick_findings(judged: JudgedRound, get: Get) -> Iterator[Finding]:
         yield from _statistics(own, msgspec.json.decode(data, type=Losses), judged.shards)
     except (msgspec.MsgspecError, ValueError) as error:
         yield Finding(check="the yardstick's losses", agrees=False, detail=f"not a list of losses: {error}")
+
+
+def memory_of(own: Yardstick, get: Get) -> tuple[bytes | None, Finding]:
+    """What it began with, where it is at hand and is what the page says."""
+    check = "the yardstick's memory"
+    if not own.state:
+        return b"", Finding(check=check, agrees=(own.state_object, own.state_key) == ("", ""), detail="it began anew")
+    sealed = get(own.state_object)
+    if sealed is None:
+        return None, Finding(check=check, agrees=None, detail="the sealed memory is not at hand")
+    try:
+        state = open_payload(sealed, bytes.fromhex(own.state_key))
+    except (PeerError, ValueError) as error:
+        return None, Finding(check=check, agrees=False, detail=str(error))
+    named = (hashlib.sha256(sealed).hexdigest(), hashlib.sha256(state).hexdigest())
+    if named != (own.state_object, own.state):
+        return None, Finding(check=check, agrees=False, detail="other bytes than the page names")
+    return state, Finding(check=check, agrees=True)
 
 
 def _payload(own: Yardstick, get: Get) -> Finding:

@@ -14,6 +14,7 @@ from l402core.sealing import open_payload
 from sparseloco.model import CheckpointError
 
 from l402train.verifying import Finding
+from l402train.yardstick_again import memory_of
 
 Get = Callable[[str], bytes | None]
 
@@ -25,7 +26,7 @@ async def trained_again(
     own = judged.yardstick
     assert own is not None
     sealed, base = get(own.payload_hash), get(terms.checkpoint.sha256)
-    state = get(own.state) if own.state else b""
+    state, _ = memory_of(own, get)
     if sealed is None or base is None or state is None:
         return [Finding(check="the yardstick again", agrees=None, detail="payload, checkpoint or state is not at hand")]
     try:

@@ -68,9 +68,15 @@ class YardstickMade(RoundEvent, frozen=True, kw_only=True):
     """Hex: the content key in a sealed box to the attestor."""
     norms: tuple[float, ...]
     state_before: str
-    """sha256 of the state it began with; '' where it began anew."""
+    """sha256 of the state it began with, unsealed; '' where it began anew."""
     state: ObjectRef | None
-    """For the next round's."""
+    """For the next round's: sealed like the payload, under the same content key."""
+    state_after: str = ""
+    """sha256 of what is in it."""
+    state_object: str = ""
+    """sha256 of the sealed bytes that it began with."""
+    sealed_state_key: str = ""
+    """Hex: the content key of these, in a sealed box to the attestor."""
     failure: str = ""
 
 

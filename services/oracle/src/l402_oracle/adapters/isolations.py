@@ -29,7 +29,7 @@ def held_back(tx: Transaction, *, rounds_back: int) -> int:
     return int(tx.scalar(_held(peers).where(isolations.c.round >= newest - rounds_back)) or 0)
 
 
-def _held(what: sa.ColumnElement[int]) -> sa.Select[tuple[int]]:
+def _held(what: sa.ColumnElement[int]) -> sa.Select[int]:
     """Of isolations that nobody has forgiven."""
     forgiven = sa.exists().where(pardons.c.peer == isolations.c.peer, pardons.c.round >= isolations.c.round)
     return sa.select(what).select_from(isolations).where(~forgiven)

@@ -216,7 +216,8 @@ class Attestor:
 
     async def yardstick_made(self, event: YardstickMade) -> None:
         """Keep the first, while the round is not assessed yet: it is what the others are clipped to. Raises Unavailable."""
-        self._parts.content_key(event.sealed_key)
+        for sealed in (event.sealed_key, event.sealed_state_key):
+            self._parts.content_key(sealed)
 
         def remember(tx: Transaction) -> None:
             row = self._known_round(tx, event.round)

@@ -158,9 +158,10 @@ def judged_round(
     receipts: Sequence[tuple[Receipt, str]],
     reference: int,
     aggregate: RoundAggregate,
-    key: str,
+    keys: tuple[str, str],
 ) -> JudgedRound:
-    """The round on one page, for all receipts with their digests in the root's order; `key`: the yardstick's content key."""
+    """The round on one page, for all receipts with their digests in the root's order; `keys`: to the yardstick's payload, and
+    to the memory that it began with."""
     return JudgedRound(
         round=case.row.number, terms=case.terms.digest(), root=assessed.root, seed=assessed.seed,
         shards=assessed.shards, clip_norms=assessed.clip_norms, reference=reference,
@@ -172,18 +173,19 @@ def judged_round(
             for receipt, digest in receipts
         ),
         receipts_root=receipts_root(tuple(digest for _, digest in receipts)),
-        aggregated=tuple(item.commitment for item in aggregate.items), yardstick=_yardstick(case, assessed, key),
+        aggregated=tuple(item.commitment for item in aggregate.items), yardstick=_yardstick(case, assessed, *keys),
     )  # fmt: skip
 
 
-def _yardstick(case: Case, assessed: RoundAssessed, key: str) -> Yardstick | None:
+def _yardstick(case: Case, assessed: RoundAssessed, key: str, state_key: str) -> Yardstick | None:
     made, seen = case.row.yardstick, case.yardstick
     if not assessed.yardstick or made is None or made.payload is None or made.state is None:
         return None
     counted = seen if seen is not None and not seen.failure else None
     return Yardstick(
         name=made.yardstick, payload_hash=made.payload.sha256, content_key=key, norms=made.norms,
-        state=made.state_before, next_state=made.state.sha256, drop_mean=counted.drop_mean if counted else 0,
+        state=made.state_before, state_object=made.state_object, state_key=state_key, next_state=made.state_after,
+        drop_mean=counted.drop_mean if counted else 0,
         drop_low=counted.drop_low if counted else 0, drop_high=counted.drop_high if counted else 0,
         own_mean=counted.own_mean if counted else 0, own_excess_milli=counted.own_excess_milli if counted else 0,
         own_sequences=counted.own_sequences if counted else 0, losses=_public(counted.losses) if counted else None,

@@ -80,7 +80,8 @@ def papers_of(
                 sealed_preimages=(),
             )
         )  # fmt: skip
-    made = case.row.yardstick
-    own = parts.content_key(made.sealed_key) if made is not None and assessed.yardstick else ""
-    judged = judged_round(case, assessed, receipts, reference, aggregate, own)
+    made, keys = case.row.yardstick, ("", "")
+    if made is not None and assessed.yardstick:
+        keys = (parts.content_key(made.sealed_key), parts.content_key(made.sealed_state_key))
+    judged = judged_round(case, assessed, receipts, reference, aggregate, keys)
     return events, signing.sign(JudgedRound.tag, judged)

@@ -3,6 +3,7 @@
 Any number of workers share each queue. Results are deterministic, so that saying one twice is harmless.
 """
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -208,11 +209,12 @@ class Worker:
         """Train the round's yardstick, sealed like any payload: always answered, where it cannot be made with `failure`."""
         name, content_key = yardstick_name(event.round, event.checkpoint.sha256), secrets.token_bytes(32)
         payload, state, worked, failure = None, None, None, ""
+        before, before_key = b"", b""
         try:
-            before = await self._objects.get(event.state) if event.state else b""
+            before, before_key = await self._memory(event.state)
             worked = await self._bench.work(await self._objects.get(event.checkpoint), before, event)
             payload = await self._objects.put(seal_payload(worked.packed, self._key.public, content_key))
-            state = await self._objects.put(worked.state)
+            state = await self._objects.put(seal_payload(worked.state, self._key.public, content_key))
         except (PeerError, Contradiction) as error:
             failure = f"{error.code}: {error.detail}"
         except BREAKS as error:
@@ -222,11 +224,23 @@ class Worker:
             YardstickMade(
                 id=self._new_id(), occurred_at_ms=self._now_ms(), round=event.round, yardstick=name, payload=payload,
                 sealed_key=self._sealed(content_key).hex(), norms=worked.norms if worked else (),
-                state_before=event.state.sha256 if event.state else "",
-                state=state, failure=failure,
+                state_before=hashlib.sha256(before).hexdigest() if before_key else "",
+                state_object=event.state.sha256 if event.state and before_key else "",
+                sealed_state_key=self._sealed(before_key).hex() if before_key else "",
+                state=state, state_after=hashlib.sha256(worked.state).hexdigest() if worked else "", failure=failure,
             )
         )  # fmt: skip
         log.info("yardstick.made", round=event.round, failure=failure)
+
+    async def _memory(self, ref: ObjectRef | None) -> tuple[bytes, bytes]:
+        """What the last yardstick left, and its content key. Without its reading key it begins anew: better than none."""
+        if ref is None:
+            return b"", b""
+        try:
+            return unseal_payload(await self._objects.get(ref), self._key)
+        except PeerError as error:
+            log.error("yardstick.memory_shut", state=ref.sha256, code=error.code)  # noqa: TRY400 - bytes in a trace
+            return b"", b""
 
     async def _screening(self, event: GradientUploaded) -> tuple[str, Screening]:
         if event.model_id != self._bench.model_id:
