@@ -1,8 +1,11 @@
 """The caps on what one peer and one payee may have out: the limit itself is allowed, the next rung or msat is not."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from l402_settler.config import Config
-from l402_settler.exposure import Cap, Exposure, over_cap
+from l402_settler.exposure import Cap, Exposure, Left, Need, over_cap
 
 CAP = Cap(msat=100, rungs=12)
 
@@ -24,3 +27,21 @@ def test_by_default_a_peer_may_have_two_rounds_out_and_a_node_sixteen_ladders() 
     assert (caps.peer.msat, caps.peer.rungs, caps.payee.msat, caps.payee.rungs) == (12_600, 12, 100_800, 96)
     caps = Config(peer_exposure_msat=5, payee_exposure_msat=7).exposure_caps(6_300)
     assert (caps.peer.msat, caps.payee.msat) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("short", "code"),
+    [
+        ({}, ""),
+        ({"day_msat": 49}, "day_cap"),
+        ({"liquidity_msat": 49}, "liquidity"),
+        ({"slots": 5}, "slots"),
+        ({"node_trouble": "it is locked"}, "node"),
+        ({"node_trouble": "it is locked", "day_msat": 0, "liquidity_msat": 0, "slots": 0}, "node"),
+    ],
+)
+def test_our_node_takes_what_it_has_left_to_the_last_msat_and_slot(short: dict[str, Any], code: str) -> None:
+    """Exactly enough of everything is enough; one less of anything is refused by its name."""
+    enough = Left(day_msat=50, liquidity_msat=50, slots=6, node_trouble="")
+    refusal = msgspec.structs.replace(enough, **short).refusal(Need(50, 6))
+    assert (refusal.code if refusal else "") == code
