@@ -1,5 +1,6 @@
 """Numbers about messages: each outcome is counted as what it was, and a sample names its trace to whoever asks."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -75,6 +76,26 @@ async def test_a_delivery_is_counted_as_what_became_of_it(
     assert message.said == said
     assert counted(outcome) == before + 1
     assert buried() == dead_before + (outcome == bus_metrics.BURIED)
+
+
+async def test_a_long_job_is_told_of_until_it_is_over() -> None:
+    """JetStream would else give it to another after the consumer's `ack_wait_s`."""
+    beats = asyncio.Semaphore(0)
+
+    class Long(OneMessage):
+        async def in_progress(self) -> None:
+            assert not self.said
+            beats.release()
+
+    async def handler(_event: Any) -> None:
+        for _ in range(3):
+            await beats.acquire()
+
+    message = Long()
+    impatient = Consumer("tester", WorkDead, ack_wait_s=0)
+    await asyncio.wait_for(deliver(impatient, msgspec.json.Decoder(WorkDead), handler, message), 30)
+    await asyncio.sleep(0)
+    assert message.said == "ack"
 
 
 async def test_a_sample_names_its_trace_to_whoever_accepts_it() -> None:

@@ -6,9 +6,11 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_settler.adapters import books
+from l402_settler.app import Settler
 from l402_settler.tracking import record
 from l402_settler.watch import Watch
 from l402core.errors import Unavailable
+from l402core.events import EscrowDispatched
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.signing import SigningKey
 from sqlalchemy import event
@@ -94,12 +96,38 @@ async def test_one_impossible_escrow_does_not_hold_up_the_others(stage: Stage) -
     assert {rung.state for rung in (await stage.office.view(sha("b"))).rungs} == {"in flight"}
 
 
+async def test_a_hint_about_a_rung_that_the_node_has_told_of_asks_it_nothing(stage: Stage) -> None:
+    """Though it is in nobody's books yet. Of what the stream has not told the node is asked at once."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    node = Telling([sight("a", 0, PaymentStatus.IN_FLIGHT)])
+    with pytest.raises(Unavailable):
+        async for _ in Watch(stage.office, node)._looks():
+            pass
+    settler = Settler(stage.office, None, node)  # type: ignore[arg-type]  # the bus is not touched here
+    for index in (0, 1):
+        hash_ = sha(f"rung a {index}")
+        await settler.on_dispatched(
+            EscrowDispatched(
+                id="d", occurred_at_ms=0, round=1, commitment=sha("a"), index=index, payment_hash=hash_, status="IN_FLIGHT"
+            )
+        )  # fmt: skip
+    assert node.asked == [bytes.fromhex(sha("rung a 1"))]
+
+
 class Telling(OneNode):
     """A node whose stream tells this and is cut."""
 
     def __init__(self, views: list[PaymentView]) -> None:
         super().__init__()
         self._views = views
+        self.asked: list[bytes] = []
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
+        """Nothing, and noted."""
+        self.asked.append(payment_hash)
+        return None
 
     async def watch_payments(self) -> AsyncIterator[PaymentView]:
         """All of it."""

@@ -248,7 +248,7 @@ async def deliver(
     with telemetry.span(
         f"consume {consumer.event.name}", parent=message.headers, kind=SpanKind.CONSUMER, attributes=attributes
     ):
-        beat = asyncio.create_task(_heartbeat(message, consumer.ack_wait_s / 3))
+        beat = _Heartbeat(message, consumer.ack_wait_s / 3)
         began_s, outcome = time.perf_counter(), bus_metrics.AGAIN
         try:
             await handler(decoder.decode(message.body))
@@ -270,7 +270,7 @@ async def deliver(
             log.exception("event.failed", event_name=consumer.event.name, attempt=attempt)
             outcome = await _again(consumer, message, attempt, dead, error)
         finally:
-            beat.cancel()
+            beat.stop()
             bus_metrics.handled(consumer.event.name, outcome, time.perf_counter() - began_s)
 
 
@@ -295,11 +295,28 @@ async def _bury(message: Message, attempt: int, dead: Dead | None, error: Except
     return bus_metrics.BURIED
 
 
-async def _heartbeat(message: Message, every_s: float) -> None:
-    """JetStream takes a long job for a lost one unless it hears of it."""
-    while True:
-        await asyncio.sleep(every_s)
-        await message.in_progress()
+class _Heartbeat:
+    """JetStream takes a long job for a lost one unless it hears of it. Most are over before the first beat, so that a timer
+    waits and no task."""
+
+    def __init__(self, message: Message, every_s: float) -> None:
+        self._message, self._every_s = message, every_s
+        self._beating: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._begin)
+
+    def _begin(self) -> None:
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            await self._message.in_progress()
+            await asyncio.sleep(self._every_s)
+
+    def stop(self) -> None:
+        """The job is over."""
+        self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
 
 
 async def _quiet(_error: Exception) -> None:

@@ -4,12 +4,14 @@ It knows JetStream's lists of streams and consumers, and refuses to know what is
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import nats
 import structlog
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -38,35 +40,52 @@ class Declared:
 
         What lies there is a number for whoever watches.
         """
-        lying: list[tuple[str, int, int]] = []
-        dead_kept = 0
-        for name in NAMES:
-            try:
-                info = await self._jetstream.stream_info(name)
-                self._streams[name], self._last[name] = info.config, info.state.last_seq
-                dead_kept = info.state.messages if name == DEAD else dead_kept
-                for one in await self._jetstream.consumers_info(name):
-                    self._consumers[name, one.name] = one.config
-                    lying.append((one.name, one.num_pending or 0, one.num_ack_pending or 0))
-            except NotFoundError:
-                continue
-        lies_there(lying, dead_kept)
+        self._note(await self._look())
 
     async def restore(self) -> list[str]:
-        """Declare again what is gone; its names, and those of streams that somebody else made again meanwhile."""
+        """Declare again what is gone; its names, and those of streams that somebody else made again meanwhile.
+
+        Where nothing is gone, what is there is noted as `remember` does: a look costs as much as a hundred messages.
+        """
         gone = []
+        seen = await self._look()
         for name, config in self._streams.items():
-            try:
-                if (await self._jetstream.stream_info(name)).state.last_seq < self._last[name]:
-                    gone.append(name)  # a stream's numbers never go back: this one is another
-            except NotFoundError:
+            if name not in seen:
                 await self._jetstream.add_stream(config)
                 gone.append(name)
-        there = {(stream, one.name) for stream in self._streams for one in await self._jetstream.consumers_info(stream)}
+            elif seen[name].stream.state.last_seq < self._last[name]:
+                gone.append(name)  # a stream's numbers never go back: this one is another
+        there = {(name, one.name) for name, look in seen.items() for one in look.consumers}
         for stream, name in self._consumers.keys() - there:
             await self._jetstream.add_consumer(stream, self._consumers[stream, name])
             gone.append(f"{stream}/{name}")
+        if not gone:
+            self._note(seen)
         return gone
+
+    async def _look(self) -> dict[str, "_Look"]:
+        """What is there now."""
+        seen = {}
+        for name in NAMES:
+            with contextlib.suppress(NotFoundError):
+                info = await self._jetstream.stream_info(name)
+                seen[name] = _Look(info, await self._jetstream.consumers_info(name))
+        return seen
+
+    def _note(self, seen: dict[str, "_Look"]) -> None:
+        for name, look in seen.items():
+            self._streams[name], self._last[name] = look.stream.config, look.stream.state.last_seq
+            self._consumers.update({(name, one.name): one.config for one in look.consumers})
+        every = [one for look in seen.values() for one in look.consumers]
+        dead = seen[DEAD].stream.state.messages if DEAD in seen else 0
+        lies_there([(one.name, one.num_pending or 0, one.num_ack_pending or 0) for one in every], dead)
+
+
+class _Look(NamedTuple):
+    """One stream as it is."""
+
+    stream: StreamInfo
+    consumers: list[ConsumerInfo]
 
 
 async def keep_streams(
@@ -84,7 +103,7 @@ async def keep_streams(
                 if gone:
                     log.critical("streams.restored", gone=gone)
                     await say_again()
-                await declared.remember()
+                    await declared.remember()
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("streams.unseen", error=type(error).__name__)
             await asyncio.sleep(every_s)

@@ -238,7 +238,7 @@ class Settler:
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
         """A hint that a rung is on its way: look for ourselves, unless our node's stream has told already."""
-        if self._office.joined.knows(event.payment_hash):
+        if self._office.joined.was_told(event.payment_hash):
             return
         view = await self._node.lookup_payment(bytes.fromhex(event.payment_hash))
         if view is not None:

@@ -50,10 +50,10 @@ class Joined:
         self._rungs: OrderedDict[str, tuple[Rung, int]] = OrderedDict()
         self._looked_ms: OrderedDict[str, int] = OrderedDict()
 
-    def knows(self, payment_hash: str) -> bool:
-        """Whether the rung was seen under way, or further."""
-        known = self._rungs.get(payment_hash)
-        return known is not None and known[0] is not Rung.REGISTERED
+    def was_told(self, payment_hash: str) -> bool:
+        """Whether our node has told of it. It is in the books, or on its way there: a look that could not be written down
+        is had again, for a stream is taken up with a look at every open rung."""
+        return payment_hash in self._looked_ms
 
     def is_news(self, payment_hash: str, sight: Sight, height: int) -> bool:
         """Whether the books may not know, or cannot believe it."""

@@ -23,7 +23,7 @@ from l402_settler.freezing import freeze_payment
 from l402_settler.office import Office
 from l402_settler.reconciling import Reconciling, without_stranded
 from l402_settler.telling import tell_differences
-from l402_settler.tracking import Look, never_sent, record
+from l402_settler.tracking import Look, look_of, never_sent, record
 
 log = structlog.get_logger()
 SIGHT_EVERY_S = 2.0
@@ -72,9 +72,17 @@ class Watch:
             await asyncio.sleep(RECONNECT_S)
 
     async def _follow(self) -> None:
-        async with aclosing(batches(self._node.watch_payments(), at_most=SIGHTS_TOGETHER)) as seen:
-            async for views in seen:
-                await self._record(views)
+        async with aclosing(batches(self._looks(), at_most=SIGHTS_TOGETHER)) as seen:
+            async for looks in seen:
+                await self._record(looks)
+
+    async def _looks(self) -> AsyncIterator[Look]:
+        """What the stream tells, noted as it comes: the invoicer's hint, which follows at once, need not make us ask."""
+        async for view in self._node.watch_payments():
+            look = look_of(view)
+            if look is not None:
+                self._office.joined.looked_at((look.payment_hash,), self._office.now_ms())
+                yield look
 
     async def open_rungs(self) -> None:
         """Ask about each open rung now and then: silence is what the stream cannot tell.
