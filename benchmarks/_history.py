@@ -69,5 +69,6 @@ def fill(database: Database, escrows: int, terms: str) -> None:
             connection.execute(sa.text(statement))
         for guard in SQLITE if sqlite else ():
             connection.exec_driver_sql(guard)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT", reading=True) as connection:
+    with database.engine.connect().execution_options(reading=True) as connection:
         connection.exec_driver_sql("analyze")
+        connection.commit()

@@ -101,9 +101,11 @@ def loosened(image: bytes, guards: Iterable[tuple[str, str]]) -> bytes:
 class SimDatabase(Database):
     """The services' own `Database` and writer on such a disk: every commit that changes something is an effect."""
 
-    def __init__(self, disk: Disk, outbox: sa.Table) -> None:
+    def __init__(
+        self, disk: Disk, outbox: sa.Table, ahead: Callable[[Transaction, Sequence[str]], None] | None = None
+    ) -> None:
         now = _AtOnce(disk)
-        super().__init__("sqlite://", outbox, writer=now, readers=now)
+        super().__init__("sqlite://", outbox, writer=now, readers=now, ahead=ahead)
         self.engine.dispose()
         self._disk = disk
         self._hand = disk.engine(URL).connect()
@@ -118,14 +120,14 @@ class SimDatabase(Database):
         """The same file, opened by a new process."""
         again = copy.copy(self)
         again._waiting = asyncio.Event()
-        again._writer = SimWriter(self._hand, self._disk, self.speak)
+        again._writer = SimWriter(self._hand, self._disk, self.speak, self.foresee)
         return again
 
-    async def transact(self, work: Callable[[Transaction], R]) -> R:
+    async def transact(self, work: Callable[[Transaction], R], *, about: str = "") -> R:
         self._disk.the_world().living()
         assert isinstance(self._writer, SimWriter)
         self._writer.names.append(_what(work))
-        return await super().transact(work)
+        return await super().transact(work, about=about)
 
     async def read(self, work: Callable[[Transaction], R]) -> R:
         world = self._disk.the_world()
@@ -151,8 +153,11 @@ class _Connection:
 class SimWriter(Writer):
     """The real writer, a moment later, so that several changes share a commit."""
 
-    def __init__(self, connection: sa.Connection, disk: Disk, last: Callable[[Commit], None]) -> None:
-        super().__init__(cast(sa.Engine, _Connection(connection, self._committing)), _ALittleLater(disk), last)
+    def __init__(
+        self, connection: sa.Connection, disk: Disk, last: Callable[[Commit], None],
+        first: Callable[[Commit, Sequence[str]], None],
+    ) -> None:  # fmt: skip
+        super().__init__(cast(sa.Engine, _Connection(connection, self._committing)), _ALittleLater(disk), last, first)
         self.names: deque[str] = deque()
         """What waits, in order, for whoever reads the history."""
         self._disk = disk

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 from l402_oracle.adapters import tables as oracle_tables
+from l402_settler.adapters import books as settler_books
 from l402_settler.adapters import tables as settler_tables
 from l402core.events import GradientScored
 from l402core.signing import SigningKey
@@ -206,7 +207,9 @@ def disks() -> tuple[Disk, Disk]:
 @cache
 def _databases() -> tuple[SimDatabase, SimDatabase]:
     books, decisions = disks()
-    return SimDatabase(books, settler_tables.outbox), SimDatabase(decisions, oracle_tables.outbox)
+    return SimDatabase(books, settler_tables.outbox, settler_books.read_ahead), SimDatabase(
+        decisions, oracle_tables.outbox
+    )
 
 
 class Splits(Protocol):

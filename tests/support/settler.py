@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from coincurve import PrivateKey
-from l402_settler.adapters import journal
+from l402_settler.adapters import books, journal
 from l402_settler.adapters.freeze_books import SUBMISSION, is_frozen
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
@@ -74,7 +74,7 @@ class Stage:
         self.now_ms = 1_000_000_000
         self.heard = asyncio.Event()
         """For a test to set."""
-        self.database = Database(url, outbox)
+        self.database = Database(url, outbox, ahead=books.read_ahead)
         if self.database.engine.dialect.name == "sqlite":
             listen(self.database.engine, "connect", _without_fsync)
         ids = itertools.count()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,8 @@ notes = sa.Table("notes", metadata, sa.Column("word", sa.String(20), primary_key
 class Held:
     """A database whose writer a test holds back; it counts commits."""
 
-    def __init__(self, file: Path) -> None:
-        self.database = Database(f"sqlite:///{file}", outbox)
+    def __init__(self, file: Path, ahead: Callable[[Transaction, Sequence[str]], None] | None = None) -> None:
+        self.database = Database(f"sqlite:///{file}", outbox, ahead=ahead)
         metadata.create_all(self.database.engine)
         self.commits = 0
         self.held, self.go = threading.Event(), threading.Event()
@@ -36,11 +36,12 @@ class Held:
         self.held.set()
         self.go.wait(10)
 
-    async def together(self, *works: "Work") -> list[object]:
+    async def together(self, *works: "Work", about: Sequence[str] = ()) -> list[object]:
         """The outcomes of changes that wait for the same commit."""
         first = asyncio.create_task(self.database.transact(self._hold))
         await asyncio.to_thread(self.held.wait, 10)
-        waiting = [asyncio.create_task(self.database.transact(work)) for work in works]
+        named = zip(works, about or [""] * len(works), strict=True)
+        waiting = [asyncio.create_task(self.database.transact(work, about=name)) for work, name in named]
         await asyncio.sleep(0)
         self.go.set()
         await first
@@ -120,6 +121,20 @@ async def test_what_waits_shares_a_commit(held: Held) -> None:
     assert await held.together(*(Work(word) for word in words)) == words
     assert held.commits == 2
     assert sorted(await held.words()) == sorted(words)
+
+
+async def test_what_several_changes_are_about_is_read_once_before_them(tmp_path: Path) -> None:
+    """Each thing once, in the transaction that they share; a change that is alone asks for itself."""
+    read: list[tuple[list[str], list[str]]] = []
+
+    def ahead(tx: Transaction, about: Sequence[str]) -> None:
+        read.append((list(about), [row.word for row in tx.rows(sa.select(notes))]))
+
+    held = Held(tmp_path / "notes.sqlite3", ahead=ahead)
+    await held.database.transact(Work("z"), about="z")
+    assert await held.together(Work("a"), Work("b"), Work("c"), about=("one", "two", "one")) == ["a", "b", "c"]
+    assert read == [(["one", "two"], ["z"])]
+    held.database.close()
 
 
 async def test_a_change_that_raises_is_undone_alone(held: Held) -> None:

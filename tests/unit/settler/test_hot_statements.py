@@ -25,6 +25,12 @@ OPEN = Hot(
         rounds.c.phase.in_(("commit", "judge"))
     )
 )
+
+
+def _numbers(count: int) -> list[sa.BindParameter[int]]:
+    return [sa.bindparam(f"b_{number}", type_=sa.Integer()) for number in range(count)]
+
+
 A_ROUND = {"round": 1, "phase": "commit", "terms": "t" * 9, "traceparent": ""}
 A_SUBMISSION = {
     "commitment": "c", "round": 1, "seq": 1, "peer": "p", "payee": "n", "state": "opened", "token_id": "t",
@@ -107,6 +113,30 @@ async def test_what_an_update_returns_is_what_the_question_would_answer(database
         kept = [tx.row(FIND, b_round=number) for number in (1, 2)]
         tx.execute(sa.update(submissions).values(seq=1))  # any statement that is not hot: all is forgotten
         assert [tx.row(FIND, b_round=number) for number in (1, 2)] == kept
+
+    await database.transact(work)
+
+
+ALL = {count: Hot(sa.select(rounds).where(rounds.c.round.in_(_numbers(count)))) for count in (1, 4)}
+
+
+async def test_what_is_foreseen_is_what_the_question_would_answer(database: Database) -> None:
+    """Of what is there and of what is not, before and after a write; and nobody asks the database again."""
+
+    def work(tx: Transaction) -> None:
+        tx.execute(ADD, [A_ROUND, {**A_ROUND, "round": 2}])
+        tx.foresee(FIND, ALL[4], [1, 2, 3, 3])
+        one, two = tx.row(FIND, b_round=1), tx.row(FIND, b_round=2)
+        assert (one, two) == tuple(tx.rows(Hot(sa.select(rounds).order_by(rounds.c.round))))
+        assert tx.rows(FIND, b_round=1)[0] is one
+        assert tx.rows(FIND, b_round=3) == []
+        assert tx.execute(TURN, {"b_round": 1, "phase": "upload"}) == 1
+        assert _phase(tx) == "upload"
+        assert tx.row(FIND, b_round=2) is two
+        tx.execute(ADD, {**A_ROUND, "round": 3})
+        assert tx.row(FIND, b_round=3) is not None, "what was foreseen as missing has come"
+        tx.execute(MOVE, {"b_round": 1, "phase": "judge"})
+        assert _phase(tx) == "judge"
 
     await database.transact(work)
 

@@ -271,7 +271,7 @@ async def test_without_its_disk_the_desk_answers_unavailable(stage: Stage) -> No
         if stage.database.engine.dialect.name == "sqlite":
             raw.execute("PRAGMA query_only=ON")
         else:
-            raw.read_only = True  # as a standby is
+            raw.execute("SET default_transaction_read_only = on")  # as a standby is
 
     event.listen(stage.database.engine, "connect", read_only)
     with pytest.raises(Unavailable) as caught:

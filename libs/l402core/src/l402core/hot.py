@@ -95,10 +95,22 @@ class Hand:
         (asked,) = given.values()
         key = (query, asked)
         if key not in self._kept:
-            self._kept[key] = self._rows(query, given)
-            for table in query.tables:
-                self._kept_of.setdefault(table, []).append(key)
+            self._keep(key, self._rows(query, given))
         return list(self._kept[key])
+
+    def foresee(self, query: Hot, wide: Hot, asked: Sequence[Any]) -> None:
+        """Ask a question that is kept for many at once, before anybody does. `wide` answers the same rows for all of these,
+        which it takes as `b_0`, `b_1` and so on."""
+        found: dict[Any, list[Row]] = {one: [] for one in asked}
+        for row in self._rows(wide, {f"b_{number}": one for number, one in enumerate(asked)}):
+            found[getattr(row, query.kept)].append(row)
+        for one, rows in found.items():
+            self._keep((query, one), rows)
+
+    def _keep(self, key: tuple[Hot, Any], rows: list[Row]) -> None:
+        self._kept[key] = rows
+        for table in key[0].tables:
+            self._kept_of.setdefault(table, []).append(key)
 
     def _rows(self, query: Hot, given: Mapping[str, Any]) -> list[Row]:
         text = query.text(self._dialect, tuple(given))

@@ -6,6 +6,7 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 import asyncio
 import contextlib
 import contextvars
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import structlog
 
 from l402core import telemetry
 from l402core.claims import Claim
-from l402core.dialects import NOT_NOW, for_reading, open_engine
+from l402core.dialects import FOR_READING, NOT_NOW, open_engine
 from l402core.errors import Unavailable
 from l402core.events import Event
 from l402core.hot import Hot, Row
@@ -27,6 +28,9 @@ log = structlog.get_logger()
 R = TypeVar("R")
 BATCH = 200
 OTHERS_EVERY_S = 1.0
+SWITCH_S = 0.0002
+"""Where each statement waits for another process, its thread has the answer and not the interpreter: the event loop hands it
+over after so long, not after 5 ms, which is what a dozen statements take."""
 LONGEST = {"subject": 255, "message_id": 255, "traceparent": 64}
 """Characters of an outbox's columns."""
 
@@ -68,12 +72,14 @@ def inbox_table(metadata: sa.MetaData) -> sa.Table:
 class Database:
     """One SQL database. Transactions are plain functions, run one after another off the event loop.
 
-    Those that wait share a commit. `writer` and `readers` run them: threads, unless a caller brings something else.
+    Those that wait share a commit. `writer` and `readers` run them: threads, unless a caller brings something else. `ahead`
+    reads what several changes will ask for, given what each is about.
     """
 
     def __init__(
-        self, url: str, outbox: sa.Table, *, writer: Executor | None = None, readers: Executor | None = None
-    ) -> None:
+        self, url: str, outbox: sa.Table, *, writer: Executor | None = None, readers: Executor | None = None,
+        ahead: Callable[["Transaction", Sequence[str]], None] | None = None,
+    ) -> None:  # fmt: skip
         self.engine = open_engine(url)
         self._outbox = outbox
         self._oldest = Hot(sa.select(outbox).order_by(outbox.c.id).limit(sa.bindparam("b_limit", type_=sa.Integer())))
@@ -81,13 +87,15 @@ class Database:
         self._forget = sa.delete(outbox).where(outbox.c.id.in_(sa.bindparam("b_ids", expanding=True)))
         self._thread = writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql")
         self._readers = readers or ThreadPoolExecutor(max_workers=2, thread_name_prefix="sql-read")
-        self._writer = Writer(self.engine, self._thread, self.speak)
+        self._ahead = ahead
+        self._writer = Writer(self.engine, self._thread, self.speak, self.foresee)
         self._shared = self.engine.dialect.name != "sqlite"
         """Whether other processes may publish from the same outbox."""
-        self._reading = for_reading(self.engine)
+        if self._shared:
+            sys.setswitchinterval(SWITCH_S)
         self._waiting = asyncio.Event()
 
-    async def transact(self, work: Callable[["Transaction"], R]) -> R:
+    async def transact(self, work: Callable[["Transaction"], R], *, about: str = "") -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
         parent = telemetry.traceparent()
 
@@ -95,7 +103,7 @@ class Database:
             transaction = self._on(commit, parent)
             return work(transaction), bool(transaction.subjects())
 
-        result, spoke = await self._writer.write(run)
+        result, spoke = await self._writer.write(run, about)
         if spoke:
             self._waiting.set()
         return result
@@ -106,11 +114,16 @@ class Database:
         if rows:
             commit.hand.execute_many(self._add, rows)
 
+    def foresee(self, commit: Commit, about: Sequence[str]) -> None:
+        """Read what the changes of a commit will ask for."""
+        if self._ahead is not None:
+            self._ahead(self._on(commit), about)
+
     async def read(self, work: Callable[["Transaction"], R]) -> R:
         """Run `work` on one snapshot, beside the writer and without its lock. It must change nothing."""
 
         def run() -> R:
-            with self.engine.connect().execution_options(**self._reading) as connection:
+            with self.engine.connect().execution_options(**FOR_READING) as connection:
                 connection.begin()  # a snapshot for hot statements too; it ends with the connection
                 return work(self._on(Commit(connection)))
 
@@ -228,6 +241,10 @@ class Transaction:
         """The first row's first column; None without a row."""
         row = self.row(query, **parameters)
         return None if row is None else row[0]
+
+    def foresee(self, query: Hot, wide: Hot, asked: Sequence[Any]) -> None:
+        """Ask a question that is kept for many at once, before anybody does."""
+        self._hand.foresee(query, wide, asked)
 
     @contextmanager
     def apart(self) -> Iterator[None]:

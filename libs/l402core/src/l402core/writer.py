@@ -57,8 +57,9 @@ Work = Callable[[Commit], R]
 class Change(Generic[R]):
     """One caller's change: what to do in an open transaction, and where to say how it went."""
 
-    def __init__(self, work: Work[R], answer: "asyncio.Future[R]") -> None:
+    def __init__(self, work: Work[R], answer: "asyncio.Future[R]", about: str = "") -> None:
         self._work = work
+        self.about = about
         self._context = contextvars.copy_context()  # spans and logs inside belong to the caller's trace
         self._answer = answer
 
@@ -79,23 +80,27 @@ class Change(Generic[R]):
 class Writer:
     """Takes changes in order. `executor` runs one batch at a time; one that runs at once makes it synchronous.
 
-    `last` is done once before each commit.
+    `last` is done once before each commit; `first` before several changes, with what they are about.
     """
 
-    def __init__(self, engine: sa.Engine, executor: Executor, last: Callable[[Commit], None]) -> None:
+    def __init__(
+        self, engine: sa.Engine, executor: Executor, last: Callable[[Commit], None],
+        first: Callable[[Commit, Sequence[str]], None],
+    ) -> None:  # fmt: skip
         self._engine = engine
         self._executor = executor
         self._last = last
+        self._first = first
         self._waiting: deque[Change[Any]] = deque()
         self._hand = threading.Lock()
         self._busy = False
 
-    async def write(self, work: Work[R]) -> R:
+    async def write(self, work: Work[R], about: str = "") -> R:
         """Do `work` in a transaction and commit. Raises what `work` raises, and Unavailable."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
         with self._hand:
-            self._waiting.append(Change(work, answer))
+            self._waiting.append(Change(work, answer, about))
             begin, self._busy = not self._busy, True
         if begin:
             self._executor.submit(self._write_waiting, loop)
@@ -116,7 +121,7 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 commit = Commit(connection)
-                outcomes = [changes[0].make(commit)] if len(changes) == 1 else _each(commit, changes)
+                outcomes = [changes[0].make(commit)] if len(changes) == 1 else self._each(commit, changes)
                 self._last(commit)
                 return outcomes
         except NOT_NOW as error:
@@ -124,6 +129,12 @@ class Writer:
             return [refused for _ in changes]
         except Exception as error:  # noqa: BLE001 - its own caller's, who raises it; all was rolled back
             return [error for _ in changes]
+
+    def _each(self, commit: Commit, changes: Sequence[Change[Any]]) -> list[Any]:
+        about = list(dict.fromkeys(change.about for change in changes if change.about))
+        if about:
+            self._first(commit, about)
+        return _each(commit, changes)
 
 
 def _each(commit: Commit, changes: Sequence[Change[Any]]) -> list[Any]:

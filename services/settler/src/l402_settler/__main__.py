@@ -20,6 +20,7 @@ from l402core.parts import tell_parts
 from l402core.streams import keep_streams
 from l402core.succession import Successions
 
+from l402_settler.adapters import books
 from l402_settler.adapters.tables import outbox
 from l402_settler.app import Settler
 from l402_settler.by_hand import ByHand
@@ -42,7 +43,7 @@ async def serve(config: Config) -> None:
     """
     refuse_excess(config.lnd_macaroon, SETTLER, tolerated=config.lnd_macaroon_excess, service="settler")
     signing, sealing = rings(config.key_file)
-    database = Database(config.database_url, outbox)
+    database = Database(config.database_url, outbox, ahead=books.read_ahead)
     office = Office(
         config, keys=signing, successions=Successions(config.hand_overs), database=database,
         now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4()),

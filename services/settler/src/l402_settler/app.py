@@ -198,7 +198,7 @@ class Settler:
 
     async def on_offer(self, event: OfferMade) -> None:
         """The oracle's signed offer: the peer may make its invoices."""
-        await self._office.database.transact(lambda tx: self.take_offer(tx, event))
+        await self._office.database.transact(lambda tx: self.take_offer(tx, event), about=event.commitment)
         self._office.changed(event.commitment)
 
     def take_offer(self, tx: Transaction, event: OfferMade) -> None:
@@ -250,7 +250,7 @@ class Settler:
 
     async def on_scored(self, event: GradientScored) -> None:
         """The one decision: book what is owed, let the peer have its sealed preimages, ask for the rest back."""
-        await self._office.database.transact(lambda tx: self.take_decision(tx, event))
+        await self._office.database.transact(lambda tx: self.take_decision(tx, event), about=event.commitment)
         self._office.changed(event.commitment)
 
     def take_decision(self, tx: Transaction, event: GradientScored) -> None:

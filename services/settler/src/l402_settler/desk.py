@@ -100,7 +100,7 @@ class Desk:
             say_escrow_lock(office, tx, row, terms)
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
-        return await office.database.transact(work)
+        return await office.database.transact(work, about=question.commitment)
 
     async def register_accepted(self, question: RegisterAccepted) -> SubmissionView:
         """The peer's end of the lock; joined with ours it makes the signed `Locked`."""
@@ -120,12 +120,12 @@ class Desk:
                 raise Malformed("accepted", f"{len(claim.expiry_heights)} expiry heights, expected {len(hashes)}")
             if not all(0 < height < HEIGHT_END for height in claim.expiry_heights):
                 raise Malformed("accepted", f"an expiry height is between 1 and {HEIGHT_END - 1}")
-            if row.accepted is None:
-                books.note(tx, row.commitment, accepted=books.to_json(question.accepted))
-                try_lock(office, tx, row.commitment)
+            said = books.to_json(question.accepted)
+            if row.accepted is None and not try_lock(office, tx, row.commitment, accepted=said):
+                books.note(tx, row.commitment, accepted=said)
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
-        view = await office.database.transact(work)
+        view = await office.database.transact(work, about=question.commitment)
         office.changed(question.commitment)
         if view.state in (Escrow.LOCKING, Escrow.RELOCKING):
             await office.wait_for_change(question.commitment, office.config.answer_wait_ms / 1000)
@@ -164,7 +164,7 @@ class Desk:
             log.info("gradient.uploaded", commitment=row.commitment, size=question.payload.size)
             return submission_view(tx, _own(books.submission(tx, question.commitment), question.peer))
 
-        return await office.database.transact(work)
+        return await office.database.transact(work, about=question.commitment)
 
     async def read_round(self, question: ReadRound) -> RoundView:
         """One round, or the newest."""

@@ -114,16 +114,20 @@ def ask_cancel(office: Office, tx: Transaction, commitment: str) -> None:
     )
 
 
-def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
-    """Sign `Locked` once the peer says accepted and every rung is in flight at our node. Who waits is woken by the caller."""
+def try_lock(office: Office, tx: Transaction, commitment: str, *, accepted: str | None = None) -> bool:
+    """Sign `Locked` once the peer says accepted and every rung is in flight at our node. Who waits is woken by the caller.
+
+    `accepted`: the peer's claim, which comes just now; it is written down only where this answers True.
+    """
     row = books.submission(tx, commitment)
     assert row is not None
     lines, state = books.ladder_of(tx, row), Escrow(row.state)
-    if state not in (Escrow.LOCKING, Escrow.RELOCKING) or row.accepted is None or row.frozen:
-        return
+    said = accepted or row.accepted
+    if state not in (Escrow.LOCKING, Escrow.RELOCKING) or said is None or row.frozen:
+        return False
     if any(line.state != Rung.IN_FLIGHT for line in lines):
-        return
-    claim = msgspec.json.decode(msgspec.json.decode(row.accepted, type=Signed).body, type=Accepted)
+        return False
+    claim = msgspec.json.decode(msgspec.json.decode(said, type=Signed).body, type=Accepted)
     heights = [*claim.expiry_heights, *(line.expiry_height for line in lines if line.expiry_height)]
     locked = office.signing(tx, row.round).sign(
         Locked.tag,
@@ -133,9 +137,10 @@ def try_lock(office: Office, tx: Transaction, commitment: str) -> None:
             locked_at_ms=office.now_ms(),
         ),
     )  # fmt: skip
-    move_escrow(tx, commitment, state, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked))
+    move_escrow(tx, commitment, state, Trigger.BOTH_ENDS_SEEN, locked=books.to_json(locked), accepted=said)
     say_locked(office, tx, row, locked)
     log.info("escrow.locked", commitment=commitment)
+    return True
 
 
 def issue_credit(

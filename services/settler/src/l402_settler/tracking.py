@@ -111,7 +111,7 @@ async def _record(office: Office, commitment: str, looks: list[Look]) -> tuple[s
         return books.rungs_of(tx, commitment)
 
     try:
-        lines = await office.database.transact(work)
+        lines = await office.database.transact(work, about=commitment)
     except Contradiction as error:
         return commitment, error
     for line in lines:

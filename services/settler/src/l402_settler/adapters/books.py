@@ -71,6 +71,14 @@ def submission(tx: Transaction, commitment: str) -> sa.Row[Any] | None:
     return tx.row(q.SUBMISSION, b_commitment=commitment)
 
 
+def read_ahead(tx: Transaction, commitments: Sequence[str]) -> None:
+    """The submissions and rungs that the changes of one commit begin with, in two statements for all of them."""
+    count = 1 << (len(commitments) - 1).bit_length()  # few lengths, so that few statements are built and prepared
+    asked = [*commitments, *[commitments[-1]] * (count - len(commitments))]
+    tx.foresee(q.SUBMISSION, q.submissions_by(count), asked)
+    tx.foresee(q.RUNGS, q.rungs_by(count), asked)
+
+
 def submissions_of(tx: Transaction, round_: int) -> list[sa.Row[Any]]:
     """A round's submissions in order of their numbers."""
     return tx.rows(sa.select(submissions).where(submissions.c.round == round_).order_by(submissions.c.seq))

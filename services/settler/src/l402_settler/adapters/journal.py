@@ -1,5 +1,7 @@
 """The double-entry journal over one open transaction: lines are written once, and never otherwise. It decides nothing."""
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 from l402core import telemetry
@@ -16,25 +18,31 @@ DAY_MS = 86_400_000
 
 def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
     """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
+    if not lines:
+        return False
+    common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
+    values = {
+        f"b_{number}_{name}": value
+        for number, line in enumerate(lines)
+        for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
+    }
+    written = tx.execute(q.add_transfers(len(lines)), values)
+    if written < len(lines):
+        _check_known(tx, lines)
+    return written > 0
+
+
+def _check_known(tx: Transaction, lines: Sequence[Transfer]) -> None:
+    """What stands there is what would have been written. Raises Contradiction."""
     known = {
         row.id: row for row in tx.rows(q.transfers_of(len(lines)), **{f"b_{n}": one.id for n, one in enumerate(lines)})
     }
     for line in lines:
-        row = known.get(line.id)
-        if row is not None and (row.debit, row.credit, row.amount_msat, row.phase) != (
+        row = known[line.id]
+        if (row.debit, row.credit, row.amount_msat, row.phase) != (
             line.debit, line.credit, line.amount_msat, line.phase,
         ):  # fmt: skip
             raise Contradiction("ledger", f"transfer {line.id} is already in the books with other contents")
-    common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
-    fresh = [line for line in lines if line.id not in known]
-    values = {
-        f"b_{number}_{name}": value
-        for number, line in enumerate(fresh)
-        for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
-    }
-    if fresh:
-        tx.execute(q.add_transfers(len(fresh)), values)
-    return bool(fresh)
 
 
 def all_transfers(tx: Transaction) -> list[Transfer]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from l402core.documents import LADDER
 from l402core.escrow import Escrow, Rung
 from l402core.hot import Hot
+from sqlalchemy.dialects.postgresql import insert  # SQLite's has the same words
 
 from l402_settler.adapters.tables import credits_, fees, inbox, rounds, rungs, submissions, tokens, transfers
 
@@ -25,19 +26,33 @@ _state = sa.bindparam("b_state", type_=sa.String())
 @lru_cache(maxsize=256)
 def transfers_of(count: int) -> Hot:
     """So many transfers by their ids, `b_0`, `b_1` and so on."""
-    ids = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
-    return Hot(sa.select(transfers).where(transfers.c.id.in_(ids)))
+    return Hot(sa.select(transfers).where(transfers.c.id.in_(_names(count))))
 
 
 @lru_cache(maxsize=256)
 def add_transfers(count: int) -> Hot:
-    """So many transfers in one statement, the columns of the first `b_0_…`, of the next `b_1_…` and so on."""
+    """So many transfers in one statement, the columns of the first `b_0_…`, of the next `b_1_…` and so on; those whose ids
+    stand there already are left as they are. Another end of the same pending transfer is refused all the same."""
     rows = range(count)
-    return Hot(
-        sa.insert(transfers).values(
-            [{c.name: sa.bindparam(f"b_{number}_{c.name}", type_=c.type) for c in transfers.c} for number in rows]
-        )
-    )
+    values = [{c.name: sa.bindparam(f"b_{number}_{c.name}", type_=c.type) for c in transfers.c} for number in rows]
+    return Hot(insert(transfers).values(values).on_conflict_do_nothing(index_elements=[transfers.c.id]))
+
+
+@lru_cache(maxsize=16)
+def submissions_by(count: int) -> Hot:
+    """So many submissions by their commitments, `b_0`, `b_1` and so on."""
+    return Hot(sa.select(submissions).where(submissions.c.commitment.in_(_names(count))))
+
+
+@lru_cache(maxsize=16)
+def rungs_by(count: int) -> Hot:
+    """The rungs of so many submissions, as `RUNGS` has those of one."""
+    which = sa.select(rungs).where(rungs.c.commitment.in_(_names(count)))
+    return Hot(which.order_by(rungs.c.attempt, rungs.c.rung))
+
+
+def _names(count: int) -> list[sa.BindParameter[str]]:
+    return [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
 
 
 _consumer = sa.bindparam("b_consumer", type_=sa.String())
@@ -173,8 +188,7 @@ OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung
 @lru_cache(maxsize=256)
 def move_rungs(count: int) -> Hot:
     """So many rungs that are in one state, by their hashes, `b_0`, `b_1` and so on."""
-    hashes = [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
-    which = (rungs.c.payment_hash.in_(hashes), rungs.c.state == _state)
+    which = (rungs.c.payment_hash.in_(_names(count)), rungs.c.state == _state)
     return Hot(sa.update(rungs).where(*which), renews=RUNGS)
 
 
