@@ -6,7 +6,6 @@ It knows SQLAlchemy and the bus, and refuses to know what is said. A row stays u
 import asyncio
 import contextlib
 import contextvars
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,9 +27,6 @@ log = structlog.get_logger()
 R = TypeVar("R")
 BATCH = 200
 OTHERS_EVERY_S = 1.0
-SWITCH_S = 0.0002
-"""Where each statement waits for another process, its thread has the answer and not the interpreter: the event loop hands it
-over after so long, not after 5 ms, which is what a dozen statements take."""
 LONGEST = {"subject": 255, "message_id": 255, "traceparent": 64}
 """Characters of an outbox's columns."""
 
@@ -91,8 +87,6 @@ class Database:
         self._writer = Writer(self.engine, self._thread, self.speak, self.foresee)
         self._shared = self.engine.dialect.name != "sqlite"
         """Whether other processes may publish from the same outbox."""
-        if self._shared:
-            sys.setswitchinterval(SWITCH_S)
         self._waiting = asyncio.Event()
 
     async def transact(self, work: Callable[["Transaction"], R], *, about: str = "") -> R:

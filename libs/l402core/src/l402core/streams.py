@@ -18,7 +18,7 @@ from nats.js.errors import NotFoundError
 from l402core.bus import DEAD
 from l402core.bus_metrics import lies_there
 from l402core.events import FACTS, WORK
-from l402core.jetstream import inbox
+from l402core.jetstream import PING_EVERY_S, inbox
 
 log = structlog.get_logger()
 LOOK_EVERY_S = 2.0
@@ -92,7 +92,13 @@ async def keep_streams(
     url: str, service: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S
 ) -> None:
     """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called."""
-    client = await nats.connect(url, inbox_prefix=inbox(service), max_reconnect_attempts=-1, reconnect_time_wait=1)
+    client = await nats.connect(
+        url,
+        inbox_prefix=inbox(service),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        ping_interval=int(PING_EVERY_S),
+    )
     declared = Declared(client.jetstream(timeout=TIMEOUT_S))
     task = asyncio.current_task()
     assert task is not None

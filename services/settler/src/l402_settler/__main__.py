@@ -11,7 +11,7 @@ from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import Freeze, OwedSettle, ReadChannels, ReadSettlerParts, Reconcile, Thaw, WriteOff
 from l402core.keyfiles import KeyFileError
-from l402core.lifecycle import run, run_until_asked
+from l402core.lifecycle import hand_over_soon, run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
@@ -44,6 +44,8 @@ async def serve(config: Config) -> None:
     refuse_excess(config.lnd_macaroon, SETTLER, tolerated=config.lnd_macaroon_excess, service="settler")
     signing, sealing = rings(config.key_file)
     database = Database(config.database_url, outbox, ahead=books.read_ahead)
+    if not config.database_url.startswith("sqlite"):
+        hand_over_soon()
     office = Office(
         config, keys=signing, successions=Successions(config.hand_overs), database=database,
         now_ms=lambda: time.time_ns() // 1_000_000, new_id=lambda: str(uuid.uuid4()),
