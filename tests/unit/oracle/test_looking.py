@@ -158,11 +158,16 @@ async def test_a_word_that_comes_during_a_look_is_not_lost(stage: Stage) -> None
 
 @pytest.mark.parametrize(
     "asked",
-    [books._ROUNDS_IN.params(states=["decided"]), books._ANY_UNSAID, books._UNSAID],
-    ids=["rounds", "any", "unsaid"],
+    [
+        books._ROUNDS_IN.params(states=["decided"]),
+        books._ANY_UNSAID,
+        books._UNSAID,
+        books._MAY_BE_DECIDED.params(commitment="a"),
+    ],
+    ids=["rounds", "any", "unsaid", "may be decided"],
 )
-def test_what_the_clock_asks_costs_the_same_however_long_the_past_is(asked: sa.Select[Any]) -> None:
-    """By SQLite's own plan, it searches for what is open, or reads an index that holds nothing else."""
+def test_what_is_asked_again_and_again_costs_the_same_however_long_the_past_is(asked: sa.Select[Any]) -> None:
+    """By the timer, by peers who wait. SQLite's own plan: it searches, or reads an index of what is open and nothing else."""
     engine = sa.create_engine("sqlite://")
     tables.metadata.create_all(engine)
     text = str(asked.compile(engine, compile_kwargs={"literal_binds": True, "render_postcompile": True}))

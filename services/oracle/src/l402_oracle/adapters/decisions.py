@@ -51,6 +51,12 @@ _HEARD = sa.select(heard).where(heard.c.commitment.in_(sa.bindparam("commitments
 _OFFERS = sa.select(offers).where(
     offers.c.commitment.in_(sa.bindparam("commitments", expanding=True)), offers.c.attempt == sa.bindparam("attempt")
 )
+_MAY_BE_DECIDED = (
+    sa.select(offers.c.round)
+    .join(rounds, rounds.c.round == offers.c.round)
+    .where(offers.c.commitment == sa.bindparam("commitment"), offers.c.attempt == 1)
+    .where(rounds.c.state.in_(UNDECIDED), rounds.c.lapsed_at_ms.is_(None))
+)
 _ANY_UNSAID = sa.select(decisions.c.commitment).where(decisions.c.said.is_(False)).limit(1)
 _UNSAID = sa.select(decisions).where(decisions.c.said.is_(False)).order_by(decisions.c.round, decisions.c.place)
 
@@ -97,6 +103,12 @@ def read_round(tx: Transaction, number: int) -> Round | None:
         yardstick=_decoded(row.yardstick, YardstickMade),
         trouble=row.trouble,
     )
+
+
+def may_be_decided(tx: Transaction, commitment: str) -> bool:
+    """Whether it has an offer of a round that is not decided and has not lapsed. Peers ask it again and again while they
+    wait, so that nothing is decoded for it."""
+    return tx.row(_MAY_BE_DECIDED, commitment=commitment) is not None
 
 
 def add_round(tx: Transaction, number: int, **columns: Any) -> None:

@@ -124,9 +124,7 @@ def _read(tx: Transaction, commitment: str) -> Case:
     """Raises TooEarly while the submission may still be judged: whoever reads NotFound gives its rungs back."""
     if books.read_decision(tx, commitment) is not None:
         return _known(tx, commitment)
-    submission = books.read_submission(tx, commitment)
-    row = None if submission is None else books.read_round(tx, submission.offer.round)
-    if row is not None and row.state in books.UNDECIDED and not row.lapsed_at_ms:
+    if books.may_be_decided(tx, commitment):
         raise TooEarly("undecided", f"nothing is decided yet about {commitment[:16]}…")
     raise NotFound("decision", f"nothing is decided about {commitment[:16]}…")
 
