@@ -11,8 +11,10 @@ import pytest
 import sqlalchemy as sa
 from l402_oracle.adapters import decisions as books
 from l402_oracle.adapters import tables
+from l402_oracle.attestor import judging
 from l402_oracle.attestor.judgement import Submission
 from l402_oracle.attestor.waiting import REST_MS, Patience
+from l402core.errors import NotFound, TooEarly
 from l402core.events import Event, GradientMeasure, GradientScored, OfferMade, RoundAssessed
 from l402core.outbox import Transaction
 
@@ -174,6 +176,36 @@ def test_what_is_asked_again_and_again_costs_the_same_however_long_the_past_is(a
     with engine.connect() as connection:
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     assert [step for step in plan if step.startswith("SCAN") and "decisions_unsaid" not in step] == []
+
+
+async def test_the_timer_begins_no_second_search_and_lapses_a_round_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for copies may take longer than the round has; a peer is told the truth meanwhile."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    searches = 0
+
+    async def slow(*_: object) -> dict[str, Any]:
+        nonlocal searches
+        searches += 1
+        begun.set()
+        await may_end.wait()
+        return {}
+
+    monkeypatch.setattr(judging, "find_repeats", slow)
+    await closed(stage, "ann")
+    hearing = asyncio.create_task(stage.hear(stage.screened("ann")))
+    await begun.wait()
+    await stage.tick(to_ms=stage.now_ms + REST_MS)
+    with pytest.raises(TooEarly):
+        await stage.attestor.delivery.decision(sha("ann"))
+    await stage.tick(to_ms=JUDGE_BY_MS + 20_000)
+    with pytest.raises(NotFound):
+        await stage.attestor.delivery.decision(sha("ann"))
+    may_end.set()
+    await hearing
+    assert searches == 1
+    assert stage.ears.last(GradientScored).verdict == "unscored"
 
 
 class Restless(Patience):

@@ -5,6 +5,7 @@ Each step loads, decides in `judgement`, and remembers by compare-and-set; a los
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 import structlog
@@ -75,7 +76,9 @@ class Judging:
     async def look_around(self) -> None:
         """Do what time, a block or a failure has left to do. Rounds that wait for words are not read for it."""
         for number, _ in await self._db.read(lambda tx: books.rounds_in(tx, books.UNDECIDED)):
-            if not self._patience.rests(number, height=self._parts.heights.recent(), now_ms=self._parts.now_ms()):
+            if self._patience.is_looked_at(number):  # a search for copies can take minutes, and two take longer
+                await self._db.transact(partial(self._row, number=number))
+            elif not self._patience.rests(number, height=self._parts.heights.recent(), now_ms=self._parts.now_ms()):
                 await self.advance(number)
         await self._delivery.deliver()
         await self._sponsoring.advance()
@@ -147,13 +150,17 @@ class Judging:
         return await (self._assess(case, now_ms) if case.row.state == "announced" else self._decide(case, now_ms))
 
     def _load(self, tx: Transaction, number: int) -> Case | None:
+        """The round with all that was heard of it, where it is closed and not decided."""
+        return _case(tx, self._row(tx, number))
+
+    def _row(self, tx: Transaction, number: int) -> Round | None:
         """The round, which lapses where its time is over: what a peer is told from here on must stay true."""
         row, now_ms = books.read_round(tx, number), self._parts.now_ms()
         lapses = row is not None and row.terms is not None and now_ms >= lapses_at_ms(books.read_terms(row.terms))
         if lapses and books.lapse(tx, number, now_ms):
             row = books.read_round(tx, number)
             log.error("round.lapsed", round=number, closed=row is not None and row.closed is not None)
-        return _case(tx, row)
+        return row
 
     # --- assess -----------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,10 @@ class Patience:
         waits = self._waits.get(number)
         return waits is not None and waits.since_ms <= now_ms < waits.until_ms and height == waits.height
 
+    def is_looked_at(self, number: int) -> bool:
+        """Whether somebody reads it right now, and does what can be done."""
+        return number in self._looks
+
     def heard(self, number: int, word: Word) -> bool:
         """Whether to look at the round now that this was heard. Of which nothing is known, the timer looks at anyway."""
         for look in self._looks.get(number, []):
