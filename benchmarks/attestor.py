@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from l402core.documents import Terms
 from l402core.events import Event, GradientScored
+from sqlalchemy.event import listen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.support.oracle import UPLOAD_UNTIL_MS, Stage, commits_closed, locked, measured, round_closed
@@ -41,7 +41,7 @@ class Story:
         self.stage = LongRound(folder)
         self.rows: list[tuple[str, float, int]] = []
         self._statements = 0
-        sa.event.listen(self.stage.database.engine, "before_cursor_execute", self._count)
+        listen(self.stage.database.engine, "before_cursor_execute", self._count)
 
     def _count(self, *_: object) -> None:
         self._statements += 1
