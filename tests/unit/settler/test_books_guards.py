@@ -11,6 +11,7 @@ from l402_settler.adapters import journal
 from l402_settler.adapters.guards import SLOT_MS
 from l402_settler.adapters.tables import accounts, transfers
 from l402_settler.ledger import Phase, Transfer, trial_balance
+from l402core.errors import Contradiction
 from l402core.lnd.port import PaymentStatus
 from sqlalchemy.exc import IntegrityError
 
@@ -105,6 +106,27 @@ def test_no_account_goes_below_zero_that_may_not(stage: Stage, before: Transfer,
         write(stage, beyond)
     all_of_it = msgspec.structs.replace(beyond, amount_msat=500)
     write(stage, all_of_it)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        end(amount_msat=4_999),
+        end(peer="ee" * 32),
+        msgspec.structs.replace(end(), phase=Phase.VOID),
+        ledger.credit_spent("t2", PEER.public, "c", 1),
+    ],
+    ids=["another amount", "another account", "another end", "money that is not there"],
+)
+async def test_what_the_books_refuse_is_a_contradiction_and_nothing_beside_it_is_kept(
+    stage: Stage, wrong: Transfer
+) -> None:
+    """Whichever line of several: who wrote them is frozen, and not asked again and again."""
+    write(stage, LOCK, *BESIDE, end())
+    with pytest.raises(Contradiction, match="books"):
+        await stage.database.transact(lambda tx: journal.post(tx, ledger.fee_received(OTHER, 500), wrong, now_ms=1))
+    known = await stage.database.read(journal.all_transfers)
+    assert f"fee:{OTHER}" not in {line.id for line in known}
 
 
 async def test_the_sums_are_the_journals(stage: Stage) -> None:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from l402core import telemetry
 from l402core.errors import Contradiction
 from l402core.outbox import Transaction
+from sqlalchemy.exc import IntegrityError
 
 from l402_settler.adapters import statements as q
 from l402_settler.adapters.guards import SLOT_MS
@@ -17,7 +18,8 @@ DAY_MS = 86_400_000
 
 
 def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
-    """Write lines, each once. False when they all stand there already. Raises Contradiction when another does."""
+    """Write lines, each once. False when they all stand there already. Raises Contradiction when another does, or where the
+    database refuses one: after that nothing of this change may be kept."""
     if not lines:
         return False
     common = {"trace_id": telemetry.trace_id(), "at_ms": now_ms}
@@ -26,7 +28,12 @@ def post(tx: Transaction, *lines: Transfer, now_ms: int) -> bool:
         for number, line in enumerate(lines)
         for name, value in {**msgspec.structs.asdict(line), "phase": str(line.phase), **common}.items()
     }
-    written = tx.execute(q.add_transfers(len(lines)), values)
+    try:
+        written = tx.execute(q.add_transfers(len(lines)), values)
+    except IntegrityError as error:
+        raise Contradiction(
+            "ledger", f"{', '.join(line.id for line in lines)}: the books refuse it: {error.orig}"
+        ) from error
     if written < len(lines):
         _check_known(tx, lines)
     return written > 0
