@@ -119,7 +119,7 @@ async def judged(folder: Folder, network: Network, verdicts: list[str], peers: i
 
 
 async def kill_everything(network: Network, peers: int) -> dict[str, int]:
-    """Each process in turn, each at a moment at which it has work; the next only once it is back.
+    """Each process in turn, each once so many have come so far that it has work; the next only once it is back.
 
     How many submissions had not ended when each was killed.
     """
@@ -128,12 +128,12 @@ async def kill_everything(network: Network, peers: int) -> dict[str, int]:
     for name, moment in (
         ("gateway", lambda: open_() >= peers // 10),
         ("sponsor", lambda: count(folder, "tranches") == 1),
-        ("invoicer", lambda: open_("state = 'locking'") >= 5),
+        ("invoicer", lambda: open_("offer is not null") >= peers // 10),
         ("redis", lambda: open_() >= peers // 3),
-        ("settler", lambda: open_("state = 'locked'") >= peers // 10),
-        ("nats", lambda: open_("state = 'locked'") >= peers // 4),
-        (STREAMS, lambda: open_("state = 'uploaded'") >= peers // 10),
-        ("worker-1", lambda: open_("state = 'uploaded'") >= peers // 4),
+        ("settler", lambda: open_("locked is not null") >= peers // 10),
+        ("nats", lambda: open_("locked is not null") >= peers // 4),
+        (STREAMS, lambda: open_("upload is not null") >= peers // 10),
+        ("worker-1", lambda: open_("upload is not null") >= peers // 4),
         ("attestor", lambda: count(folder, "rounds", "phase in ('judge', 'done')") == 1),
     ):
         with contextlib.suppress(TimeoutError):  # on a busy machine the moment passes; it is killed all the same
