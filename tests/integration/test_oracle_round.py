@@ -41,7 +41,7 @@ from l402core.events import (
 from l402core.evidence import JudgedRound, Yardstick
 from l402core.objects import FileStore
 from l402core.schema import upgrade
-from l402core.sealing import UnsealingKey, open_payload, seal_payload
+from l402core.sealing import UnsealingKey, seal_payload, unseal_payload
 from l402core.signing import Signed, SigningKey, open_signed
 from l402train import auditing, credentials, parts, replaying
 from l402train.folder import Folder
@@ -79,6 +79,7 @@ class Network:
     nats: Path
     settler: SigningKey
     reading: str
+    reads_with: UnsealingKey
     attestor: str
     attestor_url: str
     processes: dict[str, Process]
@@ -160,7 +161,8 @@ async def _running(root: Path) -> AsyncIterator[Network]:
         yield Network(
             bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects, nats=folder.nats,
             settler=SigningKey(ring.secret("settler/signing")),
-            reading=public.reading, attestor=public.attestor, attestor_url=attestor_url, processes=processes,
+            reading=public.reading, reads_with=UnsealingKey(ring.secret("worker/reading")),
+            attestor=public.attestor, attestor_url=attestor_url, processes=processes,
         )  # fmt: skip
 
 
@@ -258,13 +260,14 @@ def _kept_shut(network: Network, commitment: str) -> None:
 
 
 def _memory_left(network: Network, own: Yardstick) -> list[bytes]:
-    """Pieces of what the yardstick's training leaves for the next round: none of them is seen before that is judged."""
+    """Pieces of what the yardstick's training leaves for the next round, which only its workers open until that is judged."""
     opened = []
     for path in network.objects.rglob("*"):
         if path.is_file():
             with contextlib.suppress(PeerError):
-                opened.append(open_payload(path.read_bytes(), bytes.fromhex(own.content_key)))
-    (state,) = [one for one in opened if hashlib.sha256(one).hexdigest() == own.next_state]
+                opened.append(unseal_payload(path.read_bytes(), network.reads_with))
+    ((state, key),) = [one for one in opened if hashlib.sha256(one[0]).hexdigest() == own.next_state]
+    assert key.hex() != own.content_key
     pieces = [state[at : at + 64] for at in range(8, len(state) - 64, len(state) // 64)]
     found = [piece for piece in pieces if len(set(piece)) > 32]
     assert len(found) > 16

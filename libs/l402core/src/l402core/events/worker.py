@@ -70,7 +70,7 @@ class YardstickMade(RoundEvent, frozen=True, kw_only=True):
     state_before: str
     """sha256 of the state it began with, unsealed; '' where it began anew."""
     state: ObjectRef | None
-    """For the next round's: sealed like the payload, under the same content key."""
+    """For the next round's: sealed like the payload, under a content key of its own, which the next one tells."""
     state_after: str = ""
     """sha256 of what is in it."""
     state_object: str = ""

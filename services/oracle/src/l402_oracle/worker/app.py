@@ -214,7 +214,7 @@ class Worker:
             before, before_key = await self._memory(event.state)
             worked = await self._bench.work(await self._objects.get(event.checkpoint), before, event)
             payload = await self._objects.put(seal_payload(worked.packed, self._key.public, content_key))
-            state = await self._objects.put(seal_payload(worked.state, self._key.public, content_key))
+            state = await self._objects.put(seal_payload(worked.state, self._key.public, secrets.token_bytes(32)))
         except (PeerError, Contradiction) as error:
             failure = f"{error.code}: {error.detail}"
         except BREAKS as error:
