@@ -7,7 +7,8 @@ from pathlib import Path
 import nats
 import pytest
 from l402core import bus as bus_module
-from l402core.bus import DEAD, Bus, Consumer, migrate
+from l402core.bus import DEAD, Bus, migrate
+from l402core.delivering import Consumer
 from l402core.errors import Contradiction, Exhausted, Unavailable
 from l402core.events import FACTS, FeeMint, FeeMinted, FeeSettled
 from l402core.telemetry import setup, span, trace_id

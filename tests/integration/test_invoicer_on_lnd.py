@@ -14,7 +14,8 @@ from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
 from l402_invoicer.app import CONSUMERS, Invoicer
 from l402_invoicer.config import Config
-from l402core.bus import Bus, Consumer, migrate
+from l402core.bus import Bus, migrate
+from l402core.delivering import Consumer
 from l402core.documents import LADDER, Offer
 from l402core.errors import Malformed, TooLarge, Unavailable
 from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, FeeMint, FeeMinted, FeeSettled

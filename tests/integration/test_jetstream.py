@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nats
 import pytest
-from l402core.bus import Bus, Consumer, migrate
+from l402core.bus import Bus, migrate
+from l402core.delivering import Consumer
 from l402core.errors import Unavailable
 from l402core.events import FACTS, FeeSettled
 from l402core.jetstream import Link

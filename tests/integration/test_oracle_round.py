@@ -21,7 +21,8 @@ from l402_oracle.attestor.app import CONSUMERS as ATTESTOR_CONSUMERS
 from l402_oracle.derive import seed_commitment
 from l402_oracle.worker.app import CONSUMERS as WORKER_CONSUMERS
 from l402core import bus as buses
-from l402core.bus import Bus, Consumer
+from l402core.bus import Bus
+from l402core.delivering import Consumer
 from l402core.documents import Locked, Offer, Receipt, Recipe, RoundRoot, Terms, commitment_of, mask_indices
 from l402core.errors import PeerError
 from l402core.events import (

@@ -13,7 +13,8 @@ import torch
 from l402_oracle.worker.app import CONSUMERS, GIVEN_UP, Worker
 from l402_oracle.worker.bench import TorchBench
 from l402_oracle.worker.wiring import register
-from l402core.bus import Bus, Consumer, migrate
+from l402core.bus import Bus, migrate
+from l402core.delivering import Consumer
 from l402core.documents import ObjectRef
 from l402core.events import GradientMeasure, GradientMeasured
 from l402core.sealing import UnsealingKey, seal_payload

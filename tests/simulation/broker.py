@@ -1,6 +1,6 @@
 """The server of a history's bus: streams, durable consumers and redelivery, with everything that may go wrong on them.
 
-What a handler's outcome means (ack, retry, dead letter) is the real bus's own rule: `l402core.bus.deliver`. It keeps
+What a handler's outcome means (ack, retry, dead letter) is the real bus's own rule: `l402core.delivering.deliver`. It keeps
 JetStream's promises and no others: at least once, in any order, the same message id once within two minutes.
 """
 
@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any
 
 import msgspec
-from l402core.bus import Consumer, Dead, deliver
+from l402core.delivering import Consumer, Dead, deliver
 
 from tests.simulation.faults import Kind
 from tests.simulation.message import Message, short

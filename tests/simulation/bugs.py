@@ -20,7 +20,7 @@ from l402_settler import app as settler
 from l402_settler.adapters import books, fee_books, inbox, journal
 from l402_settler.ledger import Phase, Transfer
 from l402_settler.rounds import missed
-from l402core import bus as real_bus
+from l402core import delivering as real
 from l402core import outbox
 from l402core.documents import Locked, Offer
 from l402core.errors import NotFound
@@ -235,7 +235,7 @@ def begins_without_doubt(_self: stops.Stops) -> None:
 
 
 def acks_first() -> Patch:
-    deliver = real_bus.deliver
+    deliver = real.deliver
 
     async def eager(
         consumer: Any, decoder: Any, handler: Callable[[Any], Awaitable[None]], message: Any, *more: Any

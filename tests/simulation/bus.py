@@ -3,7 +3,8 @@
 from typing import TypeVar
 
 import msgspec
-from l402core.bus import REQUEST_TIMEOUT_S, Consumer, Dead
+from l402core.bus import REQUEST_TIMEOUT_S
+from l402core.delivering import Consumer, Dead
 from l402core.errors import Unavailable
 from l402core.events import Event, Question
 

@@ -17,7 +17,7 @@ class Keeper(Protocol):
 
 
 class Message:
-    """It has what `l402core.bus.Message` asks for."""
+    """It has what `l402core.delivering.Message` asks for."""
 
     def __init__(self, broker: Keeper, durable: str, subject: str, body: bytes, number: int = 0) -> None:
         self.broker, self.durable, self.subject, self.body, self.number = broker, durable, subject, body, number

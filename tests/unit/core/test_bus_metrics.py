@@ -7,8 +7,8 @@ import httpx
 import msgspec
 import pytest
 from l402core import bus_metrics, telemetry
-from l402core.bus import Consumer, deliver
 from l402core.control import control_app
+from l402core.delivering import Consumer, deliver
 from l402core.errors import Malformed, Unavailable
 from l402core.events import RoundClosed, WorkDead
 from prometheus_client import REGISTRY

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from l402core.bus import Consumer
+from l402core.delivering import Consumer
 from l402core.events import EVENTS, QUESTIONS, EscrowLock
 from l402train.docs import __main__ as docs
 from l402train.docs import asyncapi

@@ -16,7 +16,8 @@ from l402_oracle.attestor.wiring import register
 from l402_oracle.config import AttestorConfig
 from l402_peer_agent.config import Config as PeerConfig
 from l402_settler.rounds import ORACLE_SILENT_MS
-from l402core.bus import MONEY_PATIENCE, Bus
+from l402core.bus import Bus
+from l402core.delivering import MONEY_PATIENCE
 from l402core.documents import JUDGED_LATEST_MS, Offer, mask_indices
 from l402core.errors import Contradiction, NotFound, TooEarly, Unavailable
 from l402core.events import CheckpointPublished, GradientMeasure, GradientScored, RoundAggregate, RoundAssessed

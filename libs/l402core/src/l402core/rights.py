@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from l402core.bus import DEAD, Consumer
+from l402core.bus import DEAD
+from l402core.delivering import Consumer
 from l402core.events import (
     EVENTS,
     FACTS,

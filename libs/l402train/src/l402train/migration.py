@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from l402core import bus, schema
-from l402core.bus import Consumer
+from l402core.delivering import Consumer
 
 CONSUMING = (
     "l402_invoicer.app",

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import structlog
 from l402core import bolt11, telemetry
-from l402core.bus import MONEY_PATIENCE, Consumer
+from l402core.delivering import MONEY_PATIENCE, Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import (
     EscrowDispatched,

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
-from l402core.bus import MONEY_PATIENCE, Consumer
+from l402core.delivering import MONEY_PATIENCE, Consumer
 from l402core.errors import L402Error, Unavailable
 from l402core.events import EscrowFrozen, EscrowThawed, Question, ReadStops, Stand, StopsView
 

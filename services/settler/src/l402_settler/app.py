@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core import telemetry
-from l402core.bus import MONEY_PATIENCE, Consumer, Dead
+from l402core.delivering import MONEY_PATIENCE, Consumer, Dead
 from l402core.documents import Offer, Receipt, Terms
 from l402core.errors import Contradiction, L402Error, NotFound, Unavailable
 from l402core.escrow import Escrow, Trigger

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from l402core.bus import Consumer
+from l402core.delivering import Consumer
 from l402core.events import EVENTS, QUESTIONS, WORK, Event
 
 KEYS = {"RoundEvent": "{round}", "SubmissionEvent": "{commitment}", "RungEvent": "{commitment}.{index}"}

@@ -5,7 +5,7 @@ It signs, remembers and reveals; it touches no tensor, no payload and no money.
 
 import structlog
 from l402core import telemetry
-from l402core.bus import MONEY_PATIENCE, Consumer
+from l402core.delivering import MONEY_PATIENCE, Consumer
 from l402core.documents import Locked, ObjectRef, Offer, RoundRoot, Terms
 from l402core.errors import Contradiction
 from l402core.events import (

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from l402core.bus import Consumer
+from l402core.delivering import Consumer
 from l402core.documents import Conditions, ObjectRef
 from l402core.errors import Contradiction, PeerError
 from l402core.events import (

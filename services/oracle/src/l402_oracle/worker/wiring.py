@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from l402core import telemetry
-from l402core.bus import Bus, Consumer
+from l402core.bus import Bus
 from l402core.control import control_app, serving
+from l402core.delivering import Consumer
 from l402core.events import Event, GradientMeasure, GradientUploaded, ReadWorkerParts
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
