@@ -1,7 +1,5 @@
 """A server that was away costs nobody a change: idle connections are tried, and one that breaks in use is not used again."""
 
-from collections.abc import Iterator
-
 import pytest
 import sqlalchemy as sa
 from l402_settler.adapters.tables import outbox
@@ -9,18 +7,8 @@ from l402core import dialects
 from l402core.errors import Unavailable
 from l402core.outbox import Database, Transaction
 
-from tests.support.postgres import Postgres
-
 pytestmark = pytest.mark.real
 ROW = {"stream": "FACTS", "subject": "s", "message_id": "m", "body": b"{}", "traceparent": ""}
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    """Fresh books."""
-    made = postgres.make("l402_settler")
-    yield made
-    postgres.drop(made)
 
 
 def say(tx: Transaction) -> None:

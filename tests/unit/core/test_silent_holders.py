@@ -11,18 +11,8 @@ from l402core.dialects import SILENT_S, open_engine
 from l402core.outbox import Database
 from sqlalchemy.exc import DBAPIError
 
-from tests.support.postgres import Postgres
-
 pytestmark = pytest.mark.real
 ROW = {"stream": "FACTS", "subject": "s", "message_id": "m", "body": b"{}", "traceparent": ""}
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    """Fresh books."""
-    made = postgres.make("l402_settler")
-    yield made
-    postgres.drop(made)
 
 
 @pytest.fixture
