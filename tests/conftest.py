@@ -1,9 +1,12 @@
 """What every test may ask for. It starts a real part only for a test that names it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
+from l402core import telemetry
+from opentelemetry.sdk.trace import TracerProvider
 
 from tests.support.databases import Current, OnPostgres
 from tests.support.lnd import Lnd, lightning_is_built, running_lnd
@@ -39,6 +42,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         covered.append(f"simulation: {told}; more by `make simulate` and `make simulate-exhaustive`")
     for told in sorted(covered):
         terminalreporter.write_line(f"in short: {told}")
+
+
+@pytest.fixture
+def set_up_telemetry() -> Iterator[Callable[[], TracerProvider]]:
+    """A service's own set-up in this process, of which other tests' logs hear nothing afterwards.
+
+    A logger that is cached speaks for ever as it was told first: who listens to alarms later, as the simulator does, would
+    hear none of it.
+    """
+    before = structlog.get_config()
+
+    def made() -> TracerProvider:
+        provider = telemetry.setup("tester", trace_file=None)
+        structlog.configure(**{**structlog.get_config(), "cache_logger_on_first_use": False})
+        return provider
+
+    yield made
+    structlog.configure(**before)
+    structlog.contextvars.unbind_contextvars("service")
 
 
 @pytest.fixture(scope="session")

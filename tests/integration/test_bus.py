@@ -11,7 +11,8 @@ from l402core.bus import DEAD, Bus, migrate
 from l402core.delivering import Consumer
 from l402core.errors import Contradiction, Exhausted, Unavailable
 from l402core.events import FACTS, FeeMint, FeeMinted, FeeSettled
-from l402core.telemetry import setup, span, trace_id
+from l402core.telemetry import span, trace_id
+from opentelemetry.sdk.trace import TracerProvider
 
 from tests.support.nats import running_nats
 
@@ -148,9 +149,9 @@ async def test_poison_is_a_dead_letter_and_the_next_message_is_heard(url: str) -
     assert heard == [FEE]
 
 
-async def test_an_answer_and_a_refusal_cross_the_bus(url: str) -> None:
+async def test_an_answer_and_a_refusal_cross_the_bus(url: str, set_up_telemetry: Callable[[], TracerProvider]) -> None:
     """The asker gets the answer, or the very error the answerer raised, in the asker's trace."""
-    setup("tester", trace_file=None)
+    set_up_telemetry()
     seen: list[str] = []
     bus = Bus(url, "tester")
 

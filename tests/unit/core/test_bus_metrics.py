@@ -1,6 +1,7 @@
 """Numbers about messages: each outcome is counted as what it was, and a sample names its trace to whoever asks."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from l402core.control import control_app
 from l402core.delivering import Consumer, deliver
 from l402core.errors import Malformed, Unavailable
 from l402core.events import RoundClosed, WorkDead
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
 
 MINE = Consumer("tester", WorkDead, patience=3)
@@ -98,9 +100,9 @@ async def test_a_long_job_is_told_of_until_it_is_over() -> None:
     assert message.said == "ack"
 
 
-async def test_a_sample_names_its_trace_to_whoever_accepts_it() -> None:
+async def test_a_sample_names_its_trace_to_whoever_accepts_it(set_up_telemetry: Callable[[], TracerProvider]) -> None:
     """As an exemplar in OpenMetrics; in the plain format it has no place."""
-    provider = telemetry.setup("tester", trace_file=None)
+    provider = set_up_telemetry()
 
     async def ready() -> dict[str, bool]:
         return {}

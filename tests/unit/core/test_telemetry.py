@@ -1,5 +1,7 @@
 """A trace goes on from whoever sent a message, and nothing that is no traceparent begins one."""
 
+from collections.abc import Callable
+
 import pytest
 from l402core import telemetry
 from opentelemetry.sdk.trace import TracerProvider
@@ -47,10 +49,12 @@ def test_what_is_done_for_many_is_linked_to_each_and_to_nothing_else() -> None:
     assert found == [(TRACE, PARENT), ("12" * 16, "34" * 8)]
 
 
-def test_the_operator_chooses_how_many_traces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_chooses_how_many_traces_are_kept(
+    monkeypatch: pytest.MonkeyPatch, set_up_telemetry: Callable[[], TracerProvider]
+) -> None:
     """By OpenTelemetry's own variables."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-    provider = telemetry.setup("tester", trace_file=None)
+    provider = set_up_telemetry()
     assert not provider.get_tracer("here").start_span("left out").is_recording()
     provider.shutdown()

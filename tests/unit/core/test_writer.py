@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from l402core.errors import Conflict, Unavailable
 from l402core.events import Event
 from l402core.outbox import Database, Transaction, outbox_table
-from l402core.telemetry import setup, span, trace_id
+from l402core.telemetry import span, trace_id
+from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
@@ -160,9 +161,9 @@ async def test_nobody_is_told_of_a_commit_that_failed(held: Held) -> None:
     assert await held.words() == []
 
 
-async def test_each_change_keeps_its_own_trace(held: Held) -> None:
+async def test_each_change_keeps_its_own_trace(held: Held, set_up_telemetry: Callable[[], TracerProvider]) -> None:
     """Whoever commits, a change belongs to the trace of its caller."""
-    setup("tester", trace_file=None)
+    set_up_telemetry()
     works, traces = [Work("a"), Work("b")], []
 
     async def traced(work: Work) -> None:
