@@ -116,9 +116,12 @@ def sim_process(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(params=["lndsim", pytest.param("lnd", marks=[pytest.mark.real, pytest.mark.xdist_group("lnd")])])
-def killable(request: pytest.FixtureRequest) -> Killable:
-    """A network whose nodes can be killed."""
+def killable(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Killable:
+    """A network whose nodes can be killed, and no test before this one did it any harm that lasts: every channel is usable,
+    and nobody avoids a node for having been away."""
     network: Killable = request.getfixturevalue("real_nodes" if request.param == "lnd" else "sim_process")
+    runner.run(network.usable())
+    runner.run(network.forget_failures())
     return network
 
 

@@ -45,6 +45,10 @@ class Killable(Protocol):
         """Start it again on the same files and ports, and wait until its channels are usable."""
         ...
 
+    async def usable(self) -> None:
+        """Wait until every node answers and every channel is active."""
+        ...
+
     async def mine(self, blocks: int) -> None: ...
 
     async def forget_failures(self) -> None:
