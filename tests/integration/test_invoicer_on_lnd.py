@@ -18,7 +18,7 @@ from l402core.bus import Bus, migrate
 from l402core.delivering import Consumer
 from l402core.documents import LADDER, Offer
 from l402core.errors import Malformed, TooLarge, Unavailable
-from l402core.events import EscrowDispatched, EscrowLock, EscrowRefused, FeeMint, FeeMinted, FeeSettled
+from l402core.events import DispatchedRung, EscrowDispatched, EscrowLock, EscrowRefused, FeeMint, FeeMinted, FeeSettled
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.signing import SigningKey
@@ -222,12 +222,17 @@ async def test_without_our_node_no_fee_is_sold_and_none_is_lost(world: World) ->
         await until(lambda: len(world.facts(FeeSettled)) == 1)
 
 
+def dispatched(world: World) -> list[DispatchedRung]:
+    """What was told of each rung, by every delivery."""
+    return [rung for fact in world.facts(EscrowDispatched) for rung in fact.rungs]
+
+
 async def test_a_ladder_is_locked_and_waits_at_the_peers_node(world: World) -> None:
     """Every rung is ACCEPTED there, in flight here, and told."""
     async with world.invoicer():
         await world.bus.publish(await a_lock(world))
-        await until(lambda: len(world.facts(EscrowDispatched)) == 6)
-    assert {fact.status for fact in world.facts(EscrowDispatched)} == {"IN_FLIGHT"}
+        await until(lambda: len(dispatched(world)) == 6)
+    assert {rung.status for rung in dispatched(world)} == {"IN_FLIGHT"}
     assert await states(world) == [InvoiceState.ACCEPTED] * 6
 
 
@@ -269,7 +274,7 @@ async def test_a_failed_rung_is_never_sent_again(world: World) -> None:
         await until(failed)
         await invoicer.lock_ladder(work)
         assert await failed()
-        await until(lambda: any(f.index == 0 and f.status == "FAILED" for f in world.facts(EscrowDispatched)))
+        await until(lambda: any(rung.index == 0 and rung.status == "FAILED" for rung in dispatched(world)))
     assert len(await world.ours.list_payments()) == 6
 
 
@@ -280,7 +285,7 @@ async def test_two_signed_ladders_are_one_too_many_for_a_cap(world: World, cap: 
     caps = {cap: 2 * ladder_msat - 1}
     async with world.invoicer(**caps):
         await world.bus.publish(await a_lock(world))
-        await until(lambda: len(world.facts(EscrowDispatched)) == 6)
+        await until(lambda: len(dispatched(world)) == 6)
     async with world.invoicer(**caps) as invoicer:
         await invoicer.lock_ladder(await a_lock(world, name="second"))
         await until(lambda: len(world.facts(EscrowRefused)) == 1)
@@ -301,7 +306,7 @@ async def test_what_failed_at_once_counts_for_no_cap(world: World) -> None:
 
         async def all_failed() -> bool:
             await invoicer.lock_ladder(work)
-            return {f.index for f in world.facts(EscrowDispatched) if f.status == "FAILED"} == set(range(6))
+            return {rung.index for rung in dispatched(world) if rung.status == "FAILED"} == set(range(6))
 
         await until(all_failed)
         await invoicer.lock_ladder(await a_lock(world, name="second"))
@@ -358,7 +363,7 @@ async def test_mostro_881_and_883_a_hold_invoice_holds_up_nothing_but_itself(wor
         works = [await a_lock(world, name=name) for name in "cde"]
         for work in works:
             await world.bus.publish(work)
-        await until(lambda: len(world.facts(EscrowDispatched)) == 18)
+        await until(lambda: len(dispatched(world)) == 18)
         minted = await world.bus.ask(a_fee(), FeeMinted)
         paid = await world.theirs.pay_and_wait(minted.bolt11, timeout_s=10, fee_limit_msat=1_000)
         assert paid.status is PaymentStatus.SETTLED

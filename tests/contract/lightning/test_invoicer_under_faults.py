@@ -15,7 +15,7 @@ from l402_invoicer.app import Invoicer
 from l402_invoicer.config import Config
 from l402core.documents import LADDER, Offer
 from l402core.errors import Unavailable
-from l402core.events import EscrowDispatched, EscrowLock, Event
+from l402core.events import DispatchedRung, EscrowDispatched, EscrowLock, Event
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.signing import SigningKey
@@ -173,6 +173,11 @@ async def test_a_node_that_goes_down_and_comes_back_gets_each_rung_once(world: W
     assert only_payments(world) == 6
 
 
+def told_rungs(world: World) -> list[DispatchedRung]:
+    """Of every delivery."""
+    return [rung for fact in world.said.facts if isinstance(fact, EscrowDispatched) for rung in fact.rungs]
+
+
 async def test_a_stuck_rung_is_in_flight_however_often_it_is_delivered(world: World) -> None:
     """The peer's node hangs: nothing is sent twice, and when it goes on all rungs are held."""
     world.simulation.network.set_stuck("peer", True)
@@ -180,7 +185,7 @@ async def test_a_stuck_rung_is_in_flight_however_often_it_is_delivered(world: Wo
     for _ in range(3):
         await world.invoicer().lock_ladder(work)
     assert await world.states() == [InvoiceState.OPEN] * 6
-    assert {fact.status for fact in world.said.facts if isinstance(fact, EscrowDispatched)} == {"IN_FLIGHT"}
+    assert {rung.status for rung in told_rungs(world)} == {"IN_FLIGHT"}
     world.simulation.network.set_stuck("peer", False)
     assert await world.states() == [InvoiceState.ACCEPTED] * 6
     assert only_payments(world) == 6
@@ -194,7 +199,7 @@ async def test_a_full_channel_fails_the_rungs_for_good(world: World) -> None:
     world.simulation.network.drain("coordinator", "peer")
     await world.invoicer().lock_ladder(work)
     assert await world.states() == [InvoiceState.OPEN] * 6
-    assert {fact.status for fact in world.said.facts if isinstance(fact, EscrowDispatched)} == {"FAILED"}
+    assert {rung.status for rung in told_rungs(world)} == {"FAILED"}
     assert only_payments(world, attempts=0) == 6
 
 

@@ -10,7 +10,7 @@ from l402_settler.app import Settler
 from l402_settler.tracking import record
 from l402_settler.watch import Watch
 from l402core.errors import Unavailable
-from l402core.events import EscrowDispatched
+from l402core.events import DispatchedRung, EscrowDispatched
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.signing import SigningKey
 from sqlalchemy import event
@@ -106,13 +106,10 @@ async def test_a_hint_about_a_rung_that_the_node_has_told_of_asks_it_nothing(sta
         async for _ in Watch(stage.office, node)._looks():
             pass
     settler = Settler(stage.office, None, node)  # type: ignore[arg-type]  # the bus is not touched here
-    for index in (0, 1):
-        hash_ = sha(f"rung a {index}")
-        await settler.on_dispatched(
-            EscrowDispatched(
-                id="d", occurred_at_ms=0, round=1, commitment=sha("a"), index=index, payment_hash=hash_, status="IN_FLIGHT"
-            )
-        )  # fmt: skip
+    rungs = [DispatchedRung(index=index, payment_hash=sha(f"rung a {index}"), status="IN_FLIGHT") for index in (0, 1)]
+    await settler.on_dispatched(
+        EscrowDispatched(id="d", occurred_at_ms=0, round=1, commitment=sha("a"), rungs=tuple(rungs))
+    )
     assert node.asked == [bytes.fromhex(sha("rung a 1"))]
 
 

@@ -12,6 +12,7 @@ from l402core import bolt11, telemetry
 from l402core.delivering import MONEY_PATIENCE, Consumer
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import (
+    DispatchedRung,
     EscrowDispatched,
     EscrowLock,
     EscrowRefused,
@@ -52,8 +53,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     THAWED,
 )
 
-REVISION = {status: number for number, status in enumerate(PaymentStatus)}
-"""A rung that is told again as something else is another message; told again as the same, the same one."""
+DIGIT = {status: number for number, status in enumerate(PaymentStatus, 1)}
+"""Of a rung in the revision of what is told of its ladder; 0 where nothing is told of it."""
 REMEMBERED = 10_000
 FIRST_PAUSE_S = 0.2
 FIRST_LOOK_S = 0.5
@@ -222,6 +223,13 @@ class Invoicer:
         outcomes = await asyncio.gather(
             *(self._lock_rung(work, ladder, rung) for rung in ladder.rungs), return_exceptions=True
         )
+        told = {
+            rung.index: known
+            for rung, known in zip(ladder.rungs, outcomes, strict=True)
+            if isinstance(known, PaymentView)
+        }
+        if told:
+            await self._dispatched(work, ladder, told)
         refusals = [outcome for outcome in outcomes if isinstance(outcome, CallerError)]
         if refusals:
             await self._refuse(work, refusals[0])
@@ -262,7 +270,7 @@ class Invoicer:
             elif known.status is not PaymentStatus.UNKNOWN:
                 await asyncio.to_thread(self._tally.confirm, [payment_hash])
 
-    async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> None:
+    async def _lock_rung(self, work: EscrowLock, ladder: Ladder, rung: Rung) -> PaymentView:
         async with self._sending:
             known = await self._known(rung)
             step = step_for(known, now_ms=self._now_ms(), not_after_ms=ladder.not_after_ms)
@@ -272,7 +280,7 @@ class Invoicer:
                 self.stops.check(work.commitment)
                 known = await self._send(ladder, rung)
         assert known is not None
-        await self._dispatched(work, rung, known)
+        return known
 
     async def _known(self, rung: Rung) -> PaymentView | None:
         """What LND knows of the hash. Raises Unavailable while "never seen" is not to be trusted."""
@@ -293,22 +301,27 @@ class Invoicer:
             )
         )
 
-    async def _dispatched(self, work: EscrowLock, rung: Rung, payment: PaymentView) -> None:
+    async def _dispatched(self, work: EscrowLock, ladder: Ladder, told: Mapping[int, PaymentView]) -> None:
         """UNKNOWN and FAILED are told as they are: the settler tracks the hash, and nobody sends it again."""
-        if payment.status is PaymentStatus.FAILED:
-            await asyncio.to_thread(self._tally.release, [rung.payment_hash])
+        failed = [known.payment_hash for known in told.values() if known.status is PaymentStatus.FAILED]
+        if failed:
+            await asyncio.to_thread(self._tally.release, failed)
         fact = EscrowDispatched(
-            id=f"dispatched-{work.commitment}-{rung.index}-{payment.status}",
+            id=f"dispatched-{work.commitment}-{work.revision}",
             occurred_at_ms=self._now_ms(),
-            revision=REVISION[payment.status] + len(REVISION) * work.revision,
+            revision=_revision(work, ladder, told),
             round=work.round,
             commitment=work.commitment,
-            index=rung.index,
-            payment_hash=rung.payment_hash.hex(),
-            status=payment.status,
+            rungs=tuple(
+                DispatchedRung(index=index, payment_hash=known.payment_hash.hex(), status=known.status)
+                for index, known in told.items()
+            ),
         )
         await self._bus.publish(fact)
-        log.info("escrow.dispatched", commitment=work.commitment, index=rung.index, status=payment.status)
+        log.info(
+            "escrow.dispatched", commitment=work.commitment,
+            rungs={str(index): str(known.status) for index, known in told.items()},
+        )  # fmt: skip
 
     async def give_up(self, subject: str, _body: bytes, error: Exception) -> None:
         """A request that will not come again: the settler freezes what it is about. Raises Unavailable."""
@@ -331,6 +344,14 @@ class Invoicer:
         )
         await self._bus.publish(fact)
         log.info("escrow.refused", commitment=work.commitment, reason=reason)
+
+
+def _revision(work: EscrowLock, ladder: Ladder, told: Mapping[int, PaymentView]) -> int:
+    """A ladder told again in other states is another message; told again in the same ones, the same message."""
+    number = work.revision
+    for rung in ladder.rungs:
+        number = number * (len(DIGIT) + 1) + (DIGIT[told[rung.index].status] if rung.index in told else 0)
+    return number
 
 
 async def _ours(call: Awaitable[T]) -> T:

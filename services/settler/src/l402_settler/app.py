@@ -237,12 +237,13 @@ class Settler:
             book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=now_ms)
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
-        """A hint that a rung is on its way: look for ourselves, unless our node's stream has told already."""
-        if self._office.joined.was_told(event.payment_hash):
-            return
-        view = await self._node.lookup_payment(bytes.fromhex(event.payment_hash))
-        if view is not None:
-            await record_sight(self._office, view)
+        """A hint that a ladder is on its way: look for each rung of which our node's stream has not told already."""
+        for rung in event.rungs:
+            if self._office.joined.was_told(rung.payment_hash):
+                continue
+            view = await self._node.lookup_payment(bytes.fromhex(rung.payment_hash))
+            if view is not None:
+                await record_sight(self._office, view)
 
     async def on_refused(self, event: EscrowRefused) -> None:
         """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""

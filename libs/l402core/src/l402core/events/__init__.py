@@ -97,7 +97,14 @@ from l402core.events.base import (
     SubmissionEvent,
     TrancheEvent,
 )
-from l402core.events.invoicer import EscrowDispatched, EscrowRefused, FeeSettled, SponsorshipMinted, WorkDead
+from l402core.events.invoicer import (
+    DispatchedRung,
+    EscrowDispatched,
+    EscrowRefused,
+    FeeSettled,
+    SponsorshipMinted,
+    WorkDead,
+)
 from l402core.events.settler import (
     CancelRequested,
     CommitsClosed,
@@ -148,6 +155,7 @@ __all__ = [
     "CreditIssued",
     "CreditSpent",
     "CreditView",
+    "DispatchedRung",
     "EndRound",
     "EscrowDispatched",
     "EscrowFailed",

@@ -1,6 +1,8 @@
 """What the invoicer says: what it sent to LND, or would not, and which fees arrived."""
 
-from l402core.events.base import Event, RungEvent, SubmissionEvent, TrancheEvent
+import msgspec
+
+from l402core.events.base import Event, SubmissionEvent, TrancheEvent
 from l402core.money import Msat
 
 
@@ -18,14 +20,21 @@ class FeeSettled(Event, frozen=True, kw_only=True):
         return self.payment_hash
 
 
-class EscrowDispatched(RungEvent, frozen=True, kw_only=True):
-    """A rung's payment is in flight at our node (or was found so)."""
+class DispatchedRung(msgspec.Struct, frozen=True, kw_only=True):
+    """How one rung's payment stands at our node."""
+
+    index: int
+    payment_hash: str
+    status: str
+
+
+class EscrowDispatched(SubmissionEvent, frozen=True, kw_only=True):
+    """What a delivery of the lock command sent, or found sent before; rungs that it could not tell of are left out."""
 
     name = "escrow.dispatched.v1"
     writer = "invoicer"
 
-    payment_hash: str
-    status: str
+    rungs: tuple[DispatchedRung, ...]
 
 
 class EscrowRefused(SubmissionEvent, frozen=True, kw_only=True):
