@@ -21,8 +21,8 @@ else:
 
 log = structlog.get_logger()
 SWITCH_S = 0.0002
-GARBAGE_AFTER = 10_000
-"""New objects after which Python looks for cycles among them; 700 are a handful of messages."""
+GARBAGE_AFTER = 50_000
+"""New objects after which Python looks for cycles among them; its own 700 are a handful of messages."""
 
 
 def know_types() -> None:
