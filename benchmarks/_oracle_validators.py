@@ -27,6 +27,9 @@ class Ours:
         self._ready: Update | DeviceUpdate | None = None
         self._turn = Turn()
         self._aside = torch.cuda.Stream() if stage.is_cuda else None  # type: ignore[no-untyped-call]  # torch's
+        at_once = MEASURED_AT_ONCE["cuda" if stage.is_cuda else "cpu"]
+        # made once, as a worker's are: starting a thread that has not used a device yet takes milliseconds
+        self._unpacking, self._measuring, self._in_hand = map(ThreadPoolExecutor, (1, at_once, at_once + 1))
 
     def parameters_hash(self) -> str:
         """Of the bytes that are computed with."""
@@ -39,18 +42,12 @@ class Ours:
 
     def score(self, payloads: list[bytes], windows: list[Tensor]) -> list[float]:
         """Every peer from its bytes to its losses; payloads are taken in turn."""
-        at_once = MEASURED_AT_ONCE["cuda" if self._stage.is_cuda else "cpu"]
-        with (
-            ThreadPoolExecutor(1) as aside,
-            ThreadPoolExecutor(at_once) as measuring,
-            ThreadPoolExecutor(at_once + 1) as in_hand,
-        ):
 
-            def one(number: int) -> list[float]:
-                update = aside.submit(self.unpacked, payloads[number % len(payloads)]).result()
-                return measuring.submit(self._measured, update, windows).result()
+        def one(number: int) -> list[float]:
+            update = self._unpacking.submit(self.unpacked, payloads[number % len(payloads)]).result()
+            return self._measuring.submit(self._measured, update, windows).result()
 
-            return [loss for losses in in_hand.map(one, range(self._case.peers)) for loss in losses]
+        return [loss for losses in self._in_hand.map(one, range(self._case.peers)) for loss in losses]
 
     def score_ready(self, windows: list[Tensor]) -> list[float]:
         """As many peers, of an update that was unpacked long ago: applying and undoing alone."""
