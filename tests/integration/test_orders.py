@@ -10,8 +10,20 @@ from l402_invoicer.app import CONSUMERS as INVOICER
 from l402_settler.app import CONSUMERS as SETTLER
 from l402_settler.writing_off import WritingOff
 from l402core.bus import Bus, migrate
-from l402core.errors import Conflict, Contradiction
-from l402core.events import EndRound, EscrowLock, Freeze, RoundEnded, SaidAgain, SayAgain, Thaw, WorkDead, WriteOff
+from l402core.errors import Conflict, Contradiction, NotFound
+from l402core.events import (
+    EndRound,
+    EscrowLock,
+    Freeze,
+    Pardon,
+    Pardoned,
+    RoundEnded,
+    SaidAgain,
+    SayAgain,
+    Thaw,
+    WorkDead,
+    WriteOff,
+)
 from l402core.signing import Signed
 from l402train.exits import Exit
 
@@ -126,6 +138,28 @@ async def test_the_oracle_is_asked_to_say_it_again(url: str) -> None:
     bus.answer(SayAgain, say)
     await bus.start()
     assert await order(url, "again") == (Exit.FINE, "round.aggregate.v1.7\n")
+    await bus.stop()
+
+
+async def test_a_peer_is_pardoned_by_a_command(url: str) -> None:
+    """By the beginning of its key, with who and why; where nobody is held back it is refused in the oracle's words."""
+    bus, orders = Bus(url, "attestor"), list[Pardon]()
+
+    async def forgive(order: Pardon) -> Pardoned:
+        orders.append(order)
+        if order.peer != "ab12cd34":
+            raise NotFound("peer", f"no peer is held back whose key begins with {order.peer}")
+        return Pardoned(peer="ab12cd34" * 8, round=7, commitment=sha("c"))
+
+    bus.answer(Pardon, forgive)
+    await bus.start()
+    code, printed = await order(url, "pardon", "AB12CD34", "--reason", "our decoder", "--by", "olga")
+    assert (code, "gets offers again" in printed, "round 7" in printed) == (Exit.FINE, True, True)
+    code, printed = await order(url, "pardon", "ffffffff", "--reason", "our decoder", "--by", "olga")
+    assert (code == Exit.FINE, "no peer is held back" in printed) == (False, True)
+    assert [(one.peer, one.by, one.reason) for one in orders] == [
+        ("ab12cd34", "olga", "our decoder"), ("ffffffff", "olga", "our decoder"),
+    ]  # fmt: skip
     await bus.stop()
 
 

@@ -14,7 +14,7 @@ from l402_oracle.attestor import quarantine, wiring
 from l402_oracle.failures import ISOLATED, UNREADABLE
 from l402_oracle.worker.app import DEATHS_MS, GIVEN_UP
 from l402core.documents import Offer
-from l402core.errors import Contradiction, Unavailable
+from l402core.errors import CallerError, Contradiction, Unavailable
 from l402core.events import (
     Event,
     GradientMeasured,
@@ -22,6 +22,8 @@ from l402core.events import (
     GradientScreened,
     GradientUploaded,
     OfferMade,
+    Pardon,
+    Pardoned,
     RoundAssessed,
 )
 from l402core.outbox import Transaction
@@ -105,13 +107,37 @@ async def test_the_operator_is_told_while_a_peer_is_held_back_and_may_let_it_in(
     assert await told() == 0
     await a_round(stage, 1, poison="ann")
     assert await told() == 1
-    pardon = sa.insert(tables.pardons).values(peer=sha("peer ann"), round=1)
-    await stage.database.transact(lambda tx: tx.execute(pardon))
+    told_pardon = await stage.attestor.pardon(Pardon(peer=sha("peer ann")[:8], by="olga", reason="our decoder's fault"))
+    assert told_pardon == Pardoned(peer=sha("peer ann"), round=1, commitment=sha("ann 1"))
     assert await told() == 0
     second = await a_round(stage, 2, poison="ann")
     assert {peer: one.verdict for peer, one in second.items()} == {"ann": "unscored", "bob": "accepted"}
     assert await told() == 1  # what it did after is not forgiven
     assert set(await a_round(stage, 3)) == {"bob"}
+
+
+async def test_a_pardon_is_refused_where_it_is_not_clear_whose(stage: Stage) -> None:
+    """Nobody who is held back, two who could be meant, no reason, a word that is no key; nothing is forgiven by any of them."""
+    peers = ("ab" * 4 + "1" * 56, "ab" * 4 + "2" * 56)
+    for number, peer in enumerate(peers, 1):
+        values = {"commitment": sha(f"gradient {number}"), "peer": peer, "round": number}
+        await stage.database.transact(
+            partial(Transaction.execute, statement=sa.insert(tables.isolations), values=values)
+        )
+
+    async def refusal(peer: str, reason: str = "ours") -> str:
+        with pytest.raises(CallerError) as refused:
+            await stage.attestor.pardon(Pardon(peer=peer, by="olga", reason=reason))
+        return refused.value.code
+
+    assert [await refusal(peer) for peer in ("cd" * 4, "ab" * 4, "ab" * 3, "not a key")] == [
+        "peer", "ambiguous", "peer", "peer",
+    ]  # fmt: skip
+    assert await refusal(peers[0], reason="  ") == "order"
+    await stage.attestor.pardon(Pardon(peer="ab" * 4 + "1", by="olga", reason="ours"))
+    assert await refusal(peers[0]) == "peer"  # once is enough
+    (row,) = await stage.database.read(lambda tx: tx.rows(sa.select(tables.pardons)))
+    assert (row.peer, row.round, row.by, row.reason) == (peers[0], 1, "olga", "ours")
 
 
 async def test_who_was_held_back_long_ago_is_not_counted(stage: Stage) -> None:

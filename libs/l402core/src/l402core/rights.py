@@ -21,6 +21,7 @@ from l402core.events import (
     Event,
     Freeze,
     OwedSettle,
+    Pardon,
     Question,
     ReadStops,
     Reconcile,
@@ -37,7 +38,7 @@ MIGRATION: Final = "migrate"
 """Declares streams and consumers, and nothing else."""
 USERS: Final = (*SERVICES, OPERATOR, MIGRATION)
 
-ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, EndRound, Reconcile)
+ORDERS: Final[tuple[type[Question], ...]] = (Freeze, Thaw, OwedSettle, WriteOff, SayAgain, EndRound, Pardon, Reconcile)
 """Questions that only an operator may ask."""
 ASKED: Final[dict[str, tuple[type[Question], ...]]] = {"invoicer": (ReadStops,)}
 """Questions of services that have no peer behind them; a gateway asks all others."""

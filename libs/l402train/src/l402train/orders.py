@@ -11,6 +11,8 @@ from l402core.events import (
     FreezeView,
     OwedSettle,
     OwedSettled,
+    Pardon,
+    Pardoned,
     RoundEnded,
     SaidAgain,
     SayAgain,
@@ -55,6 +57,13 @@ async def end_round(out: Console, nats_url: str, order: EndRound, *, as_json: bo
     """End a frozen round. Raises Stop where it is not frozen."""
     told = await asking.ask(nats_url, order, RoundEnded)
     sentence = f"Round {told.round} is over, and nobody in it was judged ({told.trouble}). The next one opens."
+    return _told(out, told, lambda _: sentence, as_json=as_json)
+
+
+async def pardon(out: Console, nats_url: str, order: Pardon, *, as_json: bool) -> Exit:
+    """Let a peer have offers again. Raises Stop where none is held back that is called so."""
+    told = await asking.ask(nats_url, order, Pardoned)
+    sentence = f"{told.peer[:16]}… gets offers again: what came of it up to round {told.round} is forgiven."
     return _told(out, told, lambda _: sentence, as_json=as_json)
 
 

@@ -1,4 +1,5 @@
-"""What a person orders of a running network, and in which words: `freeze`, `thaw`, `write-off`, `again`, `end-round`, `owed`.
+"""What a person orders of a running network, and in which words: `freeze`, `thaw`, `write-off`, `again`, `owed`, and to the
+oracle `end-round` and `pardon`.
 
 It decides nothing.
 """
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from l402core.events import EndRound, Freeze, OwedSettle, Thaw, WriteOff
+from l402core.events import EndRound, Freeze, OwedSettle, Pardon, Thaw, WriteOff
 
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
@@ -136,6 +137,27 @@ def end_round(
     return ask(lambda bus: orders.end_round(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
 
 
+def pardon(
+    peer: Annotated[str, Parameter(help="Its key, or the beginning of it, 8 hex digits.")],
+    /,
+    *,
+    reason: Reason,
+    by: By = "",
+    folder: Dir = DEMO_FOLDER,
+    nats: Nats = None,
+    as_json: Json = False,
+) -> int:
+    """Let a peer have offers again that is held back, since workers did not survive a payload of its: it was not its doing.
+
+    What its payloads do from now on counts anew.
+    """
+    from l402train import orders, screen
+
+    order = Pardon(peer=peer.lower(), by=by or getpass.getuser(), reason=reason)
+    out = screen.console()
+    return ask(lambda bus: orders.pardon(out, bus, order, as_json=as_json), folder, nats, as_json=as_json)
+
+
 owed = App(name="owed", help="What is owed to peers and was not delivered, and its end by hand.")
 
 
@@ -184,5 +206,5 @@ def settle(
 def register(app: App) -> None:
     """Beside the commands that look."""
     app.command(owed)
-    for command in (freeze, thaw, write_off, again, end_round):
+    for command in (freeze, thaw, write_off, again, end_round, pardon):
         app.command(command)

@@ -11,6 +11,7 @@ from l402core.errors import Conflict, Malformed, NotFound
 from l402core.escrow import Escrow
 from l402core.events import OwedSettle, OwedSettled
 from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.ordered import checked_order
 from l402core.outbox import Transaction
 
 from l402_settler import ledger
@@ -20,7 +21,6 @@ from l402_settler.office import Office
 log = structlog.get_logger()
 _ID = re.compile("[0-9a-f]{8,64}", re.ASCII)
 _HASH = re.compile("[0-9a-f]{64}", re.ASCII)
-REASON_MAX = 1_000
 
 
 class Node(Protocol):
@@ -78,8 +78,7 @@ class ByHand:
 
 
 def _check(order: OwedSettle) -> None:
-    if not order.by.strip() or not 1 <= len(order.reason.strip()) <= REASON_MAX:
-        raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
+    checked_order(order.by, order.reason)
     if not _ID.fullmatch(order.wanted):
         raise Malformed("order", "name it by 8 to 64 lower-case hex digits of its commitment")
     if order.payment_hash and not _HASH.fullmatch(order.payment_hash):

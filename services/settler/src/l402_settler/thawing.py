@@ -26,6 +26,7 @@ from l402core.events import (
     Thaw,
     WorkDead,
 )
+from l402core.ordered import checked_order
 from l402core.outbox import Transaction
 
 from l402_settler import sponsor_steps
@@ -44,7 +45,6 @@ Take = Callable[[Transaction, Any], None]
 HELD_EVENTS: tuple[type[Event], ...] = (OfferMade, FeeSettled, GradientScored, SponsorshipMinted, SponsorshipJudged)
 """What a dead letter or a thing that is frozen keeps waiting; each is taken as its consumer would have."""
 _ID = re.compile("[0-9a-f]{8,64}", re.ASCII)
-REASON_MAX = 1_000
 BACK = (Rung.RETURNED, Rung.UNSENT)
 
 
@@ -190,8 +190,7 @@ def _about(tx: Transaction, name: str, subject: str) -> tuple[str, str] | None:
 
 def _wanted(tx: Transaction, order: Freeze | Thaw) -> tuple[str, str]:
     """The one thing that an order means. Raises Malformed, NotFound."""
-    if not order.by.strip() or not 1 <= len(order.reason.strip()) <= REASON_MAX:
-        raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
+    checked_order(order.by, order.reason)
     if not _ID.fullmatch(order.wanted):
         raise Malformed("order", "name it by 8 to 64 lower-case hex digits of a commitment or payment hash")
     found = freeze_books.begins(tx, order.wanted, limit=2)

@@ -13,6 +13,7 @@ from l402core.errors import Conflict, Malformed, NotFound
 from l402core.escrow import Rung
 from l402core.events import GradientScored, WriteOff, WrittenOff
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentStatus, PaymentView
+from l402core.ordered import checked_order
 from l402core.outbox import Transaction
 
 from l402_settler import ledger, sponsor_steps, tracking
@@ -26,7 +27,6 @@ from l402_settler.writing_off_tranches import Clock, of_tranche
 
 log = structlog.get_logger()
 _HASH = re.compile("[0-9a-f]{64}", re.ASCII)
-REASON_MAX = 1_000
 
 
 class Node(Protocol):
@@ -50,8 +50,7 @@ class WritingOff:
 
     async def write_off(self, order: WriteOff) -> WrittenOff:
         """Book it, once. Raises Malformed, NotFound, Conflict, Unavailable while our node cannot tell."""
-        if not order.by.strip() or not 1 <= len(order.reason.strip()) <= REASON_MAX:
-            raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
+        checked_order(order.by, order.reason)
         if not _HASH.fullmatch(order.payment_hash):
             raise Malformed("order", "name it by its whole payment hash, 64 lower-case hex digits")
         seen = await self._evidence(bytes.fromhex(order.payment_hash))

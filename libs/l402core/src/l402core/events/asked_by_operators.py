@@ -159,6 +159,27 @@ class RoundEnded(msgspec.Struct, frozen=True, kw_only=True):
     """sha256 of what the next round begins with."""
 
 
+class Pardon(Question, frozen=True, kw_only=True):
+    """Let a peer have offers again whose payloads workers did not survive: it was not its doing."""
+
+    name = "oracle.pardon.v1"
+    answered_by = "attestor"
+
+    peer: str
+    """Its key, or the beginning of it, 8 hex digits at least."""
+    by: str
+    reason: str
+
+
+class Pardoned(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the peer up to this round is forgiven."""
+
+    peer: str
+    round: int
+    commitment: str
+    """Of the newest payload that workers did not survive."""
+
+
 class ReadChannels(Question, frozen=True, kw_only=True):
     """The coordinator's channels, and what flowed over them since the books began."""
 

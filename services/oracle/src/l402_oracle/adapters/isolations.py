@@ -1,5 +1,7 @@
 """The tables of payloads that workers did not survive, and of offers that their peers did not get. It decides nothing."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from l402core.documents import Offer
 from l402core.outbox import Transaction
@@ -29,10 +31,25 @@ def held_back(tx: Transaction, *, rounds_back: int) -> int:
     return int(tx.scalar(_held(peers).where(isolations.c.round >= newest - rounds_back)) or 0)
 
 
-def _held(what: sa.ColumnElement[int]) -> sa.Select[int]:
+def newest_unforgiven(tx: Transaction, peer: str) -> list[sa.Row[Any]]:
+    """(peer, round, commitment) of each peer whose key begins so and who is not forgiven: of its newest payload."""
+    found: dict[str, sa.Row[Any]] = {}
+    columns = (isolations.c.peer, isolations.c.round, isolations.c.commitment)
+    query = _held(*columns).where(isolations.c.peer.startswith(peer, autoescape=True))
+    for row in tx.rows(query.order_by(isolations.c.round, isolations.c.commitment)):
+        found[row.peer] = row
+    return list(found.values())
+
+
+def forgive(tx: Transaction, peer: str, number: int, *, at_ms: int, by: str, reason: str) -> None:
+    """What came of this peer up to this round, by whose order and why."""
+    tx.execute(sa.insert(pardons), {"peer": peer, "round": number, "at_ms": at_ms, "by": by, "reason": reason})
+
+
+def _held(*what: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """Of isolations that nobody has forgiven."""
     forgiven = sa.exists().where(pardons.c.peer == isolations.c.peer, pardons.c.round >= isolations.c.round)
-    return sa.select(what).select_from(isolations).where(~forgiven)
+    return sa.select(*what).select_from(isolations).where(~forgiven)
 
 
 def refuse(tx: Transaction, commitment: str, number: int) -> None:

@@ -69,6 +69,9 @@ pardons = sa.Table(
     metadata,
     sa.Column("peer", sa.String(64), primary_key=True),
     sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),  # what came of it up to here is forgiven
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(80), nullable=False),  # whoever ordered it
+    sa.Column("reason", sa.Text, nullable=False),
 )
 
 decisions = sa.Table(

@@ -19,6 +19,8 @@ from l402core.events import (
     GradientUploaded,
     OfferMade,
     OfferMake,
+    Pardon,
+    Pardoned,
     RoundAggregate,
     RoundAggregated,
     RoundClosed,
@@ -40,7 +42,7 @@ from l402_oracle.attestor.judgement import check_terms
 from l402_oracle.attestor.judging import Judging
 from l402_oracle.attestor.offers import first_offer, owed_offer, with_hashes
 from l402_oracle.attestor.parts import Parts
-from l402_oracle.attestor.quarantine import gets_no_offer, note
+from l402_oracle.attestor.quarantine import gets_no_offer, note, pardon
 from l402_oracle.attestor.sponsoring import Sponsoring
 from l402_oracle.attestor.waiting import LOCKED
 from l402_oracle.attestor.yardsticks import yardstick_request
@@ -239,6 +241,10 @@ class Attestor:
         ended = await end_round(self._parts, order)
         await self.sponsoring.advance()
         return ended
+
+    async def pardon(self, order: Pardon) -> Pardoned:
+        """An operator's order about a peer that is held back."""
+        return await pardon(self._parts, order)
 
     async def given_up(self, subject: str, body: bytes, why: Exception) -> None:
         """A word that will not come again: a dead letter, and somebody is woken. What was decided stands without it."""

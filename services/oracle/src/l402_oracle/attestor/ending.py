@@ -4,8 +4,9 @@ Of a frozen round peers were told that nothing will be decided, and gave their r
 """
 
 import structlog
-from l402core.errors import Conflict, Malformed, NotFound
+from l402core.errors import Conflict, NotFound
 from l402core.events import EndRound, RoundEnded
+from l402core.ordered import checked_order
 from l402core.outbox import Transaction
 
 from l402_oracle.adapters import decisions as books
@@ -13,15 +14,11 @@ from l402_oracle.attestor.outcome import same_checkpoint
 from l402_oracle.attestor.parts import Parts
 
 log = structlog.get_logger()
-REASON_MAX = 1_000
-BY_MAX = 80
 
 
 async def end_round(parts: Parts, order: EndRound) -> RoundEnded:
     """Void it and announce the next one on the same checkpoint; once. Raises Malformed, NotFound, Conflict."""
-    by, reason = order.by.strip(), order.reason.strip()
-    if not 1 <= len(by) <= BY_MAX or not 1 <= len(reason) <= REASON_MAX:
-        raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
+    by, reason = checked_order(order.by, order.reason)
 
     def work(tx: Transaction) -> RoundEnded:
         row = books.read_round(tx, order.round)

@@ -12,7 +12,7 @@ from l402core import telemetry
 from l402core.bus import Bus
 from l402core.control import Ready, serving
 from l402core.errors import L402Error, Unavailable
-from l402core.events import EndRound, ReadAttestorParts, ReadOracle, SayAgain
+from l402core.events import EndRound, Pardon, ReadAttestorParts, ReadOracle, SayAgain
 from l402core.keyfiles import KeyFileError
 from l402core.lifecycle import run, run_until_asked
 from l402core.lnd.grpc import LndEndpoint, connect
@@ -132,6 +132,7 @@ def register(bus: Bus, attestor: Attestor) -> None:
         bus.consume(consumer, getattr(attestor, name), attestor.given_up)
     bus.answer(SayAgain, attestor.say_again)
     bus.answer(EndRound, attestor.end_round)
+    bus.answer(Pardon, attestor.pardon)
 
 
 async def _check_schema(database: Database) -> None:

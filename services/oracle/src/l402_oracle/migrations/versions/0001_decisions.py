@@ -74,6 +74,9 @@ def upgrade() -> None:
         "pardons",
         sa.Column("peer", sa.String(64), primary_key=True),
         sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("at_ms", sa.BigInteger, nullable=False),
+        sa.Column("by", sa.String(80), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
     )
     op.create_table(
         "decisions",
