@@ -17,7 +17,7 @@ from l402_peer_agent.fees import Fees
 from l402_peer_agent.journal import Attempt, Token
 from l402_peer_agent.ladder import cancel
 from l402_peer_agent.patience import Patience
-from l402core import telemetry
+from l402core import lifecycle, telemetry
 from l402core.documents import Terms
 from l402core.events import SubmissionView
 from l402core.lnd.grpc import GrpcNode, connect
@@ -182,7 +182,11 @@ def main() -> None:
     """The first line of standard input says what to play; times go out as one line."""
     told = json.loads(os.read(0, 1 << 16).split(b"\n")[0])
     telemetry.setup("peer-agent", trace_file=Path(told["folder"]) / "trace.jsonl", log_level="WARNING")
-    print(json.dumps({"times": asyncio.run(play(told))}), flush=True)
+
+    async def tell() -> None:
+        print(json.dumps({"times": await play(told)}), flush=True)
+
+    lifecycle.run(tell())  # as a peer agent is run
 
 
 if __name__ == "__main__":
