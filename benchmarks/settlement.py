@@ -65,6 +65,8 @@ PER_NODE = 75
 GOAL_RATE, GOAL_P99_S, GOAL_RECONCILE_S = 100.0, 1.0, 60.0
 SETTLER, ATTESTOR = SigningKey(b"\x01" * 32), SigningKey(b"\x02" * 32)
 TICKS = os.sysconf("SC_CLK_TCK")
+SEEN_S = 5.0
+"""Within these the settler looks at its channels: it sells nothing while the last round's slots are not seen free again."""
 PATIENCE_S = 60.0
 
 
@@ -111,6 +113,7 @@ class World:
     async def wave(self) -> list[Ladder]:
         """A new round with every place taken and every ladder locked. Not timed."""
         self.round += 1
+        await asyncio.sleep(SEEN_S)
         terms = await self._open_round()
         ladders = await _gather(24, [self._opened(terms, number) for number in range(len(self.peers))])
         await _gather(8, [self._locked(terms, ladder) for ladder in ladders])
