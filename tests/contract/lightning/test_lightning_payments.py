@@ -343,6 +343,11 @@ async def test_a_payment_in_one_part_must_fit_one_channel(bob: GrpcNode, carol: 
     assert sum(channel.local_msat for channel in ways) > invoice.amount_msat + 1_000_000_000
     failed = await bob.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=500, max_parts=1)
     assert (failed.status, failed.failure) == (PaymentStatus.FAILED, "FAILURE_REASON_NO_ROUTE")
+    above_reserve = max(channel.sendable_msat for channel in ways)
+    assert {(channel.reserve_msat, above_reserve < most) for channel in ways} == {(ways[0].capacity_msat // 100, True)}
+    over = await carol.add_invoice(amount_msat=above_reserve + 1_000, memo="", expiry_s=600, cltv_expiry=40)
+    refused = await bob.pay(over.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=500, max_parts=1)
+    assert refused.status is PaymentStatus.FAILED  # it would eat into what must stay
     small = await carol.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
     paid = await bob.pay_and_wait(small.bolt11, timeout_s=15, fee_limit_msat=0)
     assert paid.status is PaymentStatus.SETTLED

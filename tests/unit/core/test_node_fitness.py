@@ -16,7 +16,9 @@ FIT = NodeInfo(
 )
 
 
-def a_channel(*, active: bool = True, local_msat: int = 1_000, pending_out: int = 0) -> ChannelView:
+def a_channel(
+    *, active: bool = True, local_msat: int = 1_000, pending_out: int = 0, reserve_msat: int = 0
+) -> ChannelView:
     """One of the node's."""
     return ChannelView(
         channel_id=1,
@@ -26,6 +28,7 @@ def a_channel(*, active: bool = True, local_msat: int = 1_000, pending_out: int 
         local_msat=local_msat,
         remote_msat=0,
         pending_out=pending_out,
+        reserve_msat=reserve_msat,
     )
 
 
@@ -88,6 +91,7 @@ def test_a_failed_call_says_what_to_repair(error: Unavailable, check: str) -> No
         ([], "channels"),
         ([a_channel(active=False)], "channels"),
         ([a_channel(local_msat=499), a_channel(local_msat=500)], "liquidity"),
+        ([a_channel(local_msat=1_099, reserve_msat=100), a_channel(local_msat=50, reserve_msat=100)], "liquidity"),
         ([a_channel(pending_out=480), a_channel(pending_out=481)], "slots"),
     ],
 )

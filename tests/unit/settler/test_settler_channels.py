@@ -109,11 +109,16 @@ async def test_the_next_round_needs_a_ladder_and_routing_for_each_place(stage: S
     [
         (a_channel(local_msat=12_719_999), "", "12,719.999 sat can be sent, and a full next round takes up to 12,720"),
         (a_channel(local_msat=6_000_000), "6,000 sat can be sent, and a ladder takes up to 6,360", "6,000 sat can be"),
+        (
+            a_channel(local_msat=7_000_000, reserve_msat=1_000_000),
+            "6,000 sat can be sent, and a ladder",
+            "6,000 sat can be",
+        ),
         (a_channel(pending_out=478), "5 HTLC slots are free, and a ladder takes 6", "5 HTLC slots are free"),
         (a_channel(pending_out=472), "", "11 HTLC slots are free, and a full next round takes 12"),
         (a_channel(active=False), "it is not active", "0 sat can be sent"),
     ],
-    ids=["one sat short", "no ladder", "no slots", "few slots", "inactive"],
+    ids=["one sat short", "no ladder", "no ladder above the reserve", "no slots", "few slots", "inactive"],
 )
 async def test_it_warns_before_it_runs_short(stage: Stage, channel: ChannelView, of_channel: str, of_all: str) -> None:
     """A sentence of the channel's own, and one of all channels, each at its bound."""

@@ -27,9 +27,13 @@ def cells(one: ChannelReport, *, rounds: int) -> tuple[str, ...]:
     """A channel's numbers, under `COLUMNS`; the net flow of so many rounds, the newest last."""
     return (
         sat(one.capacity_msat), sat(one.local_before_msat), sat(one.local_after_msat), sat(one.fees_msat),
-        sat(one.rewards_msat), " ".join(f"{flow.net_msat / 1000:+,.0f}" for flow in one.flow[-rounds:]) or "-",
+        sat(one.rewards_msat), _nets([flow.net_msat for flow in one.flow[-rounds:]]),
         f"{one.slots_used}/{one.slots_used + one.slots_free}",
     )  # fmt: skip
+
+
+def _nets(rounds_msat: list[int]) -> str:
+    return " ".join(f"{net_msat / 1000:+,.0f}" for net_msat in rounds_msat) or "-"
 
 
 def sums_of(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
@@ -58,13 +62,14 @@ def tell(out: Console, view: ChannelsView) -> None:
     flows = {flow.node: flow for flow in view.flows}
     table = lined("The coordinator's channels, in satoshi")
     table.add_column("with")
-    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "slots"):
+    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "net, newest last", "slots"):
         table.add_column(name, justify="right")
     for one in view.channels:
         flow = flows[one.node]
         table.add_row(
             one.node[:16], sat(one.capacity_msat), sat(one.local_msat), sat(one.remote_msat), sat(flow.fees_msat),
-            sat(flow.rewards_msat), f"{one.slots_used}/{one.slots_used + one.slots_free}",
+            sat(flow.rewards_msat), _nets([each.fees_msat - each.rewards_msat for each in flow.rounds[-3:]]),
+            f"{one.slots_used}/{one.slots_used + one.slots_free}",
         )  # fmt: skip
     out.print(table)
     needed = f"A full next round takes up to {sat(view.needed_msat)} sat and {view.slots_needed} HTLC slots"

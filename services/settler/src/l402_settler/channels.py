@@ -44,7 +44,7 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
     told = sorted(channels, key=lambda one: (-one.capacity_msat, one.channel_id))[:CHANNELS_TOLD]
     standings = tuple(_standing(one, nodes.get(one.remote_pubkey), config) for one in told)
     active = [one for one in channels if one.active]
-    sendable_msat = sum(one.local_msat for one in active)
+    sendable_msat = sum(one.sendable_msat for one in active)
     slots_free = sum(_slots_free(one, config) for one in active)
     needed_msat, slots_needed = config.places * _ladder_msat(config), config.places * len(LADDER)
     return ChannelsView(
@@ -76,6 +76,7 @@ def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> C
         capacity_msat=channel.capacity_msat,
         local_msat=channel.local_msat,
         remote_msat=channel.remote_msat,
+        reserve_msat=channel.reserve_msat,
         slots_used=channel.pending_out,
         slots_free=_slots_free(channel, config),
         warning=_channel_short(channel, known, config),
@@ -90,9 +91,9 @@ def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config)
         return f"{_slots_free(channel, config)} HTLC slots are free, and a ladder takes {len(LADDER)}"
     ladder_msat = _ladder_msat(config)
     drain_msat = max((one.rewards_msat - one.fees_msat for one in known.rounds), default=0) if known else 0
-    left_msat = channel.local_msat - max(drain_msat, 0)
-    if channel.local_msat < ladder_msat:
-        return f"{show_sat(channel.local_msat)} can be sent, and a ladder takes up to {show_sat(ladder_msat)}"
+    left_msat = channel.sendable_msat - max(drain_msat, 0)
+    if channel.sendable_msat < ladder_msat:
+        return f"{show_sat(channel.sendable_msat)} can be sent, and a ladder takes up to {show_sat(ladder_msat)}"
     if left_msat < ladder_msat:
         return (
             f"another round like its dearest leaves {show_sat(left_msat)} to send, "

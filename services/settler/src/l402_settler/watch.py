@@ -170,7 +170,7 @@ class Watch:
         if found is None:  # of an unfit node we believe neither height nor money
             active = [channel for channel in channels if channel.active]
             sight.height = info.block_height
-            sight.liquidity_msat = sum(channel.local_msat for channel in active)
+            sight.liquidity_msat = sum(channel.sendable_msat for channel in active)
             sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
             sight.slots_to = _slots_by_node(active, office.config.slots_per_channel)
             sight.failing = self._short_of(channels)
@@ -179,7 +179,8 @@ class Watch:
             metrics.SENDABLE.set(sight.liquidity_msat)
             metrics.SLOTS_FREE.set(sight.slots)
             metrics.CHANNELS.set(len(active))
-            await office.database.transact(self._book_opening)
+            owned_msat = sum(channel.local_msat for channel in active)
+            await office.database.transact(lambda tx: self._book_opening(tx, owned_msat))
         if found is None or found.check != "network":
             await self._guard(info.block_height)
 
@@ -201,8 +202,7 @@ class Watch:
         sight.failing, sight.trouble = found.check if found else "", sentence
         tell_fitness(sight.failing)
 
-    def _book_opening(self, tx: Transaction) -> None:
-        amount = self._office.sight.liquidity_msat
+    def _book_opening(self, tx: Transaction, amount: int) -> None:
         if amount and not journal.has_opening(tx):
             journal.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 

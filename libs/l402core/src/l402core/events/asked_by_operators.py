@@ -222,6 +222,13 @@ class ChannelStanding(msgspec.Struct, frozen=True, kw_only=True):
     slots_free: int
     warning: str
     """Why it may soon carry no ladder; "" where it will."""
+    reserve_msat: Msat = 0
+    """What must stay in it on our side."""
+
+    @property
+    def sendable_msat(self) -> int:
+        """What can be sent over it at most."""
+        return max(0, self.local_msat - self.reserve_msat)
 
 
 class ChannelsView(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,7 @@ def shortage(
     active = [channel for channel in channels if channel.active]
     if not active:
         return Trouble("channels", "no channel of the node is active")
-    has_msat = sum(channel.local_msat for channel in active)
+    has_msat = sum(channel.sendable_msat for channel in active)
     if has_msat < needed_msat:
         return Trouble("liquidity", f"the node can send {has_msat} msat, and {needed_msat} are needed")
     slots = sum(slots_per_channel - channel.pending_out for channel in active)

@@ -71,6 +71,13 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     pending_out: int
     """Outgoing HTLCs in flight; LND allows 483 per direction."""
     pending_out_hashes: tuple[bytes, ...] = ()
+    reserve_msat: int = 0
+    """What the other side makes us keep in it (BOLT 2, `channel_reserve_satoshis`)."""
+
+    @property
+    def sendable_msat(self) -> int:
+        """What can be sent over it at most; where we opened it, the next commitment's fee goes off as well."""
+        return max(0, self.local_msat - self.reserve_msat)
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,8 +148,13 @@ class LightningNode(Protocol):
         """
         ...
 
-    async def pay_and_wait(self, bolt11: str, *, timeout_s: int, fee_limit_msat: int) -> PaymentView:
-        """Pay and wait for the end, at most `timeout_s`; then UNKNOWN, to be tracked by hash."""
+    async def pay_and_wait(
+        self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int = 0
+    ) -> PaymentView:
+        """Pay and wait for the end, at most `timeout_s`; then UNKNOWN, to be tracked by hash.
+
+        No HTLC of it outlives `cltv_limit` blocks; 0 leaves that to the node.
+        """
         ...
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:

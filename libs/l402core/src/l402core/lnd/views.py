@@ -69,6 +69,7 @@ def channel_view(channel: Any) -> ChannelView:
         capacity_msat=channel.capacity * MSAT_PER_SAT,
         local_msat=channel.local_balance * MSAT_PER_SAT,
         remote_msat=channel.remote_balance * MSAT_PER_SAT,
+        reserve_msat=max(channel.local_constraints.chan_reserve_sat, channel.local_chan_reserve_sat) * MSAT_PER_SAT,
         pending_out=len(outgoing),
         pending_out_hashes=tuple(htlc.hash_lock for htlc in outgoing),
     )

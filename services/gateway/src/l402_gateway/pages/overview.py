@@ -4,8 +4,8 @@ from typing import Final
 
 import msgspec
 from l402core.documents import Terms
-from l402core.events import ChannelStanding, ChannelsView, LineupView, OracleView, PeerLine, StatusView
-from l402core.money import show_sat
+from l402core.events import ChannelStanding, ChannelsView, LineupView, NodeFlow, OracleView, PeerLine, StatusView
+from l402core.money import MSAT_PER_SAT, show_sat
 
 from l402_gateway.pages import drawing, frame
 from l402_gateway.pages.drawing import Column, Curve, Frame
@@ -16,6 +16,7 @@ CHART: Final = Frame(width=560, height=210, left=54, right=10, top=12, bottom=10
 FLOW: Final = Frame(width=560, height=210)
 BAR: Final = 100
 CHANNELS_SHOWN: Final = 40
+NETS_SHOWN: Final = 3
 ROUNDS_DRAWN: Final = 48
 
 STATES: Final[dict[str, tuple[str, str]]] = {
@@ -146,11 +147,15 @@ def channel_rows(view: ChannelsView) -> tuple[tuple[ChannelStanding, str], ...]:
     told = []
     for one in view.channels[:CHANNELS_SHOWN]:
         flow = flows.get(one.node)
-        words = (
-            f"{show_sat(flow.fees_msat)} in fees, {show_sat(flow.rewards_msat)} out in rewards" if flow else "nothing"
-        )
-        told.append((one, words))
+        told.append((one, _flowed(flow) if flow else "nothing"))
     return tuple(told)
+
+
+def _flowed(flow: NodeFlow) -> str:
+    """Both sums, and what the last rounds left with the coordinator, the newest last."""
+    both = f"{show_sat(flow.fees_msat)} in fees, {show_sat(flow.rewards_msat)} out in rewards"
+    nets = " ".join(f"{(one.fees_msat - one.rewards_msat) / MSAT_PER_SAT:+,.0f}" for one in flow.rounds[-NETS_SHOWN:])
+    return f"{both}; net by round {nets}" if nets else both
 
 
 def health(part: Part) -> Health:
