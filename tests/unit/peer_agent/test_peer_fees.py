@@ -62,8 +62,11 @@ class Node:
         status = self.paid.get(payment_hash)
         return None if status is None else self._view(payment_hash, status)
 
-    async def pay_and_wait(self, bolt11: str, *, timeout_s: int, fee_limit_msat: int) -> PaymentView:
+    async def pay_and_wait(
+        self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int = 0
+    ) -> PaymentView:
         payment_hash = decode(bolt11).payment_hash
+        assert 0 < cltv_limit <= 1_000, "the coordinator's invoice alone says how long the fee may hang"
         assert self.paid.get(payment_hash) in {None, PaymentStatus.FAILED}, "sent while it may be paid"
         self.sends += 1
         answer = next(self._answers, "SETTLED")

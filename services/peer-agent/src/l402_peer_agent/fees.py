@@ -24,12 +24,16 @@ log = structlog.get_logger()
 MAX_INVOICES = 3
 """Fee invoices per round, each new one only after LND said FAILED of the one before."""
 LOOK_PAUSE_S = 0.5
+CLTV_LIMIT = 500
+"""Blocks, three and a half days: so long at most may a fee hang on its way, whatever the coordinator's invoice asks for."""
 
 
 class Node(Protocol):
     """What is needed of the peer's own node."""
 
-    async def pay_and_wait(self, bolt11: str, *, timeout_s: int, fee_limit_msat: int) -> PaymentView: ...
+    async def pay_and_wait(
+        self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int = 0
+    ) -> PaymentView: ...
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None: ...
 
@@ -164,8 +168,9 @@ class Fees:
                 return known
             with telemetry.span("pay", attributes={"amount_msat": payment.amount_msat}):
                 return await self._node.pay_and_wait(
-                    payment.bolt11, timeout_s=self._look_s, fee_limit_msat=self._routing_fee_max_msat
-                )
+                    payment.bolt11, timeout_s=self._look_s, fee_limit_msat=self._routing_fee_max_msat,
+                    cltv_limit=CLTV_LIMIT,
+                )  # fmt: skip
         except Unavailable as silence:
             log.warning("fee.unknown", payment_hash=payment.payment_hash, code=silence.code)
             return None

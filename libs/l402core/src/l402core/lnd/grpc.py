@@ -121,11 +121,14 @@ class GrpcNode:
         )
         return await self._send(request, until=dispatched, deadline_s=timeout_s + _DISPATCH_MARGIN_S)
 
-    async def pay_and_wait(self, bolt11: str, *, timeout_s: int, fee_limit_msat: int) -> PaymentView:
+    async def pay_and_wait(
+        self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int = 0
+    ) -> PaymentView:
         request = routerrpc.SendPaymentRequest(
             payment_request=bolt11,
             timeout_seconds=timeout_s,
             fee_limit_msat=fee_limit_msat,
+            cltv_limit=cltv_limit,
             no_inflight_updates=True,
         )
         return await self._send(request, until=finished, deadline_s=timeout_s)
