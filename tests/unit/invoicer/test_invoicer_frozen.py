@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from l402_invoicer.adapters.cursor import FileCursor
 from l402_invoicer.adapters.tally import FileTally
-from l402_invoicer.app import Invoicer
+from l402_invoicer.app import Invoicer, _revision
 from l402_invoicer.config import Config
 from l402_invoicer.stops import Asks
 from l402core.errors import Unavailable
@@ -256,3 +256,17 @@ async def test_who_is_cut_off_while_it_is_told_asks_again(tmp_path: Path) -> Non
         await bench.knows()
         assert await bench.why() == "frozen"
     bench.tally.close()
+
+
+def test_no_two_words_about_a_ladder_are_taken_for_one() -> None:
+    """The bus drops what bears the number of what was said before: every attempt, and every set of states, has its own."""
+    views = {status: PaymentView(payment_hash=b"", status=status, amount_msat=1) for status in PaymentStatus}
+    numbers = [
+        _revision(msgspec.structs.replace(a_lock(), revision=attempt), {3: views[one], 4: views[two]} | rest)
+        for attempt in range(4)
+        for one in PaymentStatus
+        for two in PaymentStatus
+        for rest in ({}, dict.fromkeys((0, 1, 2), views[PaymentStatus.IN_FLIGHT]), {5: views[one]})
+    ]
+    assert len(set(numbers)) == len(numbers)
+    assert max(numbers) < 2**53  # a number of JSON

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from l402core import bolt11, telemetry
 from l402core.delivering import MONEY_PATIENCE, Consumer
+from l402core.documents import LADDER
 from l402core.errors import CallerError, L402Error, Unauthorized, Unavailable
 from l402core.events import (
     DispatchedRung,
@@ -229,7 +230,7 @@ class Invoicer:
             if isinstance(known, PaymentView)
         }
         if told:
-            await self._dispatched(work, ladder, told)
+            await self._dispatched(work, told)
         refusals = [outcome for outcome in outcomes if isinstance(outcome, CallerError)]
         if refusals:
             await self._refuse(work, refusals[0])
@@ -301,7 +302,7 @@ class Invoicer:
             )
         )
 
-    async def _dispatched(self, work: EscrowLock, ladder: Ladder, told: Mapping[int, PaymentView]) -> None:
+    async def _dispatched(self, work: EscrowLock, told: Mapping[int, PaymentView]) -> None:
         """UNKNOWN and FAILED are told as they are: the settler tracks the hash, and nobody sends it again."""
         failed = [known.payment_hash for known in told.values() if known.status is PaymentStatus.FAILED]
         if failed:
@@ -309,7 +310,7 @@ class Invoicer:
         fact = EscrowDispatched(
             id=f"dispatched-{work.commitment}-{work.revision}",
             occurred_at_ms=self._now_ms(),
-            revision=_revision(work, ladder, told),
+            revision=_revision(work, told),
             round=work.round,
             commitment=work.commitment,
             rungs=tuple(
@@ -346,11 +347,14 @@ class Invoicer:
         log.info("escrow.refused", commitment=work.commitment, reason=reason)
 
 
-def _revision(work: EscrowLock, ladder: Ladder, told: Mapping[int, PaymentView]) -> int:
-    """A ladder told again in other states is another message; told again in the same ones, the same message."""
+def _revision(work: EscrowLock, told: Mapping[int, PaymentView]) -> int:
+    """A ladder told again in other states is another message; told again in the same ones, the same message.
+
+    As many digits for each ladder, however few rungs it has: one that is offered again is not taken for another.
+    """
     number = work.revision
-    for rung in ladder.rungs:
-        number = number * (len(DIGIT) + 1) + (DIGIT[told[rung.index].status] if rung.index in told else 0)
+    for index in range(len(LADDER)):
+        number = number * (len(DIGIT) + 1) + (DIGIT[told[index].status] if index in told else 0)
     return number
 
 

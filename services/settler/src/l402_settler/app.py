@@ -66,7 +66,7 @@ from l402_settler.rounds import (
     make_terms,
 )
 from l402_settler.sponsorships import wait_for_sponsor
-from l402_settler.tracking import end_escrow_if_over, record_sight
+from l402_settler.tracking import end_escrow_if_over, record
 from l402_settler.turning import is_due, turn
 from l402_settler.views import terms_of
 
@@ -238,12 +238,11 @@ class Settler:
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
         """A hint that a ladder is on its way: look for each rung of which our node's stream has not told already."""
-        for rung in event.rungs:
-            if self._office.joined.was_told(rung.payment_hash):
-                continue
-            view = await self._node.lookup_payment(bytes.fromhex(rung.payment_hash))
-            if view is not None:
-                await record_sight(self._office, view)
+        joined = self._office.joined
+        unheard = [rung.payment_hash for rung in event.rungs if not joined.was_told(rung.payment_hash)]
+        seen = [await self._node.lookup_payment(bytes.fromhex(payment_hash)) for payment_hash in unheard]
+        for _, contradiction in await record(self._office, [view for view in seen if view is not None]):
+            raise contradiction
 
     async def on_refused(self, event: EscrowRefused) -> None:
         """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""

@@ -67,7 +67,7 @@ class ByHand:
     ) -> None:
         now_ms = self._office.now_ms()
         owed_books.add_settlement(
-            tx, commitment=commitment, payment_hash=order.payment_hash or None, amount_msat=amount, by=order.by[:80],
+            tx, commitment=commitment, payment_hash=order.payment_hash or None, amount_msat=amount, by=order.by.strip(),
             reason=order.reason, at_ms=now_ms,
         )  # fmt: skip
         lines = [ledger.owed_settled(peer, commitment, amount, by_our_node=seen is not None)]

@@ -106,7 +106,7 @@ class Thawing:
             names = tuple(row.event for row in waiting)
             said = f"; dropped: {', '.join(names)}" if order.drop_held and names else ""
             freeze_books.note(
-                tx, about=about, what=what, action=THAW, by=order.by[:80], code="operator", reason=order.reason + said,
+                tx, about=about, what=what, action=THAW, by=order.by.strip(), code="operator", reason=order.reason + said,
                 at_ms=office.now_ms(),
             )  # fmt: skip
             if what != FEE:

@@ -77,7 +77,7 @@ class WritingOff:
             self._end(tx, found, order, paid=found.end)
         explained_books.add_explanation(
             tx, payment_hash=hash_, what=found.what, about=found.about, books=found.books, lnd=found.lnd,
-            amount_msat=found.lost_msat, by=order.by[:80], reason=order.reason, at_ms=now_ms,
+            amount_msat=found.lost_msat, by=order.by.strip(), reason=order.reason, at_ms=now_ms,
         )  # fmt: skip
         if found.lines:
             journal.post(tx, *found.lines, now_ms=now_ms)
