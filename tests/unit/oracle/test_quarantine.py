@@ -136,6 +136,8 @@ async def test_a_pardon_is_refused_where_it_is_not_clear_whose(stage: Stage) -> 
     assert await refusal(peers[0], reason="  ") == "order"
     await stage.attestor.pardon(Pardon(peer="ab" * 4 + "1", by="olga", reason="ours"))
     assert await refusal(peers[0]) == "peer"  # once is enough
+    await stage.database.transact(partial(books.add_round, number=35, state="announced"))
+    assert await refusal(peers[1]) == "peer"  # it gets offers again by itself
     (row,) = await stage.database.read(lambda tx: tx.rows(sa.select(tables.pardons)))
     assert (row.peer, row.round, row.by, row.reason) == (peers[0], 1, "olga", "ours")
 

@@ -10,5 +10,6 @@ def checked_order(by: str, reason: str) -> tuple[str, str]:
     """Both, trimmed. Raises Malformed where one is missing or too long to be kept."""
     by, reason = by.strip(), reason.strip()
     if not 1 <= len(by) <= BY_MAX or not 1 <= len(reason) <= REASON_MAX:
-        raise Malformed("order", f"an order names who gives it, and why in 1 to {REASON_MAX} characters")
+        limits = f"in 1 to {BY_MAX} characters, and why in 1 to {REASON_MAX}"
+        raise Malformed("order", f"an order names who gives it {limits}")
     return by, reason

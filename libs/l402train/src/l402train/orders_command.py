@@ -149,7 +149,7 @@ def pardon(
 ) -> int:
     """Let a peer have offers again that is held back, since workers did not survive a payload of its: it was not its doing.
 
-    What its payloads do from now on counts anew.
+    What its payloads of later rounds do counts anew.
     """
     from l402train import orders, screen
 

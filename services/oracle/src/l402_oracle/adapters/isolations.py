@@ -31,11 +31,14 @@ def held_back(tx: Transaction, *, rounds_back: int) -> int:
     return int(tx.scalar(_held(peers).where(isolations.c.round >= newest - rounds_back)) or 0)
 
 
-def newest_unforgiven(tx: Transaction, peer: str) -> list[sa.Row[Any]]:
-    """(peer, round, commitment) of each peer whose key begins so and who is not forgiven: of its newest payload."""
+def newest_unforgiven(tx: Transaction, peer: str, *, rounds_back: int) -> list[sa.Row[Any]]:
+    """(peer, round, commitment) of each peer whose key begins so and who is held back now: of its newest payload."""
     found: dict[str, sa.Row[Any]] = {}
     columns = (isolations.c.peer, isolations.c.round, isolations.c.commitment)
-    query = _held(*columns).where(isolations.c.peer.startswith(peer, autoescape=True))
+    newest = int(tx.scalar(sa.select(sa.func.max(rounds.c.round))) or 0)
+    query = _held(*columns).where(
+        isolations.c.peer.startswith(peer, autoescape=True), isolations.c.round >= newest - rounds_back
+    )
     for row in tx.rows(query.order_by(isolations.c.round, isolations.c.commitment)):
         found[row.peer] = row
     return list(found.values())

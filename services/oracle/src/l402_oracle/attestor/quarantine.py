@@ -40,7 +40,7 @@ async def pardon(parts: Parts, order: Pardon) -> Pardoned:
         raise Malformed("peer", "a peer is named by its key or the beginning of it: 8 to 64 hex digits")
 
     def work(tx: Transaction) -> Pardoned:
-        found = isolations.newest_unforgiven(tx, order.peer)
+        found = isolations.newest_unforgiven(tx, order.peer, rounds_back=ROUNDS)
         if not found:
             raise NotFound("peer", f"no peer is held back whose key begins with {order.peer}")
         if len(found) > 1:
