@@ -101,6 +101,7 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
     """The plain client and our stages in turns, the plain client first and last; our free run; then the table."""
     nodes = json.loads(folder.nodes.read_text())
     hub, ends, count = nodes["coordinator"], [nodes[name] for name in names], asked.peers * RUNGS
+    await measure(hub, ends, count=count, amount_msat=1_050_000)  # nodes that have just started are slower
     plain, ours = [await measure(hub, ends, count=count, amount_msat=1_050_000)], []
     spent_locking: list[dict[str, float]] = []
     print_plain("plain client, before", plain[0], count)
