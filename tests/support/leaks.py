@@ -35,7 +35,7 @@ def leaks(folder: Path, *, strangers: tuple[Path, ...] = (), books: str = "") ->
     """
     ours = key_values(folder / "keys") | reward_preimages(folder, books) | tranche_preimages(folder, books)
     theirs = node_preimages(folder)
-    for journal in (*folder.glob("peers/*/journal.sqlite3"), *(one / "journal.sqlite3" for one in strangers)):
+    for journal in (*folder.glob("peers/**/journal.sqlite3"), *(one / "journal.sqlite3" for one in strangers)):
         theirs |= bought(journal)
     for stranger in strangers:
         theirs |= key_values(stranger)
