@@ -41,8 +41,8 @@ MASK = 0b101
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A settler with real SQLite books and an open round."""
+async def stage(each_database: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A settler with real books, on each database, and an open round."""
     made = Stage(tmp_path)
     await made.open_round()
     yield made

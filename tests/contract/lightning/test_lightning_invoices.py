@@ -160,7 +160,7 @@ async def test_an_open_invoice_is_canceled_when_it_expires(bob: GrpcNode) -> Non
     await in_state(bob, payment_hash, InvoiceState.CANCELED)
 
 
-async def test_an_accepted_invoice_outlives_its_expiry(alice: GrpcNode, bob: GrpcNode) -> None:
+async def test_lnd_7621_an_accepted_invoice_outlives_its_expiry(alice: GrpcNode, bob: GrpcNode) -> None:
     """Once held, only blocks count: the invoice's expiry has no say any more."""
     preimage, payment_hash = a_secret()
     await lock(alice, bob, payment_hash, expiry_s=2)

@@ -32,8 +32,8 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """One attestor."""
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
+    """One attestor, on each database."""
     made = Stage(tmp_path)
     yield made
     made.database.close()

@@ -51,8 +51,8 @@ AMOUNT, MARGIN = 20_000_000, NANO // 50
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """One attestor."""
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
+    """One attestor, on each database."""
     made = Stage(tmp_path)
     yield made
     made.database.close()

@@ -31,8 +31,8 @@ from tests.support.oracle import (
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """One attestor."""
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
+    """One attestor, on each database."""
     made = Stage(tmp_path)
     yield made
     made.database.close()
