@@ -68,7 +68,7 @@ def tell(out: Console, view: ChannelsView) -> None:
         flow = flows[one.node]
         table.add_row(
             one.node[:16], sat(one.capacity_msat), sat(one.local_msat), sat(one.remote_msat), sat(flow.fees_msat),
-            sat(flow.rewards_msat), _nets([each.fees_msat - each.rewards_msat for each in flow.rounds[-3:]]),
+            sat(flow.rewards_msat), _nets([each.net_msat for each in flow.rounds[-3:]]),
             f"{one.slots_used}/{one.slots_used + one.slots_free}",
         )  # fmt: skip
     out.print(table)

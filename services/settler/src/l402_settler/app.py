@@ -66,7 +66,7 @@ from l402_settler.rounds import (
     make_terms,
 )
 from l402_settler.sponsorships import wait_for_sponsor
-from l402_settler.tracking import end_escrow_if_over, record
+from l402_settler.tracking import end_escrow_if_over, record_sight
 from l402_settler.turning import is_due, turn
 from l402_settler.views import terms_of
 
@@ -241,8 +241,7 @@ class Settler:
         joined = self._office.joined
         unheard = [rung.payment_hash for rung in event.rungs if not joined.was_told(rung.payment_hash)]
         seen = [await self._node.lookup_payment(bytes.fromhex(payment_hash)) for payment_hash in unheard]
-        for _, contradiction in await record(self._office, [view for view in seen if view is not None]):
-            raise contradiction
+        await record_sight(self._office, *(view for view in seen if view is not None))
 
     async def on_refused(self, event: EscrowRefused) -> None:
         """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""

@@ -89,7 +89,7 @@ class Thawing:
             what, about = _wanted(tx, order)
             if what == FEE or freeze_books.is_frozen(tx, what, about):
                 raise Conflict("frozen", f"{about[:16]}… is frozen already")
-            freeze(office, tx, what, about, code="operator", reason=order.reason, by=order.by)
+            freeze(office, tx, what, about, code="operator", reason=order.reason, by=order.by.strip())
             return _view(tx, what, about, held=_held(tx, about))
 
         return await office.database.transact(work)

@@ -71,9 +71,9 @@ def never_sent(payment_hash: str) -> Look:
     return Look(payment_hash=payment_hash, sight=Sight.NEVER_SENT, failure=str(Sight.NEVER_SENT))
 
 
-async def record_sight(office: Office, view: PaymentView) -> None:
-    """Join one payment's view into the books. Payments that are no rung of ours change nothing. Raises Contradiction."""
-    for _, contradiction in await record(office, [view]):
+async def record_sight(office: Office, *views: PaymentView) -> None:
+    """Join payments' views into the books. Those of no rung of ours change nothing. Raises Contradiction: the first."""
+    for _, contradiction in await record(office, views):
         raise contradiction
 
 

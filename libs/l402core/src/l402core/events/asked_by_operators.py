@@ -194,6 +194,11 @@ class RoundFlow(msgspec.Struct, frozen=True, kw_only=True):
     fees_msat: Msat = 0
     rewards_msat: Msat = 0
 
+    @property
+    def net_msat(self) -> int:
+        """What it left with the coordinator; negative where peers earned more than they paid."""
+        return self.fees_msat - self.rewards_msat
+
 
 class NodeFlow(msgspec.Struct, frozen=True, kw_only=True):
     """What the submissions that name one payout node paid in fees and were paid in rewards."""

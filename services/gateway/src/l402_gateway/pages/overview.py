@@ -154,7 +154,7 @@ def channel_rows(view: ChannelsView) -> tuple[tuple[ChannelStanding, str], ...]:
 def _flowed(flow: NodeFlow) -> str:
     """Both sums, and what the last rounds left with the coordinator, the newest last."""
     both = f"{show_sat(flow.fees_msat)} in fees, {show_sat(flow.rewards_msat)} out in rewards"
-    nets = " ".join(f"{(one.fees_msat - one.rewards_msat) / MSAT_PER_SAT:+,.0f}" for one in flow.rounds[-NETS_SHOWN:])
+    nets = " ".join(f"{one.net_msat / MSAT_PER_SAT:+,.0f}" for one in flow.rounds[-NETS_SHOWN:])
     return f"{both}; net by round {nets}" if nets else both
 
 
