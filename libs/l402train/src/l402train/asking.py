@@ -1,6 +1,7 @@
 """Questions to the services over a network's bus, for commands that look. It answers none."""
 
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import nats
@@ -24,7 +25,8 @@ async def ask(nats_url: str, question: Question, answer: type[A]) -> A:
             nats_url, inbox_prefix=inbox(OPERATOR), connect_timeout=5, max_reconnect_attempts=1, error_cb=quiet
         )
     except (NatsError, OSError) as error:
-        raise Stop(Exit.NOT_FOUND, f"no bus answers at {nats_url}: is the network running?") from error
+        where = urlsplit(nats_url).netloc.rpartition("@")[2]  # without the name and password in it
+        raise Stop(Exit.NOT_FOUND, f"no bus answers at {where}: is the network running?") from error
     try:
         told = await client.request(question.name, msgspec.json.encode(question), timeout=TIMEOUT_S)
     except (NatsError, TimeoutError) as error:
