@@ -12,10 +12,13 @@ from l402core.errors import Contradiction
 from l402core.escrow import (
     IGNORED,
     MOVES,
+    OPEN_RUNG,
     RECOVER,
     RUNG_IGNORED,
     RUNG_MOVES,
+    RUNG_RECOVER,
     Again,
+    AskAgain,
     Escrow,
     Rung,
     Sight,
@@ -41,6 +44,16 @@ def test_every_state_knows_what_to_do_after_a_restart() -> None:
     """A restart is ordinary in every state, and every way to go on is used by one."""
     assert set(RECOVER) == set(Escrow)
     assert {again for steps in RECOVER.values() for again in steps} == set(Again)
+
+
+def test_every_rung_knows_too_and_what_can_still_move_is_asked_about() -> None:
+    """A rung is looked up exactly where a sight may still move it, and given up only where that is a move."""
+    assert set(RUNG_RECOVER) == set(Rung)
+    assert {due for steps in RUNG_RECOVER.values() for due in steps} == set(AskAgain)
+    moving = {state for state, _ in RUNG_MOVES}
+    assert {state for state, due in RUNG_RECOVER.items() if AskAgain.LOOK_UP in due} == moving == set(OPEN_RUNG)
+    given_up = {state for state, sight in RUNG_MOVES if sight is S.NEVER_SENT}
+    assert {state for state, due in RUNG_RECOVER.items() if AskAgain.GIVE_UP in due} == given_up
 
 
 def test_ended_is_final_and_terminal_rungs_stay() -> None:

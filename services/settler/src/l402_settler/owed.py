@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from l402core.documents import Terms, mask_indices
-from l402core.escrow import Escrow, Rung, Trigger
+from l402core.escrow import OPEN_RUNG, Escrow, Trigger
 from l402core.events import GradientScored, RewardOwed
 from l402core.outbox import Transaction
 
@@ -129,7 +129,7 @@ def _can_offer(office: Office, tx: Transaction, row: Row) -> bool:
     """Every rung of the old offer is terminal, its pause is over, and there is room for a new one beside all others."""
     if row.state == Escrow.OWED and row.attempt > 1 and office.now_ms() < row.due_by_ms:
         return False
-    if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in books.ladder_of(tx, row)):
+    if any(line.state in OPEN_RUNG for line in books.ladder_of(tx, row)):
         return False
     terms = terms_of(round_of(tx, row))
     rungs = owed_rungs(row, terms)

@@ -14,7 +14,7 @@ import structlog
 from l402core import telemetry
 from l402core.documents import mask_indices
 from l402core.errors import Contradiction
-from l402core.escrow import Escrow, Rung, Sight, Trigger, see
+from l402core.escrow import OPEN_RUNG, Escrow, Rung, Sight, Trigger, see
 from l402core.events import EscrowFailed, EscrowReturned, EscrowSettled, GradientScored
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.lnd.stranded import STRANDED
@@ -130,7 +130,7 @@ def _note_heights(tx: Transaction, lines: list[sa.Row[Any]], looks: list[Look]) 
 
 def _unexplained(tx: Transaction, lines: list[sa.Row[Any]], looks: list[Look]) -> list[Look]:
     """Without what is told of rungs that a person has written off."""
-    over = {line.payment_hash for line in lines if line.state not in (Rung.REGISTERED, Rung.IN_FLIGHT)}
+    over = {line.payment_hash for line in lines if line.state not in OPEN_RUNG}
     odd = over & {look.payment_hash for look in looks}
     explained = explained_of(tx, odd) if odd else frozenset[str]()
     return [look for look in looks if look.payment_hash not in explained]
@@ -261,7 +261,7 @@ def end_escrow_if_over(office: Office, tx: Transaction, commitment: str) -> None
     if row.frozen:
         return
     lines = books.ladder_of(tx, row)
-    if any(line.state in (Rung.REGISTERED, Rung.IN_FLIGHT) for line in lines):
+    if any(line.state in OPEN_RUNG for line in lines):
         return
     if row.state in (Escrow.SCORED, Escrow.FAILED, Escrow.OWED):
         check_decision(tx, books.rungs_of(tx, commitment), books.from_json(row.scored, GradientScored))

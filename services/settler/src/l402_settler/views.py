@@ -6,15 +6,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from l402core.documents import Terms, mask_indices
-from l402core.escrow import Escrow, Rung
+from l402core.escrow import OPEN_RUNG, Escrow
 from l402core.events import GradientScored, RoundView, RungView, SubmissionView
 from l402core.outbox import Transaction
 from l402core.signing import Signed
 
 from l402_settler.adapters import books, fee_books
 from l402_settler.submissions import Room, no_room
-
-LIVE = (Rung.REGISTERED, Rung.IN_FLIGHT)
 
 
 def terms_of(row: sa.Row[Any]) -> Terms:
@@ -96,4 +94,4 @@ def to_cancel(state: str, scored: GradientScored | None, lines: list[sa.Row[Any]
     if state not in (Escrow.FAILED, Escrow.SCORED, Escrow.OWED):
         return ()
     kept = set(mask_indices(scored.mask, 64)) if scored and state == Escrow.SCORED else set[int]()
-    return tuple(line.payment_hash for line in lines if line.rung not in kept and line.state in LIVE)
+    return tuple(line.payment_hash for line in lines if line.rung not in kept and line.state in OPEN_RUNG)

@@ -10,7 +10,7 @@ import structlog
 from l402core.batches import batches
 from l402core.documents import LADDER
 from l402core.errors import L402Error, Unavailable
-from l402core.escrow import Rung
+from l402core.escrow import RUNG_RECOVER, AskAgain, Rung
 from l402core.events import Reconcile, Reconciled
 from l402core.lnd.fitness import Trouble, shortage, silence, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
@@ -118,7 +118,8 @@ class Watch:
         if view is not None:
             return view
         grace_ms = self._office.config.never_sent_s * 1000
-        late = line.state == Rung.REGISTERED and self._office.now_ms() >= line.not_after_ms + grace_ms
+        may = AskAgain.GIVE_UP in RUNG_RECOVER[Rung(line.state)]
+        late = may and self._office.now_ms() >= line.not_after_ms + grace_ms
         return never_sent(line.payment_hash) if late else None
 
     async def _record(self, seen: Sequence[PaymentView | Look]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 import structlog
 from l402core.errors import Conflict, Malformed, NotFound
-from l402core.escrow import Rung
+from l402core.escrow import OPEN_RUNG, Rung
 from l402core.events import GradientScored, WriteOff, WrittenOff
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentStatus, PaymentView
 from l402core.ordered import checked_order
@@ -150,7 +150,7 @@ def of_rung(
     Raises Conflict where it has not ended, or where nothing is wrong.
     """
     state, status = Rung(line.state), seen.status if seen else None
-    if state in (Rung.REGISTERED, Rung.IN_FLIGHT) or status in (PaymentStatus.IN_FLIGHT, PaymentStatus.UNKNOWN):
+    if state in OPEN_RUNG or status in (PaymentStatus.IN_FLIGHT, PaymentStatus.UNKNOWN):
         raise Conflict("rung_open", "this rung has not ended in the books and at our node: order again when it has")
     booked = int(line.amount_msat) if state is Rung.SETTLED else 0
     told = booked if seen is None else seen.amount_msat if status is PaymentStatus.SETTLED else 0

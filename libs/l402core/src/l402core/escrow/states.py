@@ -57,6 +57,13 @@ class Rung(StrEnum):
     UNSENT = "unsent"  # LND had never heard of it long after its last moment, ledger voided
 
 
+class AskAgain(StrEnum):
+    """What a restarted settler does about one rung. It asks our node, and tells it nothing."""
+
+    LOOK_UP = "look its payment up at our node by its hash"
+    GIVE_UP = "give it up where our node has not heard of it long after its last moment"
+
+
 class Sight(StrEnum):
     """What was seen of a rung at our node."""
 

@@ -6,9 +6,9 @@ comes this far: the desk answers it from the books.
 """
 
 from l402core.errors import Contradiction
-from l402core.escrow.states import Again, Escrow, Rung, Sight, Trigger
+from l402core.escrow.states import Again, AskAgain, Escrow, Rung, Sight, Trigger
 
-E, T, R, S, A = Escrow, Trigger, Rung, Sight, Again
+E, T, R, S, A, Q = Escrow, Trigger, Rung, Sight, Again, AskAgain
 
 MOVES: dict[tuple[Escrow, Trigger], Escrow] = {
     (E.OPENED, T.OFFER_MADE): E.OFFERED,
@@ -81,6 +81,15 @@ RUNG_IGNORED: frozenset[tuple[Rung, Sight]] = frozenset(
     # A look that began before the end was recorded comes back after it.
     | {(R.SETTLED, S.IN_FLIGHT), (R.RETURNED, S.IN_FLIGHT), (R.RETURNED, S.NEVER_SENT)}
 )
+RUNG_RECOVER: dict[Rung, tuple[AskAgain, ...]] = {
+    R.REGISTERED: (Q.LOOK_UP, Q.GIVE_UP),
+    R.IN_FLIGHT: (Q.LOOK_UP,),
+    R.SETTLED: (),
+    R.RETURNED: (),
+    R.UNSENT: (),
+}
+OPEN_RUNG = tuple(state for state, due in RUNG_RECOVER.items() if due)
+"""What a rung is until it is terminal."""
 
 
 def move(state: Escrow, trigger: Trigger) -> Escrow | None:

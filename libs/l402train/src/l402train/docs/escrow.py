@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from l402core import sponsorship
-from l402core.escrow import IGNORED, MOVES, RECOVER, RUNG_IGNORED, RUNG_MOVES, Escrow, Rung
+from l402core.escrow import IGNORED, MOVES, RECOVER, RUNG_IGNORED, RUNG_MOVES, RUNG_RECOVER, Escrow, Rung
 from l402core.sponsorship import Tranche
 
 from l402train.docs.pages import MADE
@@ -42,11 +42,11 @@ def page() -> str:
         "",
         "## After a restart",
         "",
-        "In every state each open rung is looked up at our node by its hash. Besides:",
+        *_due("an escrow that is", MOVES, RECOVER),
         "",
-        "| state | what the settler does |",
-        "|---|---|",
-        *(f"| {state} | {'; '.join(RECOVER[state]) or 'waits'} |" for state in Escrow),
+        "In whatever state its escrow is:",
+        "",
+        *_due("a rung that is", RUNG_MOVES, RUNG_RECOVER),
         "",
         *_tranche(),
     ]
@@ -69,9 +69,20 @@ def _tranche() -> list[str]:
         "",
         "After a restart:",
         "",
-        "| state | what the settler does |",
+        *_due("a tranche that is", sponsorship.MOVES, sponsorship.RECOVER),
+    ]
+
+
+def _due(title: str, moves: Mapping[tuple[S, W], S], recover: Mapping[S, tuple[StrEnum, ...]]) -> list[str]:
+    """What a settler that starts does in each state."""
+    moving = {state for state, _ in moves}
+    return [
+        f"| {title} | what the settler does |",
         "|---|---|",
-        *(f"| {state} | {'; '.join(sponsorship.RECOVER[state]) or 'waits'} |" for state in Tranche),
+        *(
+            f"| {state} | {'; '.join(due) or ('waits' if state in moving else 'nothing: it is terminal')} |"
+            for state, due in recover.items()
+        ),
     ]
 
 

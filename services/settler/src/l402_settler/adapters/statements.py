@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from l402core.documents import LADDER
-from l402core.escrow import Escrow, Rung
+from l402core.escrow import OPEN_RUNG, Escrow, Rung
 from l402core.hot import Hot
 from sqlalchemy.dialects.postgresql import insert  # SQLite's has the same words
 
@@ -131,7 +131,7 @@ def _out(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
             sa.func.coalesce(sa.func.sum(unsent), 0).label("unsent"),
         )
         .join(submissions, submissions.c.commitment == rungs.c.commitment)
-        .where(IS_OPEN, whose == sa.bindparam("b_whose"), rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
+        .where(IS_OPEN, whose == sa.bindparam("b_whose"), rungs.c.state.in_(OPEN_RUNG))
     )
 
 
@@ -182,7 +182,7 @@ RUNG = Hot(sa.select(rungs).where(rungs.c.payment_hash == _hash))
 OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
     rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
 )
-OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT))))
+OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_(OPEN_RUNG)))
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from l402core.escrow import Rung
+from l402core.escrow import OPEN_RUNG
 from l402core.outbox import Transaction
 from l402core.sponsorship import LIVE, Tranche
 
@@ -48,7 +48,7 @@ ESCROWS = (
 LOCKED = (
     sa.select(submissions.c.state, sa.func.sum(rungs.c.amount_msat).label("msat"))
     .join(submissions, submissions.c.commitment == rungs.c.commitment)
-    .where(rungs.c.state.in_((Rung.REGISTERED, Rung.IN_FLIGHT)))
+    .where(rungs.c.state.in_(OPEN_RUNG))
     .group_by(submissions.c.state)
 )
 SPONSORED = sa.select(tranches.c.round, tranches.c.amount_msat).where(
