@@ -1,62 +1,59 @@
-"""A process that claims jobs of a settler's books beside others: `python -m tests.support.claimers URL CLAIMERS JOBS SEED`.
+"""A settler beside others, all asked for the same work: `python -m tests.support.claimers URL QUESTIONS NOW CLAIMERS SEED`.
 
-It says `ready`, waits for a line, and says how many it won. Each of its claimers asks for every job, in an order of its own.
+QUESTIONS is a file of questions that hand in reward invoices, NOW the time at which they are asked. It says `ready`, waits for
+a line, and says how many answers it had. Each of its claimers asks every question, in an order of its own, and again where
+the database was busy, as a gateway does.
 """
 
 import asyncio
+import contextlib
 import random
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
-from l402_settler.adapters import books
-from l402_settler.adapters.tables import outbox
-from l402core.events import CommitsClosed
-from l402core.outbox import Database, Transaction
-from l402core.signing import Signed
+import msgspec
+from l402_settler.desk import Desk
+from l402core.errors import Unavailable
+from l402core.events import RegisterLocks, SubmissionView
 
-JOBS_TOGETHER, AT_ONCE = 20, 5
-"""Jobs that are claimed in one transaction, and transactions that one claimer has under way."""
-NO_ROOT = Signed(body="", signer="", signature="")
+from tests.support.settler import Stage
 
-
-def _claim_each(jobs: list[int]) -> Callable[[Transaction], int]:
-    """By compare-and-set, in the transaction that says so; how many were won."""
-
-    def work(tx: Transaction) -> int:
-        won = [job for job in jobs if books.move_round(tx, job, "commit", "upload")]
-        for job in won:
-            tx.say(CommitsClosed(id="c", occurred_at_ms=1, round=job, root=NO_ROOT))
-        return len(won)
-
-    return work
+AT_ONCE, TRIES = 100, 10
+"""Questions that one claimer has under way, and how often it asks one."""
 
 
-async def _claimer(database: Database, jobs: int, seed: int) -> int:
-    order, won = list(range(1, jobs + 1)), 0
-    random.Random(seed).shuffle(order)
-    shares = [order[start : start + JOBS_TOGETHER] for start in range(0, jobs, JOBS_TOGETHER)]
-    for start in range(0, len(shares), AT_ONCE):
-        claims = (database.transact(_claim_each(share)) for share in shares[start : start + AT_ONCE])
-        won += sum(await asyncio.gather(*claims))
-    return won
+async def _ask(desk: Desk, question: RegisterLocks) -> SubmissionView:
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Unavailable):
+            return await desk.register_locks(question)
+    return await desk.register_locks(question)
 
 
-async def _claim(url: str, claimers: int, jobs: int, seed: int) -> int:
-    database = Database(url, outbox)
+async def _claimer(desk: Desk, questions: list[RegisterLocks], seed: int) -> int:
+    order = random.Random(seed).sample(questions, len(questions))
+    for start in range(0, len(order), AT_ONCE):
+        await asyncio.gather(*(_ask(desk, question) for question in order[start : start + AT_ONCE]))
+    return len(order)
+
+
+async def _claim(stage: Stage, questions: list[RegisterLocks], claimers: int, seed: int) -> int:
     try:
-        won = await asyncio.gather(*(_claimer(database, jobs, seed * claimers + number) for number in range(claimers)))
-        return sum(won)
+        every = (_claimer(stage.desk, questions, seed * claimers + number) for number in range(claimers))
+        return sum(await asyncio.gather(*every))
     finally:
-        database.close()
+        stage.database.close()
 
 
 def main() -> None:
     """The process."""
-    url, claimers, jobs, seed = sys.argv[1], *map(int, sys.argv[2:5])
+    url, file, now_ms, claimers, seed = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:6])
+    questions = msgspec.json.decode(file.read_bytes(), type=list[RegisterLocks])
+    stage = Stage(file.parent, url=url)
+    stage.now_ms = now_ms
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    sys.stdout.write(f"{asyncio.run(_claim(url, claimers, jobs, seed))}\n")
+    sys.stdout.write(f"{asyncio.run(_claim(stage, questions, claimers, seed))}\n")
 
 
 if __name__ == "__main__":

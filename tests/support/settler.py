@@ -63,10 +63,10 @@ def sha(text: str) -> str:
 class Stage:
     """One settler and everybody around it, driven by a test."""
 
-    def __init__(self, folder: Path, **overrides: Any) -> None:
-        url = url_for(folder, "l402_settler")
+    def __init__(self, folder: Path, *, url: str = "", **overrides: Any) -> None:
+        """Books of the folder's own, or those at the URL."""
         self.config = Config(
-            database_url=url,
+            database_url=url or url_for(folder, "l402_settler"),
             attestor_public=ATTESTOR.public,
             reading_public="ab" * 32,
             **{"places": 2, "answer_wait_ms": 10, **overrides},
@@ -74,7 +74,7 @@ class Stage:
         self.now_ms = 1_000_000_000
         self.heard = asyncio.Event()
         """For a test to set."""
-        self.database = Database(url, outbox, ahead=books.read_ahead)
+        self.database = Database(self.config.database_url, outbox, ahead=books.read_ahead)
         if self.database.engine.dialect.name == "sqlite":
             listen(self.database.engine, "connect", _without_fsync)
         ids = itertools.count()

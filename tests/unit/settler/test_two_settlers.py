@@ -6,24 +6,25 @@ from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from l402_settler.adapters import books, inbox
-from l402_settler.adapters.tables import outbox, rounds
+from l402_settler.adapters.tables import outbox
+from l402_settler.office import NodeSight
 from l402_settler.tracking import record
 from l402core.errors import L402Error, Unavailable
 from l402core.events import CommitsClosed, EscrowLock, EscrowSettled, OfferMake
 from l402core.lnd.port import PaymentStatus
 from l402core.outbox import Database, Transaction
-from l402core.signing import SigningKey
+from l402core.signing import Signed, SigningKey
 
-from tests.support.claimers import NO_ROOT
 from tests.support.settler import Stage, sha
 from tests.unit.settler.test_settler_sights import ladder
 
 PROCESSES, CLAIMERS, JOBS = 8, 64, 1_000
 ROOT = Path(__file__).parents[3]
-SOMETHING = CommitsClosed(id="c", occurred_at_ms=1, round=1, root=NO_ROOT)
+SOMETHING = CommitsClosed(id="c", occurred_at_ms=1, round=1, root=Signed(body="", signer="", signature=""))
 
 
 @pytest.fixture
@@ -35,20 +36,36 @@ def settlers(tmp_path: Path, each_database: str) -> Iterator[tuple[Stage, Stage]
         one.database.close()
 
 
-@pytest.mark.timeout(300)
-async def test_64_claimers_of_each_of_1000_jobs_dispatch_it_once(settlers: tuple[Stage, Stage]) -> None:
-    """Eight processes with eight claimers each: a job is claimed in the transaction that says so, and one of 64 wins it."""
-    one, _ = settlers
-    jobs = [{"round": number, "phase": "commit", "terms": "", "traceparent": ""} for number in range(1, JOBS + 1)]
-    with one.database.engine.begin() as connection:
-        connection.execute(sa.insert(rounds), jobs)
-    assert sum(await claimed(one.config.database_url)) == JOBS
-    assert sorted(said.round for said in one.said(CommitsClosed)) == list(range(1, JOBS + 1))
+@pytest.mark.timeout(600)
+async def test_64_claimers_of_each_of_1000_jobs_dispatch_it_once(tmp_path: Path, each_database: str) -> None:
+    """Eight settlers, each asked eight times for the same thousand ladders: one of 64 records it and says that it be locked."""
+    stage = Stage(tmp_path, places=JOBS, payee_rungs=6 * JOBS, payee_exposure_msat=10**12, day_cap_msat=10**12)
+    stage.office.sight = NodeSight(height=100, liquidity_msat=10**12, slots=6 * JOBS, trouble="")
+    await stage.open_round()
+    peers = {f"job {number}": SigningKey(number.to_bytes(32, "big")) for number in range(1, JOBS + 1)}
+    await asyncio.gather(*(stage.desk.open(stage.opening(name, peer=peer)) for name, peer in peers.items()))
+    offers = (stage.offer(name, peer=peer.public) for name, peer in peers.items())
+    await asyncio.gather(*(stage.settler.on_offer(offer) for offer in offers))
+    file = tmp_path / "questions.json"
+    questions = [msgspec.structs.replace(stage.locks(name), peer=peer.public) for name, peer in peers.items()]
+    file.write_bytes(msgspec.json.encode(questions))
+    assert sum(await asked(stage.config.database_url, file, stage.now_ms)) == CLAIMERS * JOBS
+    assert sorted(said.commitment for said in stage.said(EscrowLock)) == sorted(map(sha, peers))
+    assert await stage.pending_msat() == JOBS * stage.terms().ladder_msat()
+    stage.database.close()
 
 
-async def claimed(url: str) -> list[int]:
-    """How many each process won; they begin together."""
-    words = [sys.executable, "-m", "tests.support.claimers", url, str(CLAIMERS // PROCESSES), str(JOBS)]
+async def asked(url: str, questions: Path, now_ms: int) -> list[int]:
+    """How many answers each process had; they begin together."""
+    words = [
+        sys.executable,
+        "-m",
+        "tests.support.claimers",
+        url,
+        str(questions),
+        str(now_ms),
+        str(CLAIMERS // PROCESSES),
+    ]
     processes = [
         await asyncio.create_subprocess_exec(*words, str(number), stdin=PIPE, stdout=PIPE, cwd=ROOT)
         for number in range(PROCESSES)
