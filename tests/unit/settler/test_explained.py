@@ -4,7 +4,9 @@ import csv
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
+from l402core.explanation import WORDS, Place
 from l402core.lnd.port import PaymentStatus
 from l402train import books, explaining, screen, story_screen
 from l402train.exits import Exit, Stop
@@ -14,6 +16,8 @@ from rich.console import Console
 from tests.support.settler import PEER, Stage, sha
 
 MASK = 0b000111
+SCREEN_ROWS = 58
+"""Of a terminal as high as an ordinary screen."""
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ async def test_the_journal_is_exported_whole(paid: Stage, tmp_path: Path) -> Non
         export(where(paid), tmp_path / "journal.xls")
 
 
-async def test_a_story_fits_a_screen(paid: Stage) -> None:
+async def test_a_story_begins_with_its_sentence(paid: Stage) -> None:
     """It can be drawn, and the sentence stands above what it rests on."""
     out = Console(width=100, record=True, file=io.StringIO())
     story_screen.tell_story(out, explaining.explain(where(paid), "latest"))
@@ -120,6 +124,33 @@ async def test_a_story_fits_a_screen(paid: Stage) -> None:
     text = out.export_text()
     assert text.index("collected") < text.index("Rungs") < text.index("Ledger")
     assert screen.sat(700_000) in text
+
+
+async def test_the_longest_story_fits_a_screen(paid: Stage) -> None:
+    """A round of 70, a third ladder for what is owed, every rung with lines of its own, frozen, thawed and written off."""
+    story = explaining.explain(where(paid), "latest")
+    assert story.explanation is not None
+    everybody = tuple(
+        Place(peer=f"{n:064x}", drop=10**9 - n, low=1, high=2, units=n % 64, verdict="accepted", mine=n == 69)
+        for n in range(70)
+    )
+    more = max(WORDS.values(), key=len)
+    ladders = tuple(msgspec.structs.replace(rung, attempt=attempt) for attempt in (1, 2, 3) for rung in story.rungs)
+    freezes = tuple(
+        explaining.FreezeStory(at_ms=1, action=action, by="ann", code="operator", reason="it looked odd, and was not")
+        for action in ("freeze", "thaw")
+    )
+    longest = msgspec.structs.replace(
+        story, rungs=ladders, lines=story.lines * 3, freezes=freezes, held=("offer.made.v1", "gradient.scored.v1"),
+        explanation=msgspec.structs.replace(story.explanation, places=everybody, more=more),
+    )  # fmt: skip
+    out = Console(width=100, record=True, file=io.StringIO())
+    story_screen.tell_story(out, longest)
+    text = out.export_text()
+    assert len(text.splitlines()) <= SCREEN_ROWS
+    assert "this one" in text
+    assert "ladder 2" in text
+    assert "Rungs of ladder 3" in text
 
 
 async def test_books_whose_sums_are_not_their_journals_are_untrue(paid: Stage) -> None:

@@ -1,16 +1,18 @@
 """How statements and one submission's story look on a terminal. It decides nothing and adds nothing up."""
 
+from collections import defaultdict
 from datetime import UTC, datetime
 
 from l402core.explanation import Explanation, Place, nats
 from rich.console import Console
 from rich.table import Table
 
-from l402train.books import Statement
+from l402train.books import Line, Statement
 from l402train.explaining import Story
 from l402train.screen import account_name, lined, sat
 
-BARS_SHOWN, BAR_WIDTH = 20, 40
+BARS_SHOWN, BAR_WIDTH = 6, 40
+"""Of a round, and then this submission's own: the story fits a screen."""
 
 
 def tell_statement(out: Console, statement: Statement) -> None:
@@ -34,7 +36,7 @@ def tell_statement(out: Console, statement: Statement) -> None:
 
 
 def tell_story(out: Console, story: Story) -> None:
-    """One screen: the sentence first, then what it rests on."""
+    """One screen: the sentence first, then what it rests on; lines that are alike stand together. `--json` has each of them."""
     out.print(
         f"\nSubmission {story.commitment[:16]}…, round {story.round}, number {story.seq}: {story.state}"
         f"{', FROZEN' if story.frozen else ''}",
@@ -67,7 +69,7 @@ def _tell_place(out: Console, told: Explanation) -> None:
             name = "this one" if place.mine else f"{place.peer[:12]}…"
             table.add_row(name, nats(place.drop), _bar(place, told), str(place.units), style=style)
         out.print(table)
-    out.print(f"What would have earned more: {told.more}\n", soft_wrap=False)
+    out.print(f"What would have earned more: {told.more}", soft_wrap=False)
 
 
 def _bar(place: Place, told: Explanation) -> str:
@@ -88,8 +90,11 @@ def _scale(told: Explanation) -> str:
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:
-    told = [("peer", story.peer), ("fee", f"{sat(story.fee_msat)} sat, {story.fee_outcome}")]
-    told.append(("fee hash", story.fee_payment_hash))
+    told = [
+        ("peer", story.peer),
+        ("fee", f"{sat(story.fee_msat)} sat, {story.fee_outcome}"),
+        ("fee hash", story.fee_payment_hash),
+    ]
     if offer := story.offer:
         amounts = " + ".join(sat(amount) for amount in offer.amounts_msat)
         told.append(("offer", f"{amounts} sat, attempt {offer.attempt}, key {offer.key_id}"))
@@ -106,6 +111,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         told.append(("decision", f"{receipt.verdict}, {receipt.units} units, rungs {receipt.mask:06b} (highest first)"))
     ends = f"{sat(story.collected_msat)} collected, {sat(story.returned_msat)} returned, {sat(story.forfeited_msat)} forfeited"
     told.append(("settled", f"{ends}, of {sat(story.decided_msat)} sat decided"))
+    told += _earlier(story)
     told += [(one.action, f"{clock(one.at_ms)} by {one.by}: {one.reason} ({one.code})") for one in story.freezes]
     told += [("written off", f"{clock(one.at_ms)} {one.sentence()}") for one in story.written_off]
     if story.held:
@@ -113,30 +119,48 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     return [*told, ("trace", story.trace_id)]
 
 
+def _earlier(story: Story) -> list[tuple[str, str]]:
+    """What became of the ladders before the present one."""
+    states: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for rung in story.rungs:
+        states[rung.attempt][rung.state] += 1
+    counted = {
+        attempt: ", ".join(f"{count} {state}" for state, count in found.items()) for attempt, found in states.items()
+    }
+    return [(f"ladder {attempt}", f"rungs: {counted[attempt]}") for attempt in sorted(counted)[:-1]]
+
+
 def _rungs(story: Story) -> Table:
-    table = lined("Rungs")
-    for name in ("attempt", "rung", "sat"):
+    """Those of the last ladder."""
+    last = max(rung.attempt for rung in story.rungs)
+    table = lined("Rungs" if last == 1 else f"Rungs of ladder {last}")
+    for name in ("rung", "sat"):
         table.add_column(name, justify="right")
     for name in ("decided", "state", "expires at", "payment hash"):
         table.add_column(name, no_wrap=True)
     for rung in story.rungs:
-        table.add_row(
-            str(rung.attempt), str(rung.index), sat(rung.amount_msat), "revealed" if rung.decided else "-", rung.state,
-            str(rung.expiry_height or "-"), f"{rung.payment_hash[:24]}…",
-        )  # fmt: skip
+        if rung.attempt == last:
+            table.add_row(
+                str(rung.index), sat(rung.amount_msat), "revealed" if rung.decided else "-", rung.state,
+                str(rung.expiry_height or "-"), f"{rung.payment_hash[:24]}…",
+            )  # fmt: skip
     return table
 
 
 def _lines(story: Story) -> Table:
     table = lined("Ledger, in satoshi")
-    for name in ("at", "what", "debit", "credit"):
+    for name in ("from", "what", "debit", "credit"):
         table.add_column(name, no_wrap=True)
-    table.add_column("amount", justify="right")
+    for name in ("lines", "sum"):
+        table.add_column(name, justify="right")
+    alike: dict[tuple[str, str, str, str], list[Line]] = defaultdict(list)
     for line in story.lines:
-        what = line.kind if line.phase == "single" else f"{line.kind} {line.phase}"
+        alike[line.kind, line.phase, line.debit, line.credit].append(line)
+    for (kind, phase, debit, credit), lines in alike.items():
         table.add_row(
-            clock(line.at_ms), what, account_name(line.debit), account_name(line.credit), sat(line.amount_msat)
-        )
+            clock(lines[0].at_ms), kind if phase == "single" else f"{kind} {phase}", account_name(debit),
+            account_name(credit), str(len(lines)), sat(sum(line.amount_msat for line in lines)),
+        )  # fmt: skip
     return table
 
 
