@@ -47,7 +47,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
     """An attestor, and the others."""
     made = Stage(tmp_path)
     yield made

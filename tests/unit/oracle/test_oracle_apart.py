@@ -46,7 +46,7 @@ NAMES = ("ann", "bob", "cy")
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
     """One attestor, among an attacker's services."""
     made = Stage(tmp_path)
     yield made

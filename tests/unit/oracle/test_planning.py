@@ -77,7 +77,7 @@ def test_what_a_plan_takes_is_done_in_time_or_said_not_to_be(pace: int, peers: i
     assert (work > pace * (window_ms * USED_PERCENT // 100)) == ("not everybody" in made.says)
 
 
-async def test_a_slow_round_makes_the_next_one_smaller(tmp_path: Path) -> None:
+async def test_a_slow_round_makes_the_next_one_smaller(tmp_path: Path, each_database: str) -> None:
     """Two measurements took twenty seconds, and 22 are left for the next round: it takes fewer shards."""
     stage = Stage(tmp_path)
     with pytest.raises(NotFound):

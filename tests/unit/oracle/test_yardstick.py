@@ -232,7 +232,7 @@ class Play:
             await self.stage.hear(msgspec.structs.replace(measured("own", own, round_), commitment=asked))
 
 
-async def test_a_round_is_judged_beside_its_yardstick(tmp_path: Path) -> None:
+async def test_a_round_is_judged_beside_its_yardstick(tmp_path: Path, each_database: str) -> None:
     """Asked for once the terms are there, waited for, clipped to, measured with the others, and the reference."""
     play = Play(tmp_path)
     await play.stage.announce()
@@ -270,7 +270,7 @@ async def test_where_nothing_is_accepted_the_yardstick_makes_no_checkpoint_of_it
     play.stage.database.close()
 
 
-async def test_the_next_yardstick_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+async def test_the_next_yardstick_goes_on_where_the_last_one_stopped(tmp_path: Path, each_database: str) -> None:
     """The state that it left is the state that the next one is asked to begin with."""
     play = Play(tmp_path)
     await play.stage.announce()
