@@ -46,7 +46,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, url: str) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, each_database: str, url: str) -> AsyncIterator[Stage]:
     """A settler that answers orders, and a submission."""
     made = Stage(tmp_path)
     await made.open_round()
