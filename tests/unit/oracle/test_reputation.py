@@ -57,7 +57,9 @@ def test_nobody_who_is_not_accepted_enters(places: int) -> None:
     assert fared([]) == {}
 
 
-async def test_a_round_with_one_place_pays_both_and_takes_the_better_reputed(tmp_path: Path, each_database: str) -> None:
+async def test_a_round_with_one_place_pays_both_and_takes_the_better_reputed(
+    tmp_path: Path, each_database: str
+) -> None:
     """The first to commit does not enter; its pay is what it was measured, and both ratings are remembered."""
     stage = Stage(tmp_path)
     stage.attestor = Attestor(replace(stage.parts, aggregate_places=1))

@@ -17,15 +17,14 @@ ROOT_KEYS: Final = (1 << 53) - 1
 _PAY: Final = (_ROUTER + "SendPaymentV2", _ROUTER + "TrackPaymentV2")
 
 INVOICER: Final = (
-    *(_LIGHTNING + name for name in ("AddInvoice", "LookupInvoice", "SubscribeInvoices", "ListInvoices")),
-    *(_LIGHTNING + name for name in ("ListChannels", "GetInfo")),
+    *(_LIGHTNING + name for name in ("AddInvoice", "LookupInvoice", "SubscribeInvoices", "ListInvoices", "GetInfo")),
     _INVOICES + "AddHoldInvoice",
     *_PAY,
 )
 """Begins obligations: mints fee invoices and sponsors' hold invoices, pays ladders. It settles and cancels nothing.
 
 ListInvoices: fees that settled before the first one was published come in no stream. A payment request is read here, so
-that nobody needs DecodePayReq.
+that nobody needs DecodePayReq; channels and their slots are counted by the settler, where they are promised.
 """
 
 SETTLER: Final = (
@@ -35,7 +34,8 @@ SETTLER: Final = (
 )
 """Keeps the books, and ends sponsors' hold invoices: it takes in or gives back, and can send nothing.
 
-PendingChannels: a payment that a crash left in flight for ever is over only where no channel may still hold it.
+PendingChannels: a payment that a crash left in flight for ever is over only where no channel may still hold it. Invoices are
+looked up by LookupInvoiceV2 alone, and a height is read where it is believed, together with the node's state, by GetInfo.
 """
 
 ATTESTOR: Final = (_LIGHTNING + "GetInfo", _BLOCKS)
