@@ -39,11 +39,13 @@ class Side:
         self.kind = network.kind
         self._height = 0
         self._balances: dict[str, Any] = {}
+        self._openers: dict[str, list[int | None]] = {}
 
     async def begin(self) -> None:
         """Remember where everything is."""
         self._height = await self.height("alice")
         self._balances = {name: await self._channels(name) for name in NAMES}
+        self._openers = {name: await self._rest(name) for name in NAMES}
 
     async def height(self, name: str) -> int:
         return (await self.network.nodes[name].info()).block_height
@@ -59,6 +61,10 @@ class Side:
             told[name] = [
                 tuple(new - old if index else new for index, (new, old) in enumerate(zip(after, before, strict=True)))
                 for after, before in zip(await self._channels(name), self._balances[name], strict=True)
+            ]
+            told[f"openers at {name}"] = [
+                None if after is None or before is None else after - before
+                for after, before in zip(await self._rest(name), self._openers[name], strict=True)
             ]
         return told
 
@@ -78,10 +84,7 @@ class Side:
         return view.status, view.failure, view.amount_msat, view.fee_msat, proof, heights
 
     async def _channels(self, name: str) -> list[tuple[int, ...]]:
-        """Usable or not, what the opener's peer has, HTLCs out and in, and their sum: of each channel by age.
-
-        The opener has the rest: less, on lnd, the fee of the commitment transaction, with dust and fractions in it.
-        """
+        """Usable or not, what the opener's peer has, HTLCs out and in, and their sum: of each channel by age."""
         return [
             (
                 int(one.active),
@@ -90,6 +93,13 @@ class Side:
                 sum(htlc.incoming for htlc in one.pending_htlcs),
                 sum(htlc.amount for htlc in one.pending_htlcs),
             )
+            for one in sorted(await channels_of(self.network, name), key=lambda channel: channel.chan_id)
+        ]
+
+    async def _rest(self, name: str) -> list[int | None]:
+        """What the opener has in each channel by age. None while an HTLC is out: on lnd the opener pays for its output."""
+        return [
+            None if one.pending_htlcs else one.local_balance if one.initiator else one.remote_balance
             for one in sorted(await channels_of(self.network, name), key=lambda channel: channel.chan_id)
         ]
 
