@@ -87,6 +87,13 @@ async def said_first(wire: Wire, uri: str, request: Any) -> str:
     return ""
 
 
+async def refused(wire: Wire, uri: str, request: Any) -> tuple[str, str]:
+    """The name of the status with which a unary call is refused, and the sentence."""
+    with pytest.raises(L402Error) as raised:
+        await wire.call(uri, request)
+    return _cause(raised.value).code().name, sentence(raised.value)
+
+
 def sentence(error: L402Error) -> str:
     """The words under one of our errors."""
     return _cause(error).details() or ""

@@ -87,6 +87,14 @@ async def bob_wire(backend: Backend) -> AsyncIterator[Wire]:
     await wire.close()
 
 
+@pytest.fixture
+async def dave_wire(backend: Backend) -> AsyncIterator[Wire]:
+    """Dave's LND as it is on the wire."""
+    wire = Wire(backend.endpoint("dave"))
+    yield wire
+    await wire.close()
+
+
 @pytest.fixture(scope="session")
 def runner() -> Iterator[asyncio.Runner]:
     """The event loop of networks that outlive a test."""

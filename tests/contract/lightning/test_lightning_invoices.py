@@ -1,5 +1,8 @@
 """Invoices: every row of LND's table of calls and states, and what the port makes of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from l402core.errors import Conflict, Malformed, NotFound
 from l402core.lnd.grpc import GrpcNode
@@ -7,12 +10,14 @@ from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus
 from l402core.lnd.stubs import invoicesrpc, lnrpc
 from l402core.lnd.wire import Wire
 
-from tests.contract.lightning.backends import a_secret, said, until
+from tests.contract.lightning.backends import a_secret, refused, said, until
 
 AMOUNT_MSAT = 21_000_000
 SETTLE = "/invoicesrpc.Invoices/SettleInvoice"
 CANCEL = "/invoicesrpc.Invoices/CancelInvoice"
 ADD_HOLD = "/invoicesrpc.Invoices/AddHoldInvoice"
+LOOKUP = "/lnrpc.Lightning/LookupInvoice"
+LOOKUP_V2 = "/invoicesrpc.Invoices/LookupInvoiceV2"
 
 
 async def hold(payee: GrpcNode, payment_hash: bytes, **terms: int) -> InvoiceView:
@@ -131,13 +136,38 @@ async def test_an_unknown_hash_has_no_invoice(bob: GrpcNode) -> None:
     assert await bob.lookup_invoice(a_secret()[1]) is None
 
 
-async def test_both_look_ups_say_not_found(bob_wire: Wire) -> None:
-    """LookupInvoice and LookupInvoiceV2 know the same sentence."""
-    _, payment_hash = a_secret()
-    v2 = invoicesrpc.LookupInvoiceMsg(payment_hash=payment_hash)
-    v1 = lnrpc.PaymentHash(r_hash=payment_hash)
-    assert await said(bob_wire, "/invoicesrpc.Invoices/LookupInvoiceV2", v2) == "unable to locate invoice"
-    assert await said(bob_wire, "/lnrpc.Lightning/LookupInvoice", v1) == "unable to locate invoice"
+OF_HASH: dict[str, Callable[[bytes], Any]] = {
+    LOOKUP_V2: lambda hash_: invoicesrpc.LookupInvoiceMsg(payment_hash=hash_),
+    LOOKUP: lambda hash_: lnrpc.PaymentHash(r_hash=hash_),
+    SETTLE: lambda hash_: invoicesrpc.SettleInvoiceMsg(preimage=hash_),
+    CANCEL: lambda hash_: invoicesrpc.CancelInvoiceMsg(payment_hash=hash_),
+}
+
+
+async def test_a_node_without_any_invoice_has_a_sentence_of_its_own(dave: GrpcNode, dave_wire: Wire) -> None:
+    """Its look-ups give it different statuses. Once it has made one, as other tests do at dave's, it never says so again."""
+    first = not await dave.list_invoices()
+    for uri, status in ((LOOKUP_V2, "UNKNOWN"), (LOOKUP, "NOT_FOUND")):
+        told = await refused(dave_wire, uri, OF_HASH[uri](a_secret()[1]))
+        assert told == (
+            (status, "there are no existing invoices") if first else ("NOT_FOUND", "unable to locate invoice")
+        )
+    for uri in (SETTLE, CANCEL):
+        assert await refused(dave_wire, uri, OF_HASH[uri](a_secret()[1])) == ("UNKNOWN", "unable to locate invoice")
+    assert await dave.lookup_invoice(a_secret()[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [(LOOKUP_V2, "NOT_FOUND"), (LOOKUP, "NOT_FOUND"), (SETTLE, "UNKNOWN"), (CANCEL, "UNKNOWN")],
+    ids=["LookupInvoiceV2", "LookupInvoice", "SettleInvoice", "CancelInvoice"],
+)
+async def test_an_unknown_hash_is_refused_in_one_sentence(
+    bob: GrpcNode, bob_wire: Wire, *, uri: str, status: str
+) -> None:
+    """Its status is one of two, so the sentence is what must be known."""
+    await hold(bob, a_secret()[1])
+    assert await refused(bob_wire, uri, OF_HASH[uri](a_secret()[1])) == (status, "unable to locate invoice")
 
 
 async def test_a_held_htlc_tells_its_expiry_height(alice: GrpcNode, bob: GrpcNode) -> None:

@@ -21,7 +21,7 @@ from lndsim.messages import (
 from lndsim.network import Network
 from lndsim.node import Node
 from lndsim.payment import Payment
-from lndsim.refusal import INVOICE_NOT_FOUND, PAYMENT_UNKNOWN, Code, Refusal
+from lndsim.refusal import INVOICE_NOT_FOUND, NO_INVOICES, PAYMENT_UNKNOWN, Code, Refusal
 
 VERSION: Final = "0.21.0-beta commit=v0.21.0-beta"
 _ALL_URIS: Final = frozenset(
@@ -83,11 +83,14 @@ class LndService:
         payment_hash = bytes.fromhex(request.r_hash_str) if request.r_hash_str else request.r_hash
         if payment_hash and len(payment_hash) != 32:
             raise Refusal(f"payment hash must be exactly 32 bytes, is instead {len(payment_hash)}")
-        return self._found(payment_hash)
+        return self._found(payment_hash, of_none=Code.NOT_FOUND)
 
-    def _found(self, payment_hash: bytes) -> Any:
+    def _found(self, payment_hash: bytes, *, of_none: Code) -> Any:
+        """`of_none`: the status where there is no invoice at all, which LND's two look-ups give differently."""
         self._network.tick()
         invoice = self._node.invoices.get(payment_hash)
+        if not self._node.invoices:
+            raise Refusal(NO_INVOICES, of_none)
         if invoice is None:
             raise Refusal(INVOICE_NOT_FOUND, Code.NOT_FOUND)
         return invoice_message(invoice)
@@ -218,7 +221,7 @@ class LndService:
                     f"unable to parse pay hash: invalid hash length of {len(request.payment_hash)}, want 32",
                     Code.INVALID_ARGUMENT,
                 )
-            return self._found(request.payment_hash)
+            return self._found(request.payment_hash, of_none=Code.UNKNOWN)
         if asked is None:
             raise Refusal("invoice ref must be set", Code.INVALID_ARGUMENT)
         for invoice in self._node.added:
