@@ -25,7 +25,7 @@ def a_view(local_msat: int, **changes: Any) -> ChannelsView:
     )  # fmt: skip
     channel = ChannelStanding(
         channel_id="7", node=NODE, active=True, capacity_msat=90_000_000, local_msat=local_msat,
-        remote_msat=90_000_000 - local_msat, slots_used=0, slots_free=483, warning="",
+        remote_msat=90_000_000 - local_msat, slots_used=0, slots_free=483, warning="", needed_msat=8_960_000,
     )  # fmt: skip
     return ChannelsView(
         at_ms=1, channels=(msgspec.structs.replace(channel, **changes),), flows=(flow,), sendable_msat=local_msat,
@@ -35,8 +35,9 @@ def a_view(local_msat: int, **changes: Any) -> ChannelsView:
 
 def a_run(**changes: Any) -> Report:
     """A report whose one channel lost 2,100 sat."""
-    compared = channels.compare(a_view(45_000_000), a_view(42_900_000, **changes), {NODE: "peer-1"})
-    return msgspec.structs.replace(a_report(), channels=compared)
+    after = a_view(42_900_000, **changes)
+    compared = channels.compare(a_view(45_000_000), after, {NODE: "peer-1"})
+    return msgspec.structs.replace(a_report(), channels=compared, next_round=channels.next_round(after))
 
 
 def shown(report: Report) -> str:
@@ -86,7 +87,8 @@ def test_many_rounds_fit_the_terminal_and_the_page_has_all() -> None:
 def test_the_page_shows_the_channels_and_their_warnings() -> None:
     """The same numbers, escaped; and no section where nothing is known of channels."""
     html = page.render(a_run(warning="<soon>"), b"", None, faults=[])
-    assert "42,900" in html
+    for words in ("42,900", "47,100", "8,960", "A full next round takes up to 50,880 sat and 48 HTLC", "it runs short"):
+        assert words in html
     assert "peer-1: &lt;soon&gt;" in html
     assert "The coordinator's channels" not in page.render(a_report(), b"", None, faults=[])
 
@@ -100,6 +102,7 @@ def test_status_shows_what_the_next_round_needs() -> None:
     assert "A full next round takes up to 50,880 sat and 48 HTLC slots; 42,900 sat and 483 are there." in text
     assert "next round: it runs short" in text
     assert "3,100" in text
+    assert "8,960" in text
 
 
 def test_a_report_with_channels_fits_its_schema() -> None:
@@ -107,7 +110,7 @@ def test_a_report_with_channels_fits_its_schema() -> None:
     schema = reports.schema()
     document = json.loads(reports.encode(a_run()))
     jsonschema.validate(document, schema)
-    del document["channels"]
+    del document["channels"], document["next_round"]
     jsonschema.validate(document, schema)
 
 

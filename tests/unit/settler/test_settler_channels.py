@@ -132,7 +132,8 @@ async def test_a_channel_warns_one_round_ahead(stage: Stage) -> None:
     """It still carries a ladder, and after another round like this one it would not."""
     await judged(stage, mask=0b111111)
     enough = 5_800_000 + 6_360_000  # what the round took net of its fee, and a ladder
-    assert (await seen(stage, a_channel(local_msat=enough))).channels[0].warning == ""
+    (channel,) = (await seen(stage, a_channel(local_msat=enough))).channels
+    assert (channel.warning, channel.needed_msat) == ("", enough)
     told = (await seen(stage, a_channel(local_msat=enough - 1_000))).channels[0].warning
     assert told == "another round like its dearest leaves 6,359 sat to send, and a ladder takes up to 6,360 sat"
 

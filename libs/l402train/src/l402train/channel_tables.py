@@ -1,35 +1,51 @@
 """What a person sees of the coordinator's channels: tables and sentences. It decides nothing."""
 
-from l402core.events import ChannelsView
+from collections.abc import Callable, Iterable
+
+import msgspec
+from l402core.events import ChannelStanding, ChannelsView
 from rich.console import Console
 from rich.table import Table
 
-from l402train.report import ChannelReport
+from l402train.report import ChannelReport, NextRoundReport
 from l402train.screen import lined, sat
 
-COLUMNS = ("capacity", "ours before", "after", "fees in", "rewards out", "net, newest last", "slots")
+NETS_SHOWN = 3
+COLUMNS: dict[str, Callable[[ChannelReport], str]] = {
+    "capacity": lambda one: sat(one.capacity_msat),
+    "ours before": lambda one: sat(one.local_before_msat),
+    "after": lambda one: sat(one.local_after_msat),
+    "theirs": lambda one: sat(one.remote_after_msat),
+    "fees in": lambda one: sat(one.fees_msat),
+    "rewards out": lambda one: sat(one.rewards_msat),
+    "net, newest last": lambda one: _nets([flow.net_msat for flow in one.flow]),
+    "next round": lambda one: sat(one.needed_msat),
+    "slots": lambda one: f"{one.slots_used}/{one.slots_used + one.slots_free}",
+}
+"""What the page shows of a channel."""
+ADDED = ("capacity", "ours before", "after", "theirs", "fees in", "rewards out", "slots")
+"""Whose sums over all channels mean something."""
+ON_A_TERMINAL = ("capacity", "ours before", "after", "fees in", "rewards out", "net, newest last", "slots")
+"""As many as fit: theirs is the rest, and what the next round needs of all is told below."""
 
 
 def table_of(channels: tuple[ChannelReport, ...]) -> Table:
     """Each channel before and after: fees came in over it, rewards went out."""
     table = lined("The coordinator's channels, in satoshi")
     table.show_footer = True
-    sums = sums_of(channels)
+    sums = dict(zip(COLUMNS, sums_of(channels), strict=True))
     table.add_column("with", footer="all")
-    for name, total in zip(COLUMNS, sums, strict=True):
-        table.add_column(name, justify="right", footer=total)
+    for name in ON_A_TERMINAL:
+        table.add_column(name, justify="right", footer=sums[name])
     for one in channels:
-        table.add_row(one.peer[:16], *cells(one, rounds=3))
+        newest = msgspec.structs.replace(one, flow=one.flow[-NETS_SHOWN:])
+        table.add_row(one.peer[:16], *(COLUMNS[name](newest) for name in ON_A_TERMINAL))
     return table
 
 
-def cells(one: ChannelReport, *, rounds: int) -> tuple[str, ...]:
-    """A channel's numbers, under `COLUMNS`; the net flow of so many rounds, the newest last."""
-    return (
-        sat(one.capacity_msat), sat(one.local_before_msat), sat(one.local_after_msat), sat(one.fees_msat),
-        sat(one.rewards_msat), _nets([flow.net_msat for flow in one.flow[-rounds:]]),
-        f"{one.slots_used}/{one.slots_used + one.slots_free}",
-    )  # fmt: skip
+def cells(one: ChannelReport) -> tuple[str, ...]:
+    """A channel's numbers, under `COLUMNS`."""
+    return tuple(column(one) for column in COLUMNS.values())
 
 
 def _nets(rounds_msat: list[int]) -> str:
@@ -38,10 +54,10 @@ def _nets(rounds_msat: list[int]) -> str:
 
 def sums_of(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
     """The sums of the same."""
-    columns = ("capacity_msat", "local_before_msat", "local_after_msat", "fees_msat", "rewards_msat")
-    sums = (sat(sum(getattr(one, name) for one in channels)) for name in columns)
-    used = sum(one.slots_used for one in channels)
-    return (*sums, "", f"{used}/{used + sum(one.slots_free for one in channels)}")
+    names = [name for name in msgspec.structs.asdict(channels[0]) if isinstance(getattr(channels[0], name), int)]
+    sums = {name: sum(getattr(one, name) for one in channels) for name in names}
+    whole = msgspec.structs.replace(channels[0], **sums)
+    return tuple(column(whole) if name in ADDED else "" for name, column in COLUMNS.items())
 
 
 def rebalanced(channels: tuple[ChannelReport, ...], sponsors_msat: int = 0) -> str:
@@ -62,18 +78,32 @@ def tell(out: Console, view: ChannelsView) -> None:
     flows = {flow.node: flow for flow in view.flows}
     table = lined("The coordinator's channels, in satoshi")
     table.add_column("with")
-    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "net, newest last", "slots"):
+    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "net of rounds", "need", "slots"):
         table.add_column(name, justify="right")
     for one in view.channels:
         flow = flows[one.node]
         table.add_row(
-            one.node[:16], sat(one.capacity_msat), sat(one.local_msat), sat(one.remote_msat), sat(flow.fees_msat),
-            sat(flow.rewards_msat), _nets([each.net_msat for each in flow.rounds[-3:]]),
+            one.node[:12], sat(one.capacity_msat), sat(one.local_msat), sat(one.remote_msat), sat(flow.fees_msat),
+            sat(flow.rewards_msat), _nets([each.net_msat for each in flow.rounds[-NETS_SHOWN:]]), sat(one.needed_msat),
             f"{one.slots_used}/{one.slots_used + one.slots_free}",
         )  # fmt: skip
     out.print(table)
-    needed = f"A full next round takes up to {sat(view.needed_msat)} sat and {view.slots_needed} HTLC slots"
-    out.print(f"{needed}; {sat(view.sendable_msat)} sat and {view.slots_free} are there.", soft_wrap=True)
-    for who, warning in [("next round", view.warning), *((one.node[:16], one.warning) for one in view.channels)]:
+    out.print(needs(view), soft_wrap=True)
+    warn(out, view.warning, view.channels)
+
+
+def needs(one: ChannelsView | NextRoundReport) -> str:
+    """What a full next round takes, beside what is there."""
+    needed = f"A full next round takes up to {sat(one.needed_msat)} sat and {one.slots_needed} HTLC slots"
+    return f"{needed}; {sat(one.sendable_msat)} sat and {one.slots_free} are there."
+
+
+def warn(out: Console, of_all: str, channels: Iterable[ChannelStanding | ChannelReport]) -> None:
+    """Each sentence about what may run short."""
+    for who, warning in [("next round", of_all), *((_name(one)[:16], one.warning) for one in channels)]:
         if warning:
             out.print(f"{who}: {warning}", style="yellow", soft_wrap=True)
+
+
+def _name(one: ChannelStanding | ChannelReport) -> str:
+    return one.node if isinstance(one, ChannelStanding) else one.peer

@@ -9,7 +9,7 @@ from l402core.events import ChannelStanding, ChannelsView, NodeFlow, ReadChannel
 
 from l402train.asking import ask
 from l402train.folder import Folder
-from l402train.report import ChannelReport, FlowReport
+from l402train.report import ChannelReport, FlowReport, NextRoundReport
 
 QUIET_S = 5.0
 """A node that says SUCCEEDED may take a moment until the channel's balance says so too."""
@@ -51,6 +51,16 @@ def compare(before: ChannelsView, after: ChannelsView, known: dict[str, str]) ->
     return tuple(_compared(one, was, flows.get(one.node), known) for one in after.channels)
 
 
+def next_round(view: ChannelsView) -> NextRoundReport | None:
+    """What stands against one more round; None without any channel."""
+    if not view.channels:
+        return None
+    return NextRoundReport(
+        needed_msat=view.needed_msat, sendable_msat=view.sendable_msat, slots_needed=view.slots_needed,
+        slots_free=view.slots_free, warning=view.warning,
+    )  # fmt: skip
+
+
 def _compared(one: ChannelStanding, was: dict[str, int], flow: NodeFlow | None, known: dict[str, str]) -> ChannelReport:
     return ChannelReport(
         channel_id=one.channel_id,
@@ -58,6 +68,8 @@ def _compared(one: ChannelStanding, was: dict[str, int], flow: NodeFlow | None, 
         capacity_msat=one.capacity_msat,
         local_before_msat=was.get(one.channel_id, one.local_msat),
         local_after_msat=one.local_msat,
+        remote_after_msat=one.remote_msat,
+        needed_msat=one.needed_msat,
         slots_used=one.slots_used,
         slots_free=one.slots_free,
         fees_msat=flow.fees_msat if flow else 0,

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from l402train import (
@@ -26,7 +27,7 @@ from l402train.exits import Exit, Stop, stop_for
 from l402train.facts import Facts
 from l402train.folder import Folder
 from l402train.lives import Life
-from l402train.report import ChannelReport, PartsReport, Report
+from l402train.report import PartsReport, Report
 from l402train.screen import Progress
 from l402train.spans import FIVE
 from l402train.stack import Network, Plan
@@ -54,7 +55,10 @@ async def demo(folder: Folder, plan: Plan, *, replace: bool, json_file: Path | N
             after = await channels.at_rest(network.nats_url)
             compared = await comparing.ask(network.nats_url)
             await asyncio.to_thread(auditing.keep_rounds, folder, network.attestor_url, plan.rounds)
-    report = gather(folder, facts, plan, channels.compare(before, after, channels.names(folder)))
+    report = gather(folder, facts, plan)
+    report = msgspec.structs.replace(
+        report, channels=channels.compare(before, after, channels.names(folder)), next_round=channels.next_round(after)
+    )
     found = reports.faults(report, settled_msat=facts.settled_msat(), services=FIVE)
     found += [comparing.sentence(compared)] if comparing.contradicts(compared) else []
     trace = _paid_trace(folder, report)
@@ -103,8 +107,8 @@ async def _until_settled(facts: Facts) -> None:
         await asyncio.sleep(0.1)
 
 
-def gather(folder: Folder, facts: Facts, plan: Plan, compared: tuple[ChannelReport, ...] = ()) -> Report:
-    """The report, from the facts, the books and the spans."""
+def gather(folder: Folder, facts: Facts, plan: Plan) -> Report:
+    """The report, from the facts, the books and the spans; of channels it knows nothing."""
     rounds = tuple(facts.report(number) for number in range(1, plan.rounds + 1))
     wanted = frozenset(one.trace_id for round_ in rounds for one in round_.submissions)
     return Report(
@@ -112,7 +116,6 @@ def gather(folder: Folder, facts: Facts, plan: Plan, compared: tuple[ChannelRepo
         rounds=rounds,
         ledger=books.ledger(folder.books),
         traces=spans.summaries(spans.read(folder.traces), wanted),
-        channels=compared,
     )
 
 
@@ -153,9 +156,10 @@ def _tell(out: Console, report: Report, trace: Life | None) -> None:
     out.print(screen.ledger_table(report.ledger))
     if report.channels:
         out.print(channel_tables.table_of(report.channels))
-        out.print(
-            f"{channel_tables.rebalanced(report.channels, reports.sponsors_msat(report.ledger))}\n", soft_wrap=True
-        )
+        out.print(channel_tables.rebalanced(report.channels, reports.sponsors_msat(report.ledger)), soft_wrap=True)
+    if report.next_round:
+        out.print(f"{channel_tables.needs(report.next_round)}\n", soft_wrap=True)
+        channel_tables.warn(out, report.next_round.warning, report.channels)
 
 
 def _places(folder: Folder) -> dict[str, Path]:

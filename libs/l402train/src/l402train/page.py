@@ -128,9 +128,7 @@ def _round(report: RoundReport) -> str:
 
 def _channels(report: Report) -> str:
     channels = report.channels
-    rows = [
-        [escape(one.peer[:16]), *map(escape, channel_tables.cells(one, rounds=len(one.flow) or 1))] for one in channels
-    ]
+    rows = [[escape(one.peer[:16]), *map(escape, channel_tables.cells(one))] for one in channels]
     table = _table(
         ["with", *channel_tables.COLUMNS], rows, numbers=set(range(1, 1 + len(channel_tables.COLUMNS))),
         foot=["all", *channel_tables.sums_of(channels)],
@@ -139,7 +137,11 @@ def _channels(report: Report) -> str:
         f'<p class="bad">{escape(one.peer[:16])}: {escape(one.warning)}</p>' for one in channels if one.warning
     )
     told = escape(channel_tables.rebalanced(channels, sponsors_msat(report.ledger)))
-    return f"<h2>The coordinator's channels</h2><p>{told}</p>{table}{warned}"
+    need = ""
+    if one := report.next_round:
+        short = f'<p class="bad">{escape(one.warning)}</p>' if one.warning else ""
+        need = f"<p>{escape(channel_tables.needs(one))}</p>{short}"
+    return f"<h2>The coordinator's channels</h2><p>{told}</p>{table}{need}{warned}"
 
 
 def _ledger(ledger: LedgerReport) -> str:

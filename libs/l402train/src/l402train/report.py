@@ -113,6 +113,10 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     capacity_msat: int
     local_before_msat: int
     local_after_msat: int
+    remote_after_msat: int
+    """Theirs at the end; what is locked in flight belongs to neither side."""
+    needed_msat: int
+    """What the next round may take of it."""
     slots_used: int
     """Outgoing HTLCs at the end."""
     slots_free: int
@@ -126,6 +130,17 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why it may soon carry no ladder; "" where it will."""
 
 
+class NextRoundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a full next round takes of all channels together, and what is there."""
+
+    needed_msat: int
+    sendable_msat: int
+    slots_needed: int
+    slots_free: int
+    warning: str
+    """Why it may run short; "" where it will not."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run. docs/report.schema.json is made from this class."""
 
@@ -136,6 +151,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """By trace id: those of the submissions."""
     channels: tuple[ChannelReport, ...] = ()
     """The coordinator's, widest first."""
+    next_round: NextRoundReport | None = None
+    """What stands against one more round like it; None where nothing is known of channels."""
 
 
 def by_number(peer: str) -> tuple[int, str]:

@@ -79,19 +79,25 @@ def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> C
         reserve_msat=channel.reserve_msat,
         slots_used=channel.pending_out,
         slots_free=_slots_free(channel, config),
+        needed_msat=_needed_msat(known, config),
         warning=_channel_short(channel, known, config),
     )
 
 
+def _needed_msat(known: NodeFlow | None, config: Config) -> int:
+    """The next round may take as much as the dearest of the last ones did, and then a ladder must still fit."""
+    dearest_msat = max((-one.net_msat for one in known.rounds), default=0) if known else 0
+    return max(dearest_msat, 0) + _ladder_msat(config)
+
+
 def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config) -> str:
-    """Said one round ahead: the next may take as much as the worst of the last ones did."""
+    """Said one round ahead."""
     if not channel.active:
         return "it is not active"
     if _slots_free(channel, config) < len(LADDER):
         return f"{_slots_free(channel, config)} HTLC slots are free, and a ladder takes {len(LADDER)}"
     ladder_msat = _ladder_msat(config)
-    drain_msat = max((one.rewards_msat - one.fees_msat for one in known.rounds), default=0) if known else 0
-    left_msat = channel.sendable_msat - max(drain_msat, 0)
+    left_msat = channel.sendable_msat - (_needed_msat(known, config) - ladder_msat)
     if channel.sendable_msat < ladder_msat:
         return f"{show_sat(channel.sendable_msat)} can be sent, and a ladder takes up to {show_sat(ladder_msat)}"
     if left_msat < ladder_msat:

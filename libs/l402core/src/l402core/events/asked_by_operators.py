@@ -229,6 +229,8 @@ class ChannelStanding(msgspec.Struct, frozen=True, kw_only=True):
     """Why it may soon carry no ladder; "" where it will."""
     reserve_msat: Msat = 0
     """What must stay in it on our side."""
+    needed_msat: Msat = 0
+    """What the next round may take of it: what the dearest of the last ones took, and one more ladder."""
 
     @property
     def sendable_msat(self) -> int:
