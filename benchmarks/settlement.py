@@ -4,6 +4,9 @@ A real settler process, a real nats-server and lndsim, each a process of its own
 gateway, attestor, invoicer and peers, and its processor time is told apart. Scores are precomputed: the attestor's
 decision is signed before the clock starts. Ladders are opened and locked beforehand, because a channel has 483 slots.
 Before all that the books of each past are compared with a node's lists as long (`_reconcile`).
+
+With `--backend lnd` the nodes are real, there is one past, and a plain client settles as many hold invoices on the same nodes
+before and after each wave of ours.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from typing import Any
 
 import msgspec
 from _history import RUNGS, fill
+from _plain import measure
 from _reconcile import reconciled
 from l402_settler.adapters.tables import outbox
 from l402core import telemetry
@@ -44,12 +48,14 @@ from l402core.events import (
     SubmissionView,
 )
 from l402core.lnd.grpc import GrpcNode, connect
+from l402core.lnd.port import InvoiceState
 from l402core.outbox import Database
 from l402core.rights import USERS
 from l402core.schedule import PPM
 from l402core.signing import SigningKey
 from l402train import credentials, keys, migration, parts, services
 from l402train.folder import Folder
+from l402train.lightning import backend
 from l402train.process import Process
 from l402train.services import Wiring
 
@@ -62,6 +68,8 @@ REFERENCE = 10_000_000
 """Nano-nats; any that the terms allow, with a drop so far above it that the whole ladder is earned."""
 PER_NODE = 75
 """Ladders per node at a time: 450 of a channel's 483 slots."""
+GOAL_RATIO = 0.8
+"""Of what the plain client settles on the same nodes."""
 GOAL_RATE, GOAL_P99_S, GOAL_RECONCILE_S = 100.0, 1.0, 60.0
 SETTLER, ATTESTOR = SigningKey(b"\x01" * 32), SigningKey(b"\x02" * 32)
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -82,19 +90,23 @@ class Ladder(msgspec.Struct):
     scored: GradientScored
     posted: int = 0
     begun_s: float = 0.0
+    collected_s: float = 0.0
+    """When its last rung was settled at the payee's node."""
     done_s: float = 0.0
+    """When the books had it."""
 
 
 class World:
     """The processes, and this program's connections to them."""
 
-    def __init__(
-        self, bus: Bus, nodes: list[GrpcNode], hub: GrpcNode, pubkeys: list[str], pids: dict[str, int]
-    ) -> None:
-        self.bus, self.nodes, self.hub, self.pubkeys, self.pids = bus, nodes, hub, pubkeys, pids
-        self.peers = [SigningKey(hashlib.sha256(b"peer %d" % n).digest()) for n in range(len(nodes) * PER_NODE)]
+    def __init__(self, bus: Bus, nodes: list[GrpcNode], hub: GrpcNode, pubkeys: list[str], *, per_node: int) -> None:
+        self.bus, self.nodes, self.hub, self.pubkeys, self.pids = bus, nodes, hub, pubkeys, dict[str, int]()
+        self.peers = [SigningKey(hashlib.sha256(b"peer %d" % n).digest()) for n in range(len(nodes) * per_node)]
         self.waiting: dict[str, Ladder] = {}
         self.round = 0
+        self.known: dict[str, Any] = {}
+        self.ends: list[dict[str, Any]] = []
+        """All nodes by name, and the payout nodes, as `nodes.json` tells of them."""
         self.all_posted = asyncio.Event()
 
     async def hear(self, _subject: str, body: bytes) -> None:
@@ -199,6 +211,7 @@ class World:
                 await asyncio.sleep(0.05)
         pay = {"timeout_s": 30, "fee_limit_msat": 10_000, "cltv_limit": 400}
         await asyncio.gather(*(self.hub.pay(invoice.bolt11, **pay) for invoice in invoices))
+        await asyncio.gather(*(_held(node, hash_) for hash_ in hashes))
 
     async def ended(self, ladders: list[Ladder]) -> None:
         """Not timed: each is over. One that is frozen has posted its rungs too, but against the settler's will."""
@@ -219,6 +232,7 @@ class World:
         await self.bus.publish(ladder.scored)
         node = self.nodes[ladder.node]
         await asyncio.gather(*(node.settle_invoice(preimage) for preimage in ladder.preimages))
+        ladder.collected_s = time.perf_counter()
 
 
 def _precomputed(terms: Terms, peer: SigningKey, name: str, node: int) -> Ladder:
@@ -260,6 +274,10 @@ async def main() -> None:
     asked = arguments()
     telemetry.setup("load", trace_file=None, log_level="ERROR")
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    if asked.backend == "lnd":
+        await beside_plain(asked)
+        print(f"load at the end {os.getloadavg()[0]:.1f}")
+        return
     pasts = [int(one) for one in asked.history.split(",")]
     rows = [await measured("SQLite", None, past, asked) for past in pasts if "sqlite" in asked.books]
     if "postgresql" not in asked.books:
@@ -285,9 +303,40 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--books", default="sqlite,postgresql", help="which databases")
     parser.add_argument("--waves", type=int, default=1, help="full rounds at full speed, and one at half the goal")
-    parser.add_argument("--nodes", type=int, default=4, help=f"payout nodes; a round has {PER_NODE} ladders for each")
+    parser.add_argument("--nodes", type=int, default=4, help="payout nodes")
+    parser.add_argument("--per-node", type=int, default=PER_NODE, help="ladders of a round for each of them")
+    parser.add_argument("--backend", choices=("lndsim", "lnd"), default="lndsim", help="lnd: real nodes (make tools)")
     parser.add_argument("--at-once", type=int, default=48, help="ladders that this program settles at a time")
     return parser.parse_args()
+
+
+async def beside_plain(asked: argparse.Namespace) -> None:
+    """On real nodes, SQLite: what we settle beside the plain client just before and just after."""
+    async with a_world(None, 100, asked) as world:
+        hub, ends, count = world.known["coordinator"], world.ends, len(world.peers) * RUNGS
+        amount_msat, waves = 1_050_000, list[tuple[float, float]]()
+        await measure(hub, ends, count=count, amount_msat=amount_msat)  # nodes that have just started are slower
+        before_s = (await measure(hub, ends, count=count, amount_msat=amount_msat))["settle"][0]
+        for wave in range(1, asked.waves + 1):
+            ladders = await world.wave()
+            cpu, started = cpu_seconds(world), time.perf_counter()
+            await settled(world, ladders, at_once=asked.at_once)
+            collected_s = max(one.collected_s for one in ladders) - started
+            posted_s = max(one.done_s for one in ladders) - started
+            spent = {name: round(now - cpu[name], 2) for name, now in cpu_seconds(world).items()}
+            await world.ended(ladders)
+            after_s = (await measure(hub, ends, count=count, amount_msat=amount_msat))["settle"][0]
+            waves.append((statistics.mean((before_s, after_s)), collected_s))
+            print(
+                f"  wave {wave}: {count} rungs settled in {collected_s:.2f} s, {count / collected_s:.0f}/s, and posted after "
+                f"{posted_s:.2f} s; the plain client settles {count / before_s:.0f}/s before and {count / after_s:.0f}/s "
+                f"after; processor seconds {spent}", flush=True
+            )  # fmt: skip
+            before_s = after_s
+        ratio = statistics.median(plain_s / ours_s for plain_s, ours_s in waves)
+        verdict = "reached" if ratio >= GOAL_RATIO else "MISSED"
+        print(f"settle, from our `accepted` on: ours / plain, median {ratio:.1%}, goal {GOAL_RATIO:.0%}: {verdict}")
+        print("(the plain client looks at the payee alone; what the payer's node has seen, the books have)")
 
 
 async def measured(database: str, url: str | None, past: int, asked: argparse.Namespace) -> dict[str, Any]:
@@ -342,10 +391,10 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
         base, processes = services.base_environment(), list[Process]()
         try:
             nats = parts.start_nats(folder, base)
-            lightning = parts.start_lightning(folder, names, 0.0, base)
+            lightning = _start_lightning(folder, names, base, asked.backend)
             processes += [nats, lightning]
             nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
-            nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=parts.START_S)
+            nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=backend.START_S)
             public = keys.write_keys(folder, keys.Keyring.from_seed(0), names)
             await credentials.bake_all(folder, nodes, ())
             books_url = url or folder.books_url
@@ -362,14 +411,16 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
             bus = Bus(nats_url, "load")
             ends = [connect(credentials.endpoint_of(nodes[name])) for name in names]
             hub = connect(credentials.endpoint_of(nodes["coordinator"]))
-            world = World(bus, ends, hub, [nodes[name]["pubkey"] for name in names], {})
+            world = World(bus, ends, hub, [nodes[name]["pubkey"] for name in names], per_node=asked.per_node)
+            world.known, world.ends = nodes, [nodes[name] for name in names]
             environment = services.environment("settler", "settler", folder, wiring) | _knobs(world, books_url)
             command = (sys.executable, str(Path(__file__).with_name("_settler.py")))
             settler = Process("settler", command, folder.log("settler"), environment)
             processes.append(settler)
             url_file = folder.run / "settler.url"
             await settler.until(lambda: services.ready_at(url_file), deadline_s=services.READY_S)
-            world.pids = {"settler": settler.pid, "lndsim": lightning.pid, "nats": nats.pid}
+            world.pids = {"settler": settler.pid, "nats": nats.pid}
+            world.pids |= {"lndsim": lightning.pid} if asked.backend == "lndsim" else {}
             bus.watch((EscrowSettled.name,), world.hear)
             await bus.start()
             yield world
@@ -380,6 +431,12 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
             for process in reversed(processes):
                 process.ask_to_end()
                 await process.ended(within_s=10)
+
+
+def _start_lightning(folder: Folder, names: tuple[str, ...], base: dict[str, str], kind: str) -> Process:
+    if kind == "lndsim":
+        return parts.start_lightning(folder, names, 0.0, base)
+    return backend.start(folder, names, topology="star", block_seconds=0.0, lnd_dir=None, environment=base)
 
 
 def _knobs(world: World, books_url: str) -> dict[str, str]:
@@ -416,6 +473,12 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"{row['p99']:.2f} | {cpu['settler']:.1f} | {cpu['lndsim']:.1f} | {cpu['nats']:.1f} | {cpu['load']:.1f} |"
         )
     return lines
+
+
+async def _held(node: GrpcNode, payment_hash: bytes) -> None:
+    async for invoice in node.watch_invoice(payment_hash):
+        if invoice.state is InvoiceState.ACCEPTED:
+            return
 
 
 async def _gather(at_once: int, jobs: list[Any]) -> list[Any]:
