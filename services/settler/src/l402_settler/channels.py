@@ -46,7 +46,7 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
     active = [one for one in channels if one.active]
     sendable_msat = sum(one.sendable_msat for one in active)
     slots_free = sum(_slots_free(one, config) for one in active)
-    needed_msat, slots_needed = config.places * _ladder_msat(config), config.places * len(LADDER)
+    needed_msat, slots_needed = config.places * config.routed_ladder_msat(), config.places * len(LADDER)
     return ChannelsView(
         at_ms=now_ms,
         channels=standings,
@@ -57,11 +57,6 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
         slots_needed=slots_needed,
         warning=_short(sendable_msat, needed_msat, slots_free, slots_needed),
     )
-
-
-def _ladder_msat(config: Config) -> int:
-    """A whole ladder, and the most that its routes may cost."""
-    return config.unit_msat * sum(LADDER) + config.fee_limit_msat * len(LADDER)
 
 
 def _slots_free(channel: ChannelView, config: Config) -> int:
@@ -89,7 +84,7 @@ def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config)
         return "it is not active"
     if _slots_free(channel, config) < len(LADDER):
         return f"{_slots_free(channel, config)} HTLC slots are free, and a ladder takes {len(LADDER)}"
-    ladder_msat = _ladder_msat(config)
+    ladder_msat = config.routed_ladder_msat()
     drain_msat = max((one.rewards_msat - one.fees_msat for one in known.rounds), default=0) if known else 0
     left_msat = channel.sendable_msat - max(drain_msat, 0)
     if channel.sendable_msat < ladder_msat:
