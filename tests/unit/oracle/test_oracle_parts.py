@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,29 +17,37 @@ from l402_oracle.attestor.reveal import Reveal, may_reveal
 from l402_oracle.config import AttestorConfig, WorkerConfig
 from l402_oracle.keys import read_attestor_keys, read_worker_keys
 from l402core.documents import Offer
-from l402core.errors import Unavailable
+from l402core.errors import L402Error, Unauthorized, Unavailable
 from l402core.keyfiles import KeyFileError
+from l402core.lnd.fitness import CHECKS
 from l402core.lnd.port import NodeInfo
 from l402core.schema import upgrade
+from prometheus_client import REGISTRY
 
 
 class Node:
     """A node that tells what a test sets."""
 
     def __init__(self) -> None:
-        self.height, self.network, self.synced, self.answers = 100, "simnet", True, True
+        self.height, self.network, self.synced, self.version = 100, "simnet", True, "0.21.0-beta"
+        self.refuses: L402Error | None = None
 
     async def info(self) -> NodeInfo:
-        """Raises Unavailable while it does not answer."""
-        if not self.answers:
-            raise Unavailable("lnd", "no answer")
+        """Raises what a test says while it does not answer."""
+        if self.refuses is not None:
+            raise self.refuses
         return NodeInfo(
-            pubkey="", alias="", version="", block_height=self.height, network=self.network, synced=self.synced
+            pubkey="",
+            alias="",
+            version=self.version,
+            block_height=self.height,
+            network=self.network,
+            synced=self.synced,
         )
 
     async def watch_blocks(self) -> AsyncIterator[int]:
         """One block, then cut off."""
-        if self.answers:
+        if self.refuses is None:
             yield self.height
         raise Unavailable("lnd", "cut")
 
@@ -62,22 +71,77 @@ async def test_a_height_grows_old_and_never_falls() -> None:
     node.height = 90
     await turns(heights)
     assert heights.recent() == 100
-    node.answers, clock[0] = False, 11.0
+    node.refuses, clock[0] = Unavailable("lnd", "no answer"), 11.0
     await turns(heights)
     assert heights.recent() is None
-    node.answers, node.height = True, 101
+    node.refuses, node.height = None, 101
     await turns(heights)
     assert heights.recent() == 101
 
 
-@pytest.mark.parametrize("wrong", [{"synced": False}, {"network": "regtest"}], ids=["behind", "another network"])
-async def test_a_node_that_cannot_know_tells_no_height(wrong: dict[str, bool | str]) -> None:
-    """Behind the chain its word would be old, however fresh, and elsewhere it means nothing: asked or told by a block."""
-    node = Node()
+UNFIT = (
+    ("synced", {"synced": False}),
+    ("network", {"network": "regtest"}),
+    ("version", {"version": "0.18.5-beta"}),
+    ("answers", {"refuses": Unavailable("lnd_unavailable", "connection refused")}),
+    ("unlocked", {"refuses": Unavailable("lnd_locked", "wallet locked")}),
+    ("macaroon", {"refuses": Unauthorized("lnd_macaroon", "permission denied")}),
+)
+"""Each check that a node may fail which only tells heights, and how it does."""
+
+
+@pytest.mark.parametrize(("check", "wrong"), UNFIT, ids=[check for check, _ in UNFIT])
+async def test_a_node_that_cannot_know_tells_no_height_and_is_named(check: str, wrong: dict[str, Any]) -> None:
+    """Behind the chain its word would be old, however fresh, and elsewhere it means nothing: asked or told by a block. Ready
+    and the numbers say which check fails, and nothing once it is mended."""
+    node, well = Node(), vars(Node())
     vars(node).update(wrong)
     heights = NodeHeights(node, network="simnet", max_age_s=10, poll_s=0.01, monotonic=lambda: 0.0)
+    assert heights.readiness() == {"height": False, "lnd": False, "lnd_answers": False}
     await turns(heights)
     assert heights.recent() is None
+    assert heights.readiness() == {"height": False, "lnd": False, f"lnd_{check}": False}
+    assert failing() == {check}
+    vars(node).update(well)
+    await turns(heights)
+    assert heights.readiness() == {"height": True, "lnd": True}
+    assert failing() == set()
+
+
+async def test_a_height_outlives_the_node_that_told_it_and_the_node_is_unready_at_once() -> None:
+    """What was seen is true for a while; who repairs the node need not wait until it is not."""
+    node, clock = Node(), [0.0]
+    heights = NodeHeights(node, network="simnet", max_age_s=10, poll_s=0.01, monotonic=lambda: clock[0])
+    await turns(heights)
+    node.network = "regtest"
+    await turns(heights)
+    assert heights.readiness() == {"height": True, "lnd": False, "lnd_network": False}
+    clock[0] = 11.0
+    assert heights.readiness() == {"height": False, "lnd": False, "lnd_network": False}
+
+
+class Behind(Node):
+    """lnd tells of a block before its wallet has it, and is synced again at once."""
+
+    async def watch_blocks(self) -> AsyncIterator[int]:
+        """One block, then silence."""
+        self.synced = False
+        yield self.height
+        await asyncio.Event().wait()
+
+
+async def test_a_node_is_not_called_behind_for_the_moment_in_which_a_block_arrives() -> None:
+    """Only polling says what stands against it: at each block it would be unready until the next poll."""
+    node = Behind()
+    heights = NodeHeights(node, network="simnet", max_age_s=10, poll_s=60, monotonic=lambda: 0.0)
+    await turns(heights)
+    assert not node.synced
+    assert heights.readiness() == {"height": True, "lnd": True}
+
+
+def failing() -> set[str]:
+    """The checks that the numbers say fail."""
+    return {check for check in CHECKS if REGISTRY.get_sample_value("l402_node_fit", {"check": check}) == 0}
 
 
 def test_key_files_are_read_only_when_nobody_else_can(tmp_path: Path) -> None:

@@ -139,7 +139,11 @@ def channel(stage: Stage) -> None:
     stage.office.sight.slots_to = {NODE_PUBLIC: 2 * RUNGS - 1}
 
 
-@pytest.mark.parametrize("scarce", [day, liquidity, slots, channel], ids=lambda one: str(one.__name__))
+def channel_money(stage: Stage) -> None:
+    stage.office.sight.msat_to = {NODE_PUBLIC: 2 * (DEBT + RUNGS * stage.config.fee_limit_msat) - 1}
+
+
+@pytest.mark.parametrize("scarce", [day, liquidity, slots, channel, channel_money], ids=lambda one: str(one.__name__))
 async def test_ten_debts_of_which_there_is_room_for_one_ask_for_one_offer(
     make_stage: Callable[..., Stage], scarce: Callable[[Stage], None]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from l402_settler.config import Config
-from l402_settler.exposure import Cap, Exposure, Left, Need, over_cap
+from l402_settler.exposure import Cap, Exposure, Left, Need, over_cap, over_channels
 
 CAP = Cap(msat=100, rungs=12)
 
@@ -16,7 +16,7 @@ CAP = Cap(msat=100, rungs=12)
 )
 def test_one_more_ladder_fits_up_to_the_cap_itself(msat: int, rungs: int, allowed: bool) -> None:
     """Money and rungs, each by itself."""
-    refusal = over_cap("peer", Exposure(msat=msat, rungs=rungs, promised_rungs=0), CAP, 50, 6)
+    refusal = over_cap("peer", Exposure(msat=msat, rungs=rungs, promised_rungs=0, promised_msat=0), CAP, 50, 6)
     assert (refusal is None) is allowed
     assert refusal is None or refusal.code == "peer_exposure"
 
@@ -34,14 +34,36 @@ def test_by_default_a_peer_may_have_two_rounds_out_and_a_node_sixteen_ladders() 
     [
         ({}, ""),
         ({"day_msat": 49}, "day_cap"),
-        ({"liquidity_msat": 49}, "liquidity"),
+        ({"liquidity_msat": 67}, "liquidity"),
         ({"slots": 5}, "slots"),
         ({"node_trouble": "it is locked"}, "node"),
         ({"node_trouble": "it is locked", "day_msat": 0, "liquidity_msat": 0, "slots": 0}, "node"),
     ],
 )
 def test_our_node_takes_what_it_has_left_to_the_last_msat_and_slot(short: dict[str, Any], code: str) -> None:
-    """Exactly enough of everything is enough; one less of anything is refused by its name."""
-    enough = Left(day_msat=50, liquidity_msat=50, slots=6, node_trouble="")
+    """Exactly enough of everything, six routes included, is enough; one less of anything is refused by its name."""
+    enough = Left(day_msat=50, liquidity_msat=68, fee_limit_msat=3, slots=6, node_trouble="")
     refusal = msgspec.structs.replace(enough, **short).refusal(Need(50, 6))
+    assert (refusal.code if refusal else "") == code
+
+
+@pytest.mark.parametrize(
+    ("sendable_msat", "slots", "code"),
+    [
+        (147, 13, ""),
+        (146, 13, "channel_liquidity"),
+        (147, 12, "channel_slots"),
+        (0, 0, "channel_slots"),
+        (None, 13, ""),
+        (147, None, ""),
+        (None, None, ""),
+    ],
+)
+def test_the_channels_to_a_payees_node_carry_what_is_promised_there_and_one_more_ladder(
+    sendable_msat: int | None, slots: int | None, code: str
+) -> None:
+    """Seven rungs of 58 msat are promised, 500 more are out and off the balance already; six rungs of 50 msat are to come, and
+    each of the thirteen may cost 3 on its way. A node that is no neighbour is somebody else's to reach."""
+    held = Exposure(msat=558, rungs=17, promised_rungs=7, promised_msat=58)
+    refusal = over_channels(held, Need(50, 6), sendable_msat=sendable_msat, slots=slots, fee_limit_msat=3)
     assert (refusal.code if refusal else "") == code

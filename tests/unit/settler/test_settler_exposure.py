@@ -16,6 +16,8 @@ from l402core.signing import SigningKey
 from tests.support.settler import ATTESTOR, NODE_PUBLIC, PEER, Stage, sha
 
 LADDER = 6_300_000
+ROUTED = LADDER + 6 * 10_000
+"""With the most that its routes may cost by default."""
 
 
 async def hanging(stage: Stage, name: str, round_: int) -> None:
@@ -74,11 +76,62 @@ async def test_a_shared_channel_without_slots_for_a_ladder_is_promised_nothing(s
     assert caught.value.code == "channel_slots"
 
 
+async def test_a_channel_without_the_money_for_a_ladder_and_its_routes_is_promised_nothing(stage: Stage) -> None:
+    """Our node has plenty, and the channel to this payee lacks one msat for the second ladder that it may have to send: no
+    challenge for a peer on that node, a paid fee is a credit; with the msat it opens. A payee elsewhere is not held up."""
+    stage.office.sight.msat_to = {NODE_PUBLIC: 2 * ROUTED - 1}
+    await stage.desk.open(stage.opening("a"))
+    assert not (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+    assert (await stage.desk.read_round(ReadRound())).available, "for whoever is paid over another channel"
+    other = SigningKey(b"\x07" * 32)
+    await stage.fee("b")
+    with pytest.raises(Exhausted, match="kept for you as a credit") as caught:
+        await stage.desk.open(stage.opening("b", peer=other))
+    assert caught.value.code == "channel_liquidity"
+    assert [said.payment_hash for said in stage.said(CreditIssued)] == [sha("fee b")]
+    stage.office.sight.msat_to = {NODE_PUBLIC: 2 * ROUTED}
+    assert (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+    await stage.desk.open(stage.opening("c", peer=other))
+
+
+async def test_what_is_out_in_a_channel_is_off_its_balance_and_counts_no_second_time(
+    make_stage: Callable[..., Stage],
+) -> None:
+    """A channel with money for two ladders: one is promised, then sent, then back, and there is room for one more all along."""
+    stage = make_stage(peer_rungs=600, peer_exposure_msat=100 * LADDER)
+    node = TwoRounds(local_msat=2 * ROUTED)
+    watch = Watch(stage.office, node)  # type: ignore[arg-type]  # nothing but its channels is asked
+
+    async def room() -> bool:
+        await watch.look()
+        return (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available
+
+    await stage.open_round()
+    await stage.desk.open(stage.opening("a"))
+    assert await room()
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    assert await room()
+    node.local_msat -= 1
+    assert not await room(), "what is registered and not sent is still to leave"
+    node.local_msat += 1
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.IN_FLIGHT)
+        node.local_msat -= 100_000 << index
+        assert await room(), "what left the balance is promised no more"
+    node.local_msat -= ROUTED - LADDER + 1
+    assert not await room()
+    for index in range(6):
+        await stage.seen("a", index, PaymentStatus.FAILED)
+    node.local_msat += LADDER
+    assert await room()
+
+
 class TwoRounds:
     """Our node with one channel, to the payee's node; what is out in it is what a test has seen."""
 
-    def __init__(self) -> None:
-        self.out = 0
+    def __init__(self, *, local_msat: int = 10**10) -> None:
+        self.out, self.local_msat = 0, local_msat
 
     async def info(self) -> NodeInfo:
         """Well."""
@@ -88,7 +141,7 @@ class TwoRounds:
         """The one."""
         return [
             ChannelView(
-                channel_id=1, remote_pubkey=NODE_PUBLIC, active=True, capacity_msat=10**10, local_msat=10**10,
+                channel_id=1, remote_pubkey=NODE_PUBLIC, active=True, capacity_msat=10**10, local_msat=self.local_msat,
                 remote_msat=0, pending_out=self.out,
             )
         ]  # fmt: skip
@@ -131,11 +184,13 @@ async def test_a_shared_channel_with_two_rounds_slots_holds_two_rounds_and_no_th
     [
         ({"places": 3}, {}, "places", 3),
         ({"day_cap_msat": 2 * LADDER}, {}, "day_cap", 2),
-        ({}, {"liquidity_msat": 4 * LADDER + 1}, "liquidity", 4),
+        ({}, {"liquidity_msat": 4 * ROUTED - 1}, "liquidity", 3),
         ({}, {"slots": 17}, "slots", 2),
         ({}, {"trouble": "asleep"}, "node", 0),
         ({"payee_exposure_msat": 5 * LADDER}, {}, "payee_exposure", 5),
         ({}, {"slots_to": {NODE_PUBLIC: 17}}, "channel_slots", 2),
+        ({}, {"msat_to": {NODE_PUBLIC: 3 * ROUTED - 1}}, "channel_liquidity", 2),
+        ({}, {"msat_to": {"02" * 33: 0}, "slots_to": {"02" * 33: 0}}, "places", 8),
     ],
 )
 async def test_so_many_open_at_once_as_there_is_room_for_and_the_others_keep_their_fee(
@@ -153,7 +208,7 @@ async def test_so_many_open_at_once_as_there_is_room_for_and_the_others_keep_the
     assert len(answers) - len(refused) == min(opened, 8)
     assert {one.code for one in refused} == {code} if opened < 8 else refused
     assert len(stage.said(CreditIssued)) == len(refused)
-    if opened < 8 and code not in ("payee_exposure", "channel_slots"):
+    if opened < 8 and code not in ("payee_exposure", "channel_slots", "channel_liquidity"):
         assert not (await stage.desk.read_round(ReadRound())).available, "and no challenge is sold"
 
 

@@ -336,10 +336,11 @@ async def test_no_new_offer_while_our_node_could_not_pay_it(stage: Stage) -> Non
     """What is promised again must be payable: short of liquidity, the debt waits, and the next turn looks again."""
     await stage.uploaded()
     await stage.settler.on_scored(withheld(stage))
-    stage.office.sight.liquidity_msat = OWED - 1
+    routed_msat = OWED + 3 * stage.config.fee_limit_msat
+    stage.office.sight.liquidity_msat = routed_msat - 1
     await all_back(stage)
     assert await state(stage) == "owed"
-    stage.office.sight.liquidity_msat = OWED
+    stage.office.sight.liquidity_msat = routed_msat
     await stage.turn()
     assert await state(stage) == "due"
 
@@ -412,15 +413,16 @@ async def test_what_is_owed_counts_against_every_cap_until_it_is_locked(stage: S
     await stage.settler.on_scored(withheld(stage))
     assert await state(stage) == "owed"
     _, _, room = await stage.database.read(held)
-    assert room.outside.liquidity_msat == 10**10 - OWED, "no new place takes the room that a debt will need"
+    routed_msat = OWED + 3 * stage.config.fee_limit_msat
+    assert room.outside.liquidity_msat == 10**10 - routed_msat, "no new place takes the room that a debt will need"
     await all_back(stage)
     assert await state(stage) == "due"
     peer, payee, room = await stage.database.read(held)
-    assert peer == payee == Exposure(msat=OWED, rungs=3, promised_rungs=3)
+    assert peer == payee == Exposure(msat=OWED, rungs=3, promised_rungs=3, promised_msat=OWED)
     day_msat = stage.config.day_cap_msat - 63 * UNIT - OWED  # what was locked today, and what will be
     assert (room.outside.day_msat, room.outside.liquidity_msat, room.outside.slots) == (
         day_msat,
-        10**10 - OWED,
+        10**10 - routed_msat,
         483 - 3,
     )
     await stage.settler.on_offer(new_offer(stage))

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from lndsim.faults import Fault, Kind
+from lndsim.guise import Guise
 from lndsim.simulation import Simulation, write_private
 
 CONTROL_FILE: Final = "control.json"
@@ -56,6 +57,7 @@ class ControlServer:
             "set_online": network.set_online,
             "set_dispatching": network.set_dispatching,
             "set_listening": simulation.set_listening,
+            "set_guise": lambda name, **guise: simulation.set_guise(name, msgspec.convert(guise, Guise)),
             "set_hold_expiry_delta": network.set_hold_expiry_delta,
             "set_stranding": network.set_stranding,
             "set_stuck": network.set_stuck,
@@ -158,6 +160,10 @@ class Control:
     async def set_listening(self, name: str, listening: bool) -> None:
         """Stop or start a node's gRPC; the node stays on the network."""
         await self._ask("set_listening", name=name, listening=listening)
+
+    async def set_guise(self, name: str, guise: Guise) -> None:
+        """What a node says of itself; `Guise()` is well. See `lndsim.guise`."""
+        await self._ask("set_guise", name=name, **msgspec.to_builtins(guise))
 
     async def set_hold_expiry_delta(self, name: str, blocks: int) -> None:
         """How early this node cancels a held invoice before its HTLC expires."""

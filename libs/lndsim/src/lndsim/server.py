@@ -10,7 +10,7 @@ from l402core.lnd.stubs import SERVICES, message_class
 from lndsim.clock import Clock
 from lndsim.faults import Fault, Faults, Kind
 from lndsim.macaroon import Bakery, Permission
-from lndsim.refusal import Code, Refusal
+from lndsim.refusal import WALLET_LOCKED, Code, Refusal
 from lndsim.service import LndService
 
 TABLE: Final[dict[str, tuple[Permission | None, str]]] = {
@@ -135,6 +135,8 @@ class NodeServer:
     def _admit(self, uri: str, permission: Permission | None, context: Any) -> None:
         if permission is None:
             return
+        if self._service.guise.locked:
+            raise Refusal(WALLET_LOCKED)
         macaroons = [value for key, value in context.invocation_metadata() if key == "macaroon"]
         if len(macaroons) != 1:
             raise Refusal(f"expected 1 macaroon, got {len(macaroons)}")

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from l402core.lnd.stubs import SERVICES, invoicesrpc, lnrpc, statesrpc
 
 from lndsim import payreq
+from lndsim.guise import Guise
 from lndsim.hub import BLOCKS, Hub, block_message, invoice_topic, invoices_topic, payment_topic, payments_topic
 from lndsim.invoice import InvoiceState
 from lndsim.macaroon import Bakery, Permission, check_bakeable
@@ -23,7 +24,6 @@ from lndsim.node import Node
 from lndsim.payment import Payment
 from lndsim.refusal import INVOICE_NOT_FOUND, NO_INVOICES, PAYMENT_UNKNOWN, Code, Refusal
 
-VERSION: Final = "0.21.0-beta commit=v0.21.0-beta"
 _ALL_URIS: Final = frozenset(
     f"/{service}/{method}" for service, described in SERVICES.items() for method in described.methods_by_name
 )
@@ -40,6 +40,7 @@ class LndService:
         self._hub = hub
         self._node = node
         self._bakery = bakery
+        self.guise = Guise()
 
     # lnrpc.Lightning
 
@@ -48,7 +49,7 @@ class LndService:
         channels = self._network.switch.all_channels_of(self._node.pubkey)
         usable = len(list(self._network.switch.channels_of(self._node.pubkey)))
         return lnrpc.GetInfoResponse(
-            version=VERSION,
+            version=self.guise.version,
             identity_pubkey=self._node.pubkey,
             alias=self._node.name,
             num_active_channels=usable,
@@ -57,9 +58,9 @@ class LndService:
             block_height=height,
             block_hash=self._network.block_hash(height).hex(),
             best_header_timestamp=self._network.now_ns // 1_000_000_000,
-            synced_to_chain=True,
+            synced_to_chain=self.guise.synced,
             synced_to_graph=True,
-            chains=[lnrpc.Chain(chain="bitcoin", network=payreq.NETWORK)],
+            chains=[lnrpc.Chain(chain="bitcoin", network=self.guise.network)],
         )
 
     def add_invoice(self, request: Any) -> Any:
@@ -308,7 +309,8 @@ class LndService:
                 yield message
 
     def get_state(self, _: Any) -> Any:
-        return statesrpc.GetStateResponse(state=statesrpc.SERVER_ACTIVE)
+        state = statesrpc.LOCKED if self.guise.locked else statesrpc.SERVER_ACTIVE
+        return statesrpc.GetStateResponse(state=state)
 
 
 async def _updates(first: Any, feed: Any, *, quiet: bool) -> AsyncIterator[Any]:

@@ -14,6 +14,7 @@ from l402core.lnd.wire import LndEndpoint
 from lndsim import certificate
 from lndsim.clock import Clock, wall_clock
 from lndsim.faults import Faults
+from lndsim.guise import Guise
 from lndsim.hub import Hub
 from lndsim.journal import Journal
 from lndsim.macaroon import ADMIN, INVOICE, READONLY, URI, Bakery, Permission
@@ -30,6 +31,7 @@ class Served:
     """One node as it listens."""
 
     server: NodeServer
+    service: LndService
     bakery: Bakery
     directory: Path
     pubkey: str
@@ -109,6 +111,14 @@ class Simulation:
             await served.server.start(served.port)
         served.listening = listening
 
+    async def set_guise(self, name: str, guise: Guise) -> None:
+        """What a node says of itself from now on. One that is locked was started again: every stream of it is cut."""
+        served = self._served[name]
+        cut = guise.locked and not served.service.guise.locked and served.listening
+        served.service.guise = guise
+        for listening in (False, True) if cut else ():
+            await self.set_listening(name, listening)
+
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint:
         """Where the node is, with one of its macaroons: admin, readonly, invoice, or a name given to `bake`."""
         served = self._served[name]
@@ -139,7 +149,7 @@ class Simulation:
                 write_private(path, bakery.mint(permissions, nonce=secrets.token_bytes(16)))
         service = LndService(self.network, self._hub, node, bakery)
         server = NodeServer(name, service, bakery, self.network.clock, self.faults, certificate.ensure(directory))
-        served = Served(server, bakery, directory, node.pubkey)
+        served = Served(server, service, bakery, directory, node.pubkey)
         served.port = await server.start(_saved_port(directory))
         served.listening = True
         write_private(directory / "port", str(served.port).encode())

@@ -52,7 +52,7 @@ async def serve(config: Config) -> None:
     bus.answer(FeeMint, invoicer.mint_fee)
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), **await _node_ready(node, config.lnd_network)}
+        return {"bus": await bus.ready(), **await node_ready(node, config.lnd_network)}
 
     tell_parts(bus, ReadInvoicerParts, ready)
     address_file = config.data_dir / "invoicer.url"
@@ -69,7 +69,7 @@ async def serve(config: Config) -> None:
         tally.close()
 
 
-async def _node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
+async def node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
     """Whether the node is fit for money, and by name what stands against it."""
     try:
         found = trouble(await node.info(), network=network)

@@ -46,7 +46,7 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
     active = [one for one in channels if one.active]
     sendable_msat = sum(one.sendable_msat for one in active)
     slots_free = sum(_slots_free(one, config) for one in active)
-    needed_msat, slots_needed = config.places * _ladder_msat(config), config.places * len(LADDER)
+    needed_msat, slots_needed = config.places * config.routed_ladder_msat(), config.places * len(LADDER)
     return ChannelsView(
         at_ms=now_ms,
         channels=standings,
@@ -57,11 +57,6 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
         slots_needed=slots_needed,
         warning=_short(sendable_msat, needed_msat, slots_free, slots_needed),
     )
-
-
-def _ladder_msat(config: Config) -> int:
-    """A whole ladder, and the most that its routes may cost."""
-    return config.unit_msat * sum(LADDER) + config.fee_limit_msat * len(LADDER)
 
 
 def _slots_free(channel: ChannelView, config: Config) -> int:
@@ -87,7 +82,7 @@ def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> C
 def _needed_msat(known: NodeFlow | None, config: Config) -> int:
     """The next round may take as much as the dearest of the last ones did, and then a ladder must still fit."""
     dearest_msat = max((-one.net_msat for one in known.rounds), default=0) if known else 0
-    return max(dearest_msat, 0) + _ladder_msat(config)
+    return max(dearest_msat, 0) + config.routed_ladder_msat()
 
 
 def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config) -> str:
@@ -96,7 +91,7 @@ def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config)
         return "it is not active"
     if _slots_free(channel, config) < len(LADDER):
         return f"{_slots_free(channel, config)} HTLC slots are free, and a ladder takes {len(LADDER)}"
-    ladder_msat = _ladder_msat(config)
+    ladder_msat = config.routed_ladder_msat()
     left_msat = channel.sendable_msat - (_needed_msat(known, config) - ladder_msat)
     if channel.sendable_msat < ladder_msat:
         return f"{show_sat(channel.sendable_msat)} can be sent, and a ladder takes up to {show_sat(ladder_msat)}"

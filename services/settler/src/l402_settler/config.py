@@ -9,7 +9,7 @@ from l402core.succession import HAND_OVERS
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from l402_settler.exposure import Cap, ExposureCaps
+from l402_settler.exposure import Cap, ExposureCaps, Need
 
 HEX32 = "^[0-9a-f]{64}$"
 
@@ -66,7 +66,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     payee_exposure_msat: int = Field(
         default=0, ge=0, description="Most that may be out or promised to one payee's node; 0: sixteen ladders."
     )
-    fee_limit_msat: int = Field(default=10_000, ge=0, description="Routing fee allowed per rung.")
+    fee_limit_msat: int = Field(default=10_000, ge=0, description="Routing fee allowed per rung, and kept free for it.")
 
     commit_s: int = Field(
         default=60, ge=1, le=86_400, description="From opening to the last commitment (training included)."
@@ -152,6 +152,10 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
     feedback_decay_ppm: int = Field(default=800_000, ge=0, le=1_000_000, description="Error feedback decay, ppm.")
     outer_rate_ppm: int = Field(default=1_300_000, ge=1, le=10_000_000, description="Outer learning rate, ppm.")
     chunk_k: int = Field(default=64, ge=1, le=4_096, description="Entries kept per chunk of 4096.")
+
+    def routed_ladder_msat(self) -> int:
+        """A whole ladder, and the most that its routes may cost."""
+        return Need(self.unit_msat * sum(LADDER), len(LADDER)).routed_msat(self.fee_limit_msat)
 
     def exposure_caps(self, ladder_msat: int) -> ExposureCaps:
         """The caps on one peer and one payee, in money and rungs."""

@@ -3,11 +3,11 @@
 It makes no promise itself. Whoever does asks here in the same transaction, so that promises are added up.
 """
 
-from l402core.errors import Exhausted, L402Error
+from l402core.errors import L402Error
 from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, journal
-from l402_settler.exposure import Left, Need, over_cap
+from l402_settler.exposure import Left, Need, over_cap, over_channels
 from l402_settler.office import Office
 
 
@@ -19,13 +19,15 @@ def exposed(
 
     Without `debts` what is owed and not offered does not count: debts that all waited for one another would wait for ever.
     """
-    caps, slots = office.config.exposure_caps(ladder_msat), office.sight.slots_to
+    caps, sight = office.config.exposure_caps(ladder_msat), office.sight
     refusal = over_cap("peer", books.exposure(tx, peer=peer, debts=debts), caps.peer, need.msat, need.rungs)
     for payee in sorted(payees):
         held = books.exposure(tx, payee=payee, debts=debts)
         refusal = refusal or over_cap("payee", held, caps.payee, need.msat, need.rungs)
-        if refusal is None and payee in slots and slots[payee] - held.promised_rungs < need.rungs:
-            refusal = Exhausted("channel_slots", "the channels to this payee's node are short of HTLC slots")
+        refusal = refusal or over_channels(
+            held, need, sendable_msat=sight.msat_to.get(payee), slots=sight.slots_to.get(payee),
+            fee_limit_msat=office.config.fee_limit_msat,
+        )  # fmt: skip
     return refusal
 
 
@@ -34,10 +36,10 @@ def left(office: Office, tx: Transaction, *, debts: bool = True) -> Left:
 
     A ladder that waits to be locked counts until our node has it; what our node has, its own channels tell.
     """
-    sight, promised = office.sight, books.promised(tx, debts=debts)
+    sight, promised, fee_limit_msat = office.sight, books.promised(tx, debts=debts), office.config.fee_limit_msat
     locked_msat = journal.locked_since(tx, office.now_ms() - journal.DAY_MS)
     return Left(
         day_msat=office.config.day_cap_msat - locked_msat - promised.unregistered_msat,
-        liquidity_msat=sight.liquidity_msat - promised.msat, slots=sight.slots - promised.rungs,
-        node_trouble=sight.trouble,
+        liquidity_msat=sight.liquidity_msat - Need(promised.msat, promised.rungs).routed_msat(fee_limit_msat),
+        fee_limit_msat=fee_limit_msat, slots=sight.slots - promised.rungs, node_trouble=sight.trouble,
     )  # fmt: skip

@@ -29,6 +29,8 @@ class NodeSight(msgspec.Struct, kw_only=True):
     slots: int = 0
     slots_to: dict[str, int] = {}
     """HTLC slots that are free on the channels to each node that we share one with."""
+    msat_to: dict[str, int] = {}
+    """What those channels can send."""
     trouble: str = "the node has not answered yet"
     failing: str = "answers"
     """Which of `l402core.lnd.fitness`'s checks fails; "" for none. Short of liquidity or slots is no trouble: the room

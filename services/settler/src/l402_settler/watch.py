@@ -174,6 +174,7 @@ class Watch:
             sight.liquidity_msat = sum(channel.sendable_msat for channel in active)
             sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
             sight.slots_to = _slots_by_node(active, office.config.slots_per_channel)
+            sight.msat_to = _msat_by_node(active)
             sight.failing = self._short_of(channels)
             tell_fitness(sight.failing)
             NODE_HEIGHT.set(sight.height)
@@ -189,7 +190,7 @@ class Watch:
         config = self._office.config
         short = shortage(
             channels,
-            needed_msat=config.unit_msat * sum(LADDER),
+            needed_msat=config.routed_ladder_msat(),
             needed_slots=len(LADDER),
             slots_per_channel=config.slots_per_channel,
         )
@@ -224,3 +225,11 @@ def _slots_by_node(channels: list[ChannelView], per_channel: int) -> dict[str, i
     for channel in channels:
         free[channel.remote_pubkey] = free.get(channel.remote_pubkey, 0) + max(0, per_channel - channel.pending_out)
     return free
+
+
+def _msat_by_node(channels: list[ChannelView]) -> dict[str, int]:
+    """What can be sent to each neighbour."""
+    sendable: dict[str, int] = {}
+    for channel in channels:
+        sendable[channel.remote_pubkey] = sendable.get(channel.remote_pubkey, 0) + channel.sendable_msat
+    return sendable

@@ -31,7 +31,7 @@ TOLD: dict[str, tuple[Collector, ...]] = {
     "gateway": _of(l402_gateway.metrics),
     "invoicer": (*NODE, *MESSAGES),
     "settler": (*_of(l402_settler.metrics), *NODE, *HEIGHT, *MESSAGES, *STREAMS),
-    "attestor": (*_of(l402_oracle.attestor.metrics), metrics.NODE_CALLS, *HEIGHT, *MESSAGES, *STREAMS),
+    "attestor": (*_of(l402_oracle.attestor.metrics), *NODE, *HEIGHT, *MESSAGES, *STREAMS),
     "worker": (*_of(l402_oracle.worker.metrics), *MESSAGES),
 }
 """Who tells what."""

@@ -168,6 +168,6 @@ def _ready(bus: Bus, database: Database, heights: NodeHeights) -> Ready:
             answers = bool(await database.transact(lambda tx: tx.scalar(sa.select(sa.literal(1)))))
         except Unavailable:
             answers = False
-        return {"nats": await bus.ready(), "database": answers, "height": heights.recent() is not None}
+        return {"nats": await bus.ready(), "database": answers, **heights.readiness()}
 
     return ready

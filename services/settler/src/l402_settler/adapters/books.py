@@ -97,7 +97,7 @@ def exposure(tx: Transaction, *, peer: str = "", payee: str = "", debts: bool = 
     rungs_promised = int(promised.rungs)
     return Exposure(
         msat=int(out.msat) + int(promised.msat), rungs=int(out.rungs) + rungs_promised,
-        promised_rungs=int(out.unsent) + rungs_promised,
+        promised_rungs=int(out.unsent) + rungs_promised, promised_msat=int(out.unsent_msat) + int(promised.msat),
     )  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def _out(whose: sa.Column[str]) -> sa.Select[*tuple[Any, ...]]:
             sa.func.coalesce(sa.func.sum(rungs.c.amount_msat), 0).label("msat"),
             sa.func.count().label("rungs"),
             sa.func.coalesce(sa.func.sum(unsent), 0).label("unsent"),
+            sa.func.coalesce(sa.func.sum(unsent * rungs.c.amount_msat), 0).label("unsent_msat"),
         )
         .join(submissions, submissions.c.commitment == rungs.c.commitment)
         .where(IS_OPEN, whose == sa.bindparam("b_whose"), rungs.c.state.in_(OPEN_RUNG))
