@@ -27,7 +27,7 @@ async def test_no_fee_is_sold_while_a_ladder_finds_no_slots(tmp_path: Path, monk
     folder.create()
     plan = Plan(
         peers=0, spare_nodes=("node-1",), rounds=1, workers=1, wait_for_all=False, sponsored=False,
-        gateway_port=parts.free_port(),
+        gateway_port=parts.free_port(), overheard=True,
     ).checked()  # fmt: skip
     async with (
         running(folder, plan, print) as network,
