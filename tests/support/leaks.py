@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 from l402_oracle import derive
+from l402_peer_agent.adapters.journal import decoded
 from l402_peer_agent.journal import Attempt, Payment
 from l402core.documents import Offer
 from l402core.pledges import Announcement
@@ -69,7 +70,7 @@ def reward_preimages(folder: Path, books_url: str = "") -> Secrets:
         for index, hash_ in enumerate(offer.reward_hashes):
             secret = derive.preimage(keys[offer.key_id], msgspec.structs.replace(offer, reward_hashes=()), index)
             assert derive.payment_hash(secret) == hash_
-            found[f"preimage {offer.commitment[:8]}.{offer.attempt}.{index}"] = secret
+            found[f"preimage {offer.commitment[:8]}.{offer.attempt}.{index}"] = secret.reveal()
     return found
 
 
@@ -82,7 +83,7 @@ def tranche_preimages(folder: Path, books_url: str = "") -> Secrets:
         for index, hash_ in enumerate(made.hashes):
             secret = derive.tranche_preimage(keys[made.key_id], core, index)
             assert derive.payment_hash(secret) == hash_
-            found[f"tranche {made.sponsorship[:8]}.{index}"] = secret
+            found[f"tranche {made.sponsorship[:8]}.{index}"] = secret.reveal()
     return found
 
 
@@ -90,13 +91,13 @@ def bought(journal: Path) -> Secrets:
     """What a peer's fees bought: their preimages and its L402 macaroons."""
     found = Secrets()
     for (body,) in _rows(journal, "select body from payments"):
-        payment = msgspec.json.decode(_bytes(body), type=Payment)
-        if payment.preimage:
-            found[f"fee {payment.payment_hash[:8]}"] = payment.preimage
+        payment = decoded(_bytes(body), Payment)
+        if payment.preimage is not None:
+            found[f"fee {payment.payment_hash[:8]}"] = payment.preimage.reveal()
     for (body,) in _rows(journal, "select body from attempts"):
-        attempt = msgspec.json.decode(_bytes(body), type=Attempt)
+        attempt = decoded(_bytes(body), Attempt)
         if attempt.token is not None:
-            found[f"macaroon {attempt.commitment[:8]}"] = signature(attempt.token.macaroon)
+            found[f"macaroon {attempt.commitment[:8]}"] = signature(attempt.token.macaroon.reveal())
     return found
 
 
