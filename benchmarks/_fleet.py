@@ -23,6 +23,7 @@ from l402core.events import SubmissionView
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.wire import LndEndpoint
 from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
 from l402core.signing import Signed, SigningKey
 
 STAGES: tuple[str, ...] = ("fee", "open", "make", "lock", "agree", "return")
@@ -62,7 +63,7 @@ class Watched(Gateway):
         self.gates, self.times = gates, times
 
     async def locks(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, bolt11s: list[str]
+        self, round_: int, commitment: str, token: Token, preimage: Secret, bolt11s: list[str]
     ) -> SubmissionView:
         self.times["make"] = time.time()
         await self.gates.through("lock")
@@ -72,7 +73,7 @@ class Watched(Gateway):
         return view
 
     async def accepted(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, accepted: Signed
     ) -> SubmissionView:
         self.times["lock"] = time.time()
         await self.gates.through("agree")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState
+from l402core.secret import Secret
 from lndsim import Simulation
 
 LADDERS, RUNGS, AMOUNT_MSAT = 70, 6, 100_000
@@ -44,7 +45,7 @@ async def measure(hub: GrpcNode, peer: GrpcNode) -> None:
         *(accepted(peer, hashlib.sha256(one).digest()) for one in preimages),
     )
     locked = time.perf_counter()
-    await asyncio.gather(*(peer.settle_invoice(one) for one in preimages))
+    await asyncio.gather(*(peer.settle_invoice(Secret(one)) for one in preimages))
     settled = time.perf_counter()
     count = len(preimages)
     print(f"AddHoldInvoice {count / (made - started):8.0f}/s")

@@ -52,6 +52,7 @@ from l402core.lnd.port import InvoiceState
 from l402core.outbox import Database
 from l402core.rights import USERS
 from l402core.schedule import PPM
+from l402core.secret import Secret
 from l402core.signing import SigningKey
 from l402train import credentials, keys, migration, parts, services
 from l402train.folder import Folder
@@ -231,7 +232,7 @@ class World:
         await self.bus.ask(ladder.upload, SubmissionView, timeout_s=PATIENCE_S)
         await self.bus.publish(ladder.scored)
         node = self.nodes[ladder.node]
-        await asyncio.gather(*(node.settle_invoice(preimage) for preimage in ladder.preimages))
+        await asyncio.gather(*(node.settle_invoice(Secret(preimage)) for preimage in ladder.preimages))
         ladder.collected_s = time.perf_counter()
 
 

@@ -1,9 +1,14 @@
 """The whole loop through the real command: trained, paid, judged, settled, booked, traced, and no secret left lying."""
 
+import base64
+import contextlib
+import gzip
+import hashlib
 import json
 import shutil
 import sqlite3
 import struct
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,8 +21,8 @@ from lndsim.journal import Journal
 from lndsim.network import Network
 
 from tests.support import leaks
-from tests.support.demos import ROUNDS, Run
-from tests.support.secrets_scan import key_values, rows, scan
+from tests.support.demos import COMMAND, CONSOLE, ROUNDS, Run, environment, printed
+from tests.support.secrets_scan import WINDOW, Needles, key_values, rows, scan, spellings
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
@@ -178,56 +183,128 @@ def test_keys_and_macaroons_are_nowhere_but_in_their_files(demo_run: Run) -> Non
     assert scan(demo_run.folder, secrets) == []
 
 
-def test_every_secret_of_the_run_is_known_to_the_search(demo_run: Run) -> None:
-    """Rewards' preimages of every offer, tranches', and what the fees bought: computed again, and as many as there must be.
+def test_what_commands_tell_of_a_kept_run_holds_no_secret(demo_run: Run) -> None:
+    """The ledger, an export, a statement, an explanation, a trace, every receipt: as text and as JSON, all searched."""
+    place, kept = demo_run.place, ["--dir", str(demo_run.folder)]
+    paid = next(one for one in demo_run.submissions() if one["reward_msat"])["submission_id"]
+    receipts = str(demo_run.folder / "receipts" / "round-1.json")
+    for words in (
+        ["ledger", *kept, "--export", str(place / "journal.csv")],
+        ["ledger", *kept, "--account", "rewards", "--export", str(place / "rewards.json")],
+        ["explain", paid, *kept],
+        ["trace", "latest", "--all", *kept],
+        ["trace", "sponsor", *kept],
+        ["verify-receipt", receipts, "--round"],
+        ["keys", "list", "preimages", *kept],
+    ):
+        for form in ([], ["--json"]):
+            done = subprocess.run(
+                [*COMMAND, *words, *form], capture_output=True, text=True, timeout=60, check=False, env=environment()
+            )
+            told = printed(place, done.stdout, done.stderr)
+            assert done.returncode == Exit.FINE, told
+    assert min((place / name).stat().st_size for name in ("journal.csv", "rewards.json", CONSOLE)) > 100
+    assert leaks.leaks(demo_run.folder, beside=place) == []
 
-    The search itself runs after each of these tests, as after every other one of this folder.
-    """
+
+def test_every_secret_of_the_run_is_known_to_the_search(demo_run: Run) -> None:
+    """Preimages of every offer and tranche, what the fees bought, and what opens the nodes: as many as there must be."""
     folder, submissions = demo_run.folder, len(demo_run.submissions())
     assert len(leaks.reward_preimages(folder)) == 6 * submissions
     assert len(leaks.tranche_preimages(folder)) == len(demo_run.report["rounds"])
     journals = folder.glob("peers/*/journal.sqlite3")
     assert sum(len(leaks.bought(journal)) for journal in journals) == 2 * submissions
     assert len(leaks.node_preimages(folder)) >= submissions
+    assert len(leaks.node_keys(folder)) >= len(("coordinator", "sponsor", "observer")) + 6
 
 
-def test_a_leak_is_found_whatever_leaks(demo_run: Run, tmp_path: Path) -> None:
-    """Planted into a copy of what the search reads: a reward's preimage, a tranche's, a key, a fee's preimage."""
-    for name in ("keys", "settler", "peers"):
-        shutil.copytree(demo_run.folder / name, tmp_path / "copy" / name)
-    copy = tmp_path / "copy"
-    (copy / "logs").mkdir()
-    assert leaks.leaks(copy) == []
-    journal = next(copy.glob("peers/*/journal.sqlite3"))
-    for secrets in (
-        leaks.reward_preimages(copy),
-        leaks.tranche_preimages(copy),
-        key_values(copy / "keys"),
-        leaks.bought(journal),
+def test_a_leak_is_found_whatever_leaks_and_wherever(demo_run: Run, tmp_path: Path) -> None:
+    """Planted into a copy of what the search knows by: each kind of secret, into each kind of place, all of them found."""
+    network, mine = tmp_path / "kept", Path("peers/peer-1")
+    for name in ("keys", "settler", "lnd", "peers"):
+        shutil.copytree(demo_run.folder / name, network / name)
+    assert leaks.leaks(network, beside=tmp_path) == []
+    bought = leaks.bought(network / mine / "journal.sqlite3")
+    found = set[str]()
+    for kind, secrets in (
+        ("reward", leaks.reward_preimages(network)),
+        ("tranche", leaks.tranche_preimages(network)),
+        ("key", key_values(network / "keys")),
+        ("node", leaks.node_keys(network)),
+        ("fee", {name: secret for name, secret in bought.items() if name.startswith("fee")}),
+        ("token", {name: secret for name, secret in bought.items() if name.startswith("macaroon")}),
     ):
         name, secret = next(iter(secrets.items()))
-        (copy / "logs" / "some.log").write_text(f'{{"oops": "{secret.hex()}"}}')
-        assert leaks.leaks(copy) == [f"{name} in logs/some.log"]
-    (copy / "logs" / "some.log").unlink()
+        planted = plant(tmp_path, secret)
+        told = leaks.leaks(network, beside=tmp_path)
+        assert {one for one in told if one.startswith(f"{name} in ")} == {f"{name} in {file}" for file in planted}, kind
+        found |= {one.partition(" in ")[2] for one in told}
+        for file in planted:
+            (tmp_path / file).unlink()
+    assert leaks.leaks(network, beside=tmp_path) == []
+    assert len(found) == len(planted)
+
+
+def plant(place: Path, secret: bytes) -> list[str]:
+    """Into every kind of file that a run writes, as it would be written there; the files' names."""
+    hexed, signed = secret.hex(), json.dumps({"body": json.dumps({"oops": secret.hex()})})
+    packed = base64.b64encode(json.dumps({"b": base64.b64encode(secret).decode()}).encode())
+    files = {
+        "kept/logs/settler.log": json.dumps({"event": "oops", "value": repr(secret)}).encode(),
+        "kept/logs/nats.log": f"[TRC] <<- MSG_PAYLOAD: [{json.dumps(signed)}]".encode(),
+        "kept/logs/lightning.log": hexed.upper().encode(),
+        "kept/nats/jetstream/OPERATOR/streams/FACTS/msgs/1.blk": b"\x00\x17" + packed + b"\x00",
+        "kept/redis/appendonly.aof": b"$32\r\n" + secret + b"\r\n",
+        "kept/traces/gateway.jsonl": json.dumps({"attributes": {"oops": list(secret)}}).encode(),
+        "kept/objects/ab/abcd": b"\x93NUMPY" + secret,
+        "kept/receipts/round-1.json": signed.encode(),
+        "kept/report.html": f"<td>{hexed}</td>".encode(),
+        "kept/peers/peer-2/rounds.jsonl.new": f'{{"oops": "{hexed}"}}'.encode(),
+        "kept/lnd/coordinator/logs/bitcoin/simnet/lnd.log": f"SRVR: Adding preimage={hexed}".encode(),
+        "kept/lnd/coordinator/logs/bitcoin/simnet/lnd.log.1.gz": gzip.compress(str(list(secret)).encode()),
+        "journal.csv": f"1,rewards,{base64.urlsafe_b64encode(secret).decode()}".encode(),
+        CONSOLE: f"L402 {base64.b64encode(b'..' + secret).decode()}:".encode(),
+    }
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    database = place / "kept" / "attestor.sqlite3"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("create table t (b blob)")
+        connection.execute("insert into t values (?)", (secret,))
+        connection.commit()
+    return [*files, "kept/attestor.sqlite3"]
 
 
 def test_the_scanner_finds_what_it_looks_for(tmp_path: Path) -> None:
-    """A planted secret is found in every spelling and in a database, and not in the places made for it."""
+    """A planted secret is found in every spelling, and not in the places made for it."""
     secret = bytes(range(32))
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "a.json").write_text(secret.hex())
-    for number, text in enumerate((secret.hex(), secret.hex().upper(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")):
-        (tmp_path / "logs" / f"{number}.log").write_text(f'{{"oops": "{text}"}}')
-    connection = sqlite3.connect(tmp_path / "books.sqlite3")
-    connection.execute("create table t (b blob)")
-    connection.execute("insert into t values (?)", (secret,))
-    connection.commit()
-    connection.close()
-    found = scan(tmp_path, {"planted": secret})
-    assert found == [
-        "planted in books.sqlite3",
-        "planted in logs/0.log",
-        "planted in logs/1.log",
-        "planted in logs/2.log",
-    ]
+    for number, spelled in enumerate(spellings(secret)):
+        (tmp_path / f"{number}").write_bytes(b'{"oops": "' + spelled + b'"}')
+    for home in ("keys/a.json", "lnd/coordinator/channel.db"):
+        (tmp_path / home).parent.mkdir(parents=True)
+        (tmp_path / home).write_text(secret.hex())
+    assert scan(tmp_path, {"planted": secret}) == sorted(f"planted in {n}" for n in range(len(spellings(secret))))
+
+
+def test_what_a_database_page_cuts_in_two_and_what_its_log_alone_holds_is_found(tmp_path: Path) -> None:
+    """Values longer than a page go on in another one, wherever that cuts them; a transaction may be in the `-wal` alone."""
+    secrets = {str(number): hashlib.sha256(bytes([number])).digest() for number in range(128)}
+    with contextlib.closing(sqlite3.connect(tmp_path / "books.sqlite3")) as connection:
+        connection.execute("pragma page_size = 512")
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table offers (body text)")
+        for number, secret in enumerate(secrets.values()):
+            connection.execute("insert into offers values (?)", ("." * 600 + secret.hex() + "." * 4 * number,))
+        connection.commit()
+        assert {one.split()[0] for one in scan(tmp_path, secrets) if one.endswith("sqlite3")} == set(secrets)
+        on_disk = (tmp_path / "books.sqlite3").read_bytes() + (tmp_path / "books.sqlite3-wal").read_bytes()
+        assert len(Needles(secrets).found_in(on_disk)) < len(secrets)
+
+
+def test_what_lies_on_the_edge_of_two_windows_is_found(tmp_path: Path) -> None:
+    """A log is longer than what is looked at at once."""
+    secrets = {str(number): hashlib.sha256(bytes([number])).digest() for number in range(3)}
+    edge = b"." * (WINDOW - 40)
+    (tmp_path / "nats.log").write_bytes(edge + b"".join(secret.hex().encode() + edge for secret in secrets.values()))
+    assert scan(tmp_path, secrets) == [f"{name} in nats.log" for name in secrets]

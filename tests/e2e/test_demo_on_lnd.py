@@ -1,20 +1,21 @@
 """The whole loop on real lnd, with peers that reach the coordinator over one and two other peers' nodes."""
 
-import json
+import gzip
 import os
-import subprocess
 
 import pytest
 from l402train.exits import Exit
 
-from tests.support.demos import COMMAND, LIMIT_S, Run, environment
-from tests.support.leaks import leaks, reward_preimages
+from tests.support.demos import LIMIT_S, Run, a_demo
+from tests.support.leaks import leaks, node_keys, reward_preimages
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
 from tests.support.secrets_scan import rows
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lnd"), pytest.mark.timeout(LIMIT_S + 20)]
 PEERS = 3
+LOG = "lnd/coordinator/logs/bitcoin/simnet/lnd.log.7.gz"
+"""As lnd sets its log aside once that is long."""
 LND_BASE_FEE_MSAT = 1_000
 """What an lnd keeps of every payment that it forwards, by default, plus a millionth."""
 FEE_LIMIT_MSAT = 10_000
@@ -25,21 +26,9 @@ FEE_LIMIT_MSAT = 10_000
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """coordinator, peer-1, peer-2, peer-3 in a line, one round."""
     require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
-    base = tmp_path_factory.mktemp("demo-on-lnd")
-    options = ["--lightning", "lnd", "--topology", "line", "--peers", str(PEERS), "--rounds", "1", "--seed", "3"]
-    places = ["--keep", str(base / "kept"), "--json", str(base / "report.json"), "--no-color"]
+    words = ["--lightning", "lnd", "--topology", "line", "--peers", str(PEERS), "--rounds", "1", "--seed", "3"]
     tools = {"L402_TOOLS_DIR": os.environ["L402_TOOLS_DIR"]} if "L402_TOOLS_DIR" in os.environ else {}
-    done = subprocess.run(
-        [*COMMAND, "demo", *options, *places],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        env={**environment(), **tools},
-    )
-    output = done.stdout + done.stderr
-    assert (base / "report.json").exists(), output
-    return Run(base / "kept", json.loads((base / "report.json").read_text()), output, done.returncode)
+    return a_demo(tmp_path_factory.mktemp("demo-on-lnd"), *words, extra=tools)
 
 
 def test_the_run_holds_what_it_promises_on_real_lnd(run: Run) -> None:
@@ -51,9 +40,16 @@ def test_the_run_holds_what_it_promises_on_real_lnd(run: Run) -> None:
 
 
 def test_no_secret_is_left_lying_on_real_lnd(run: Run) -> None:
-    """Keys, macaroons, preimages of every offer, and what the fees bought."""
+    """Keys, macaroons, preimages of every offer, and what the fees bought: neither do the logs of lnd and btcd tell them."""
+    logs = [*run.folder.glob("lnd/*/logs/bitcoin/simnet/lnd.log"), *run.folder.glob("lnd/btcd/logs/simnet/btcd.log")]
+    assert len(logs) == PEERS + len(("coordinator", "sponsor", "observer", "btcd"))
     assert len(reward_preimages(run.folder)) == 6 * len(run.submissions())
-    assert leaks(run.folder) == []
+    assert leaks(run.folder, beside=run.place) == []
+    secrets, logged = node_keys(run.folder) | reward_preimages(run.folder), run.folder / LOG
+    for name in ("btcd", "admin of coordinator/data/chain/bitcoin/simnet", next(iter(reward_preimages(run.folder)))):
+        logged.write_bytes(gzip.compress(b"[INF] Adding preimage=" + secrets[name].hex().encode()))
+        assert leaks(run.folder, beside=run.place) == [f"{name} in kept/{LOG}"]
+    logged.unlink()
 
 
 def test_a_peer_that_no_channel_joins_with_the_coordinator_earns(run: Run) -> None:

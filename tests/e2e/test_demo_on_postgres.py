@@ -1,7 +1,5 @@
 """The whole loop with its books on a real PostgreSQL, and without a sponsor: even books, and no secret in a dump of them."""
 
-import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +7,7 @@ import sqlalchemy as sa
 from l402train import books, explaining
 from l402train.exits import Exit
 
-from tests.support.demos import COMMAND, LIMIT_S, ROUNDS, Run, environment
+from tests.support.demos import ROUNDS, Run, a_demo
 from tests.support.leaks import leaks, node_preimages, reward_preimages
 from tests.support.postgres import Postgres
 
@@ -28,16 +26,9 @@ def urls(postgres: Postgres) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> Run:
     """`l402-train demo --no-sponsor`, three honest peers."""
-    base = tmp_path_factory.mktemp("postgres-demo")
-    folder, told = base / "kept", base / "report.json"
-    words = ["--rounds", str(ROUNDS), "--peers", "3", "--seed", "5", "--keep", str(folder), "--json", str(told)]
-    words += ["--no-sponsor", "--no-color", *(word for name, url in urls.items() for word in (f"--{name}", url))]
-    done = subprocess.run(
-        [*COMMAND, "demo", *words], capture_output=True, text=True, timeout=LIMIT_S, check=False, env=environment()
-    )
-    output = done.stdout + done.stderr
-    assert told.exists(), output
-    return Run(folder, json.loads(told.read_text()), output, done.returncode)
+    words = ["--rounds", str(ROUNDS), "--peers", "3", "--seed", "5", "--no-sponsor"]
+    words += [word for name, url in urls.items() for word in (f"--{name}", url)]
+    return a_demo(tmp_path_factory.mktemp("postgres-demo"), *words)
 
 
 def test_the_books_are_even_and_are_what_the_receipts_say(run: Run, urls: dict[str, str]) -> None:
@@ -79,12 +70,12 @@ def test_no_secret_is_in_a_dump_of_either_database(run: Run, urls: dict[str, str
     assert "COPY public.transfers" in (dumps / "books.sql").read_text()
     secrets = reward_preimages(run.folder, urls["books"])
     assert len(secrets) == 6 * len(run.submissions())
-    assert leaks(run.folder, books=urls["books"]) == []
+    assert leaks(run.folder, beside=run.place, books=urls["books"]) == []
     told = set(node_preimages(run.folder).values())  # what was earned has a second name, its payee's
     name, secret = next((name, secret) for name, secret in secrets.items() if secret not in told)
     _plant(urls["decisions"], secret)
     postgres.dump(urls["decisions"], dumps / "planted.sql")
-    assert leaks(run.folder, books=urls["books"]) == [f"{name} in dumps/planted.sql"]
+    assert leaks(run.folder, beside=run.place, books=urls["books"]) == [f"{name} in kept/dumps/planted.sql"]
     (dumps / "planted.sql").unlink()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.demos import COMMAND, environment
+from tests.support.demos import COMMAND, environment, printed
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
 START_S = 120
@@ -22,13 +22,14 @@ END_S = 60
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`l402-train up --json`, running."""
-    command = [*COMMAND, "up", "--dir", str(tmp_path / "net"), "--peers", "1", "--json"]
+    command = [*COMMAND, "up", "--dir", str(tmp_path / "net"), "--peers", "1", "--overhear", "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
         yield process
         if process.poll() is None:
             process.kill()
+        printed(tmp_path, *process.communicate())
 
 
 def described(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def test_a_part_that_dies_ends_the_network_and_is_named(network: subprocess.Pope
     os.kill(pid, signal.SIGKILL)
     assert network.wait(END_S) == 6
     assert network.stderr is not None
-    assert "settler" in json.loads(network.stderr.read())["error"]
+    assert "settler" in json.loads(printed(tmp_path, network.stderr.read()))["error"]
     wait_until_gone(tmp_path / "net")
 
 
@@ -108,6 +109,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
             check=False,
             env=environment(),
         )
+    printed(tmp_path, done.stdout, done.stderr)
     assert done.returncode == 3
     assert done.stderr.strip().count("\n") == 0
     assert port in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from l402train import books, services
 from l402train.docs.metrics import told_by
 
-from tests.support.demos import COMMAND, environment
+from tests.support.demos import COMMAND, environment, printed
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
 SHORT = {f"L402_SETTLER_{name}_S": seconds for name, seconds in
@@ -18,11 +18,11 @@ SHORT = {f"L402_SETTLER_{name}_S": seconds for name, seconds in
 
 def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> None:
     """`up` says where, `peer` joins, and the books show the fee and the reward under the stranger's key."""
-    up = [*COMMAND, "up", "--dir", str(tmp_path / "net"), "--join", "1", "--json"]
+    up = [*COMMAND, "up", "--dir", str(tmp_path / "net"), "--join", "1", "--overhear", "--json"]
     with subprocess.Popen(up, stdout=subprocess.PIPE, text=True, env={**environment(), **SHORT}) as network:
         try:
             assert network.stdout is not None
-            told = json.loads(network.stdout.readline())
+            told = json.loads(printed(tmp_path, network.stdout.readline()))
             where = ["--url", told["gateway_url"], "--lnd", f"{told['nodes_file']}:{told['join'][0]}"]
             mine = ["--dir", str(tmp_path / "mine"), "--rounds", "1"]
             joined = subprocess.run(
@@ -36,6 +36,9 @@ def test_whoever_comes_from_elsewhere_is_paid_for_its_work(tmp_path: Path) -> No
             pages = {name: metrics(url) for name, url in urls.items()}
         finally:
             network.terminate()
+        printed(
+            tmp_path, joined.stdout, joined.stderr, seen.stdout, seen.stderr, *pages.values(), network.stdout.read()
+        )
         assert network.wait(60) == 130
     assert joined.returncode == 0, joined.stderr
     finished = next(json.loads(line) for line in joined.stderr.splitlines() if "round.finished" in line)

@@ -21,6 +21,7 @@ from l402train.stack import Plan, running
 
 from tests.e2e.test_owed import SETTINGS, count, until
 from tests.support import wire
+from tests.support.demos import printed
 from tests.support.secrets_scan import key_values, scan
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
@@ -38,8 +39,7 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
-    async with running(folder, Plan(peers=1, rounds=2, workers=1, seed=8).checked(), print) as network:
-        wire.overhear(network)
+    async with running(folder, Plan(peers=1, rounds=2, workers=1, seed=8, overheard=True).checked(), print) as network:
         made_new = key_values(folder.keys)
         await until(lambda: count(folder, "submissions") == 1)
         worker = folder.describe().pids["worker-1"]
@@ -74,18 +74,18 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
         for ring in ("attestor", "settler", "seed"):
             assert (await command(folder, "retire", ring, before[ring]))[0] == 0, ring
             assert before[ring] not in await keys(folder, ring)
-    assert wire.heard(folder.nats, "gradient.scored.v1", "escrow.register_locks.v1")
+    assert wire.heard(folder, "gradient.scored.v1", "escrow.register_locks.v1")
     assert len(set(key_values(folder.keys).values()) - set(made_new.values())) >= len(RINGS)
-    assert scan(folder.root, made_new) == []
+    assert scan(tmp_path, made_new) == []
 
 
 async def command(folder: Folder, *words: str) -> tuple[int, str]:
     """What `l402-train keys` answers to these words, and prints."""
     line = [sys.executable, "-m", "l402train", "keys", *words, "--dir", str(folder.root)]
     process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await process.communicate()
+    out, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, printed.decode()
+    return process.returncode, printed(folder.root.parent, out.decode())
 
 
 async def keys(folder: Folder, ring: str) -> list[str]:

@@ -51,8 +51,7 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
-    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5).checked(), print) as network:
-        wire.overhear(network)
+    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5, overheard=True).checked(), print) as network:
         await until(lambda: count(folder, "submissions") == 1)
         async with decided_and_untold(folder):
             heights = heights_at(folder)
@@ -60,7 +59,7 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
                 await control.mine(PAST_THE_REVEAL)
             await until(lambda: min(heights_at(folder)) >= max(heights) + PAST_THE_REVEAL)
         await paid_anew(folder, network)
-    assert wire.heard(folder.nats, "escrow.lock.v1", "gradient.scored.v1", "escrow.register_locks.v1")
+    assert wire.heard(folder, "escrow.lock.v1", "gradient.scored.v1", "escrow.register_locks.v1")
 
 
 async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earned(
@@ -73,7 +72,7 @@ async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earne
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
-    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=6).checked(), print) as network:
+    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=6, overheard=True).checked(), print) as network:
         await until(lambda: count(folder, "submissions") == 1)
         async with decided_and_untold(folder):
             expiry = min(number(folder, "select expiry_height from rungs"))

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.support.demos import COMMAND, Run, environment
+from tests.support.demos import COMMAND, Run, environment, printed
 
 
 @pytest.mark.xdist_group("demo")
@@ -20,10 +20,12 @@ def test_a_network_that_is_gone_is_named_in_one_line(demo_run: Run) -> None:
     """Exit code 7, one line, no traceback; as JSON too."""
     command = [*COMMAND, "reconcile", "--dir", str(demo_run.folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    printed(demo_run.place, done.stdout, done.stderr)
     assert done.returncode == 7
     assert len(done.stderr.strip().splitlines()) == 1
     done = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, timeout=60, check=False, env=environment()
     )
+    printed(demo_run.place, done.stdout, done.stderr)
     assert done.returncode == 7
     assert "no bus answers" in json.dumps(json.loads(done.stdout or done.stderr))

@@ -130,7 +130,7 @@ async def test_a_lock_that_fails_is_told_by_the_same_tree(tmp_path: Path, monkey
     monkeypatch.setenv("L402_PEER_IDLE_EXIT_S", "20")
     folder = Folder(tmp_path / "network")
     folder.create()
-    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5).checked(), print):
+    async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5, overheard=True).checked(), print):
         async with Control(folder.lnd) as control:
             slow = Fault(kind=FaultKind.DELAY, method="AddHoldInvoice", node="peer-1", seconds=8.0)
             await control.plan_fault(slow)  # time enough between the offer and the ladder

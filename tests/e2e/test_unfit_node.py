@@ -104,7 +104,7 @@ def a_plan(**more: Any) -> Plan:
     """Nobody trains; one node has a channel with the coordinator's."""
     options: dict[str, Any] = {
         "peers": 0, "spare_nodes": (SPARE,), "rounds": 1, "workers": 1, "wait_for_all": False,
-        "gateway_port": parts.free_port(), **more,
+        "gateway_port": parts.free_port(), "overheard": True, **more,
     }  # fmt: skip
     return Plan(**options).checked()
 

@@ -21,6 +21,7 @@ from l402core.errors import Malformed, TooLarge, Unavailable
 from l402core.events import DispatchedRung, EscrowDispatched, EscrowLock, EscrowRefused, FeeMint, FeeMinted, FeeSettled
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState, PaymentStatus
+from l402core.secret import Secret
 from l402core.signing import SigningKey
 from lndsim import Simulation
 
@@ -241,7 +242,7 @@ async def test_a_redelivered_ladder_is_not_paid_again(world: World) -> None:
     work = await a_lock(world)
     async with world.invoicer() as invoicer:
         await invoicer.lock_ladder(work)
-        await world.theirs.settle_invoice(preimages("c")[5])
+        await world.theirs.settle_invoice(Secret(preimages("c")[5]))
         await invoicer.lock_ladder(work)
     async with world.invoicer() as invoicer:
         await invoicer.lock_ladder(msgspec.structs.replace(work, not_after_ms=1))

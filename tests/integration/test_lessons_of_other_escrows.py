@@ -218,7 +218,7 @@ async def test_preimages_travel_sealed_to_the_peer_and_nowhere_else(tmp_path: Pa
     oracle.database.close()
     written = oracle.ears.bytes + repr(logs).encode() + all_of(tmp_path)
     for index in range(6):
-        secret = preimage(Secret(PREIMAGE_KEY), core, index)
+        secret = preimage(Secret(PREIMAGE_KEY), core, index).reveal()
         assert hashlib.sha256(secret).hexdigest() == offers["ann"].reward_hashes[index]
         assert not any(spelled in written for spelled in spellings(secret))
 

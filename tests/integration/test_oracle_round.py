@@ -77,7 +77,7 @@ class Network:
     heard: list[Event]
     store: FileStore
     objects: Path
-    nats: Path
+    folder: Folder
     settler: SigningKey
     reading: str
     reads_with: UnsealingKey
@@ -124,10 +124,9 @@ async def _running(root: Path) -> AsyncIterator[Network]:
             stack.push_async_callback(_end, process)
             return process
 
-        nats = keep(parts.start_nats(folder, environment))
+        nats = keep(parts.start_nats(folder, environment, overheard=True))
         lightning = keep(parts.start_lightning(folder, ("nobody",), 600.0, environment))
         nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=PATIENCE_S)
-        wire.overhear_server(folder.nats, nats.pid)
         nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=PATIENCE_S)
         await credentials.bake_all(folder, nodes, ())
         watchers = tuple(Consumer("stand-in", event) for event in WATCHED)
@@ -160,7 +159,7 @@ async def _running(root: Path) -> AsyncIterator[Network]:
         await bus.start()
         stack.push_async_callback(bus.stop)
         yield Network(
-            bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects, nats=folder.nats,
+            bus=bus, heard=heard, store=FileStore(folder.objects), objects=folder.objects, folder=folder,
             settler=SigningKey(ring.secret("settler/signing")),
             reading=public.reading, reads_with=UnsealingKey(ring.secret("worker/reading")),
             attestor=public.attestor, attestor_url=attestor_url, processes=processes,
@@ -248,7 +247,7 @@ def _kept_shut(network: Network, commitment: str) -> None:
     keys = {one.commitment: bytes.fromhex(one.content_key) for one in receipts}
     needles = Needles({**keys, "the yardstick": bytes.fromhex(page.yardstick.content_key)})
     assert len(keys) == len(PEERS)
-    before = wire.said_before(network.nats, "gradient.scored.v1")
+    before = wire.said_before(network.folder, "gradient.scored.v1")
     for subject in (b"gradient.screened.v1", b"yardstick.made.v1", b"gradient.measure.v1"):
         assert b"PUB " + subject in before
     assert needles.found_in(before) == set()
@@ -256,8 +255,8 @@ def _kept_shut(network: Network, commitment: str) -> None:
     assert needles.found_in(kept) == set()
     assert SKETCH not in kept
     memory = _memory_left(network, page.yardstick)
-    assert not [part for part in memory if part in kept or part in wire.wire_of(network.nats).read_bytes()]
-    assert needles.found_in(wire.wire_of(network.nats).read_bytes()) >= set(keys)
+    assert not [part for part in memory if part in kept or part in wire.said(network.folder)]
+    assert needles.found_in(wire.said(network.folder)) >= set(keys)
 
 
 def _memory_left(network: Network, own: Yardstick) -> list[bytes]:

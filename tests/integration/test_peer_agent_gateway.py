@@ -61,7 +61,7 @@ async def gateway(server: Any) -> AsyncIterator[Gateway]:
 def a_token() -> Token:
     """Paid for with PREIMAGE."""
     identifier = Identifier(hashlib.sha256(PREIMAGE).digest(), b"\x04" * 32).encode()
-    macaroon = mint(Secret(b"\x03" * 32), identifier, (), b"").encode()
+    macaroon = Secret(mint(Secret(b"\x03" * 32), identifier, (), b"").encode())
     return Token(macaroon=macaroon, payment_hash="", token_id="", amount_msat=1)
 
 
@@ -107,7 +107,7 @@ async def test_an_upload_is_signed_over_its_own_hash(server: Server, gateway: Ga
     """Method, path, payload hash and time carry the peer's signature; the credential and the nonce ride along."""
     server.answer = (425, b"{}", {})
     with pytest.raises(errors.TooEarly):
-        await gateway.upload(1, COMMITMENT, a_token(), PREIMAGE, b"sealed", "ab" * 32)
+        await gateway.upload(1, COMMITMENT, a_token(), Secret(PREIMAGE), b"sealed", "ab" * 32)
     ((method, path, headers, body),) = server.requests
     digest = hashlib.sha256(b"sealed").hexdigest()
     assert (method, path, body) == ("PUT", f"/v1/rounds/1/submissions/{COMMITMENT}/gradient", b"sealed")

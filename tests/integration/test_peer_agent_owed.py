@@ -14,6 +14,7 @@ from l402core.errors import Unavailable
 from l402core.events import GradientScored, SubmissionView
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.sealing import seal
+from l402core.secret import Secret
 from l402core.signing import Signed, open_signed
 from lndsim import Simulation
 
@@ -62,7 +63,7 @@ class Late(Coordinator):
         return view
 
     async def accepted(
-        self, round_: int, commitment: str, token: object, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: object, preimage: Secret, accepted: Signed
     ) -> SubmissionView:
         """Locked at both ends: reveal at once, for it was decided long ago."""
         view = self.views[commitment]

@@ -7,6 +7,7 @@ from typing import Any
 
 from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, InvoiceView
+from l402core.secret import Secret
 
 from tests.simulation.cast import Manner
 from tests.simulation.world import World
@@ -49,7 +50,7 @@ class MannerNode:
         async for view in self._node.watch_invoice(payment_hash):
             yield view
 
-    async def settle_invoice(self, preimage: bytes) -> None:
+    async def settle_invoice(self, preimage: Secret) -> None:
         if self._manner is Manner.NEVER_SETTLES:
             return
         if self._manner is Manner.SETTLES_LATE:

@@ -14,6 +14,7 @@ from l402_peer_agent.journal import Token
 from l402core.documents import Statement
 from l402core.errors import L402Error
 from l402core.events import SubmissionOpen, SubmissionView
+from l402core.secret import Secret
 from l402core.signing import Signed, SigningKey
 
 from tests.simulation.bus import SimBus
@@ -27,7 +28,7 @@ class Twice(Gateway):
         self._identity, self._bus = identity, bus
 
     async def open(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, statement: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, statement: Signed
     ) -> SubmissionView:
         view = await super().open(round_, commitment, token, preimage, statement)
         with contextlib.suppress(L402Error):

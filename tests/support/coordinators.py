@@ -93,13 +93,17 @@ class Coordinator:
         identifier = Identifier(bytes.fromhex(payment_hash), bytes.fromhex(token_id)).encode()
         macaroon = mint(Secret(b"\x09" * 32), identifier, (), b"")
         return Token(
-            macaroon=macaroon.encode(), payment_hash=payment_hash, token_id=token_id, amount_msat=FEE_MSAT, credit=True
+            macaroon=Secret(macaroon.encode()),
+            payment_hash=payment_hash,
+            token_id=token_id,
+            amount_msat=FEE_MSAT,
+            credit=True,
         )
 
     async def open(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, statement: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, statement: Signed
     ) -> SubmissionView:
-        assert hashlib.sha256(preimage).hexdigest() == token.payment_hash
+        assert hashlib.sha256(preimage.reveal()).hexdigest() == token.payment_hash
         if self.statements.setdefault(commitment, statement) != statement:
             raise Conflict("other_statement", "the submission was opened with another body")
         said = msgspec.json.decode(statement.body, type=Statement)
@@ -110,7 +114,7 @@ class Coordinator:
         return self.views[commitment]
 
     async def locks(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, bolt11s: list[str]
+        self, round_: int, commitment: str, token: Token, preimage: Secret, bolt11s: list[str]
     ) -> SubmissionView:
         for text in bolt11s:
             known = await self._node.lookup_payment(bolt11.decode(text).payment_hash)
@@ -120,7 +124,7 @@ class Coordinator:
         return self.views[commitment]
 
     async def accepted(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, accepted: Signed
     ) -> SubmissionView:
         view = self.views[commitment]
         said = open_signed(accepted, Accepted.tag, Accepted, signer=view.peer)
@@ -131,7 +135,7 @@ class Coordinator:
         return self._change(commitment, state="locked", phase="upload", locked=SETTLER.sign(Locked.tag, locked))
 
     async def upload(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, sealed: bytes, nonce: str
+        self, round_: int, commitment: str, token: Token, preimage: Secret, sealed: bytes, nonce: str
     ) -> SubmissionView:
         view = self.views[commitment]
         if view.locked is None:

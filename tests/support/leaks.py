@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 from l402_oracle import derive
+from l402_peer_agent.adapters.journal import decoded
 from l402_peer_agent.journal import Attempt, Payment
 from l402core.documents import Offer
 from l402core.pledges import Announcement
@@ -21,25 +22,36 @@ from l402train.books import opened
 from lndsim.journal import Journal
 from lndsim.network import Network
 
-from tests.support.secrets_scan import ALLOWED, key_values, rows, scan
+from tests.support.secrets_scan import at_home, key_values, rows, scan, signature
 
 Secrets = dict[str, bytes]
-WITH_PEERS = (*ALLOWED, "peers", "sponsor")
-"""Folders that may hold what a payer, or a node, knows by itself."""
 
 
-def leaks(folder: Path, *, strangers: tuple[Path, ...] = (), books: str = "") -> list[str]:
-    """`NAME in FILE` for every secret of this run that lies where it must not; `strangers` are peers' folders elsewhere.
+def leaks(folder: Path, *, beside: Path | None = None, strangers: tuple[Path, ...] = (), books: str = "") -> list[str]:
+    """`NAME in FILE` for every secret of this run that lies where it must not.
 
-    `books` is the URL of the settler's database where it is no file of the folder.
+    `beside` is a folder around the network's, which is searched whole: what commands printed, reports, `strangers`, who are
+    peers' folders elsewhere. `books` is the URL of the settler's database where it is no file of the network's folder.
     """
+    place = beside or folder
     ours = key_values(folder / "keys") | reward_preimages(folder, books) | tranche_preimages(folder, books)
+    ours |= node_keys(folder)
     theirs = node_preimages(folder)
+    payers = (folder / "peers", folder / "sponsor", *strangers)
+    homes: dict[str, tuple[Path, ...]] = dict.fromkeys(theirs, payers)
     for journal in (*folder.glob("peers/**/journal.sqlite3"), *(one / "journal.sqlite3" for one in strangers)):
-        theirs |= bought(journal)
+        mine = bought(journal)
+        theirs |= mine
+        homes.update(dict.fromkeys(mine, (journal.parent,)))
     for stranger in strangers:
-        theirs |= key_values(stranger)
-    return scan(folder, ours) + scan(folder, theirs, leave_out=WITH_PEERS)
+        mine = {f"{stranger.name}/{name}": value for name, value in key_values(stranger).items()}
+        theirs |= mine
+        homes.update(dict.fromkeys(mine, (stranger,)))
+
+    def may(name: str, inside: Path) -> bool:
+        return at_home(inside) or any((place / inside).is_relative_to(home) for home in homes.get(name, ()))
+
+    return scan(place, ours | theirs, may=may)
 
 
 def networks_in(place: Path) -> list[Path]:
@@ -58,7 +70,7 @@ def reward_preimages(folder: Path, books_url: str = "") -> Secrets:
         for index, hash_ in enumerate(offer.reward_hashes):
             secret = derive.preimage(keys[offer.key_id], msgspec.structs.replace(offer, reward_hashes=()), index)
             assert derive.payment_hash(secret) == hash_
-            found[f"preimage {offer.commitment[:8]}.{offer.attempt}.{index}"] = secret
+            found[f"preimage {offer.commitment[:8]}.{offer.attempt}.{index}"] = secret.reveal()
     return found
 
 
@@ -71,7 +83,7 @@ def tranche_preimages(folder: Path, books_url: str = "") -> Secrets:
         for index, hash_ in enumerate(made.hashes):
             secret = derive.tranche_preimage(keys[made.key_id], core, index)
             assert derive.payment_hash(secret) == hash_
-            found[f"tranche {made.sponsorship[:8]}.{index}"] = secret
+            found[f"tranche {made.sponsorship[:8]}.{index}"] = secret.reveal()
     return found
 
 
@@ -79,13 +91,14 @@ def bought(journal: Path) -> Secrets:
     """What a peer's fees bought: their preimages and its L402 macaroons."""
     found = Secrets()
     for (body,) in _rows(journal, "select body from payments"):
-        payment = msgspec.json.decode(_bytes(body), type=Payment)
-        found[f"fee {payment.payment_hash[:8]}"] = payment.preimage
+        payment = decoded(_bytes(body), Payment)
+        if payment.preimage is not None:
+            found[f"fee {payment.payment_hash[:8]}"] = payment.preimage.reveal()
     for (body,) in _rows(journal, "select body from attempts"):
-        attempt = msgspec.json.decode(_bytes(body), type=Attempt)
+        attempt = decoded(_bytes(body), Attempt)
         if attempt.token is not None:
-            found[f"macaroon {attempt.commitment[:8]}"] = attempt.token.macaroon
-    return {name: secret for name, secret in found.items() if len(secret) >= 32}
+            found[f"macaroon {attempt.commitment[:8]}"] = signature(attempt.token.macaroon.reveal())
+    return found
 
 
 def node_preimages(folder: Path) -> Secrets:
@@ -104,6 +117,17 @@ def node_preimages(folder: Path) -> Secrets:
         }
     finally:
         journal.close()
+
+
+def node_keys(folder: Path) -> Secrets:
+    """What opens the nodes: every macaroon that they made, and btcd's password."""
+    found = {
+        f"{path.stem} of {path.parent.relative_to(folder / 'lnd')}": signature(path.read_bytes())
+        for path in folder.glob("lnd/**/*.macaroon")
+        if path.stat().st_size
+    }
+    btcd = folder / "lnd" / "btcd.json"
+    return {**found, "btcd": bytes.fromhex(json.loads(btcd.read_text())["password"])} if btcd.exists() else found
 
 
 def _preimage_keys(folder: Path) -> dict[str, Secret]:

@@ -21,6 +21,7 @@ from l402core.events import (
 from l402core.lnd.port import InvoiceState, InvoiceView
 from l402core.pledges import Announcement, Pledge, SponsorshipTerms, TrancheReceipt
 from l402core.sealing import UnsealingKey, seal
+from l402core.secret import Secret
 from l402core.signing import SigningKey
 
 from tests.support.settler import ATTESTOR, Stage, sha
@@ -80,10 +81,10 @@ class HoldingNode:
         self._answers("lookup")
         return self.invoices.get(payment_hash.hex())
 
-    async def settle_invoice(self, preimage: bytes) -> None:
+    async def settle_invoice(self, preimage: Secret) -> None:
         """As the port."""
         self._answers("settle")
-        hash_ = hashlib.sha256(preimage).hexdigest()
+        hash_ = hashlib.sha256(preimage.reveal()).hexdigest()
         state = self.invoices[hash_].state
         if state in (InvoiceState.OPEN, InvoiceState.CANCELED):
             raise Conflict("invoice_state", f"it is {state}")

@@ -1,44 +1,29 @@
-"""Writes down all that crosses the bus of a running network, into a file that the search for secrets reads with the others.
+"""Reads all that crossed the bus of a network that was overheard (`Plan.overheard`), as nats-server's log tells it.
 
 Work that is acknowledged, and questions with their answers, are in no stream and on no disk otherwise.
 """
 
-import json
-import os
-import signal
-from pathlib import Path
-
-from l402train.stack import Network
-
-FILE = "wire.log"
+from l402train.folder import Folder
 
 
-def overhear(network: Network) -> None:
-    """From now on: nats-server's own trace of its clients' protocol, each message whole."""
-    overhear_server(network.folder.nats, network.process("nats").pid)
+def is_kept(folder: Folder) -> bool:
+    """Whether what the bus and the cache were told is on the disk."""
+    return b"MSG_PAYLOAD" in said(folder) and any(folder.redis.rglob("*.aof"))
 
 
-def overhear_server(nats: Path, pid: int) -> None:
-    """The same for a server by its folder and process."""
-    config = nats / "nats.conf"
-    trace = f"trace: true\nmax_traced_msg_len: 0\nlogfile: {json.dumps(str(wire_of(nats)))}\n"
-    config.write_text(config.read_text() + trace)
-    os.kill(pid, signal.SIGHUP)
+def said(folder: Folder) -> bytes:
+    """All of it."""
+    return folder.log("nats").read_bytes()
 
 
-def wire_of(nats: Path) -> Path:
-    """Where it is written."""
-    return nats / FILE
-
-
-def said_before(nats: Path, subject: str) -> bytes:
-    """All that was overheard until anybody first said this. It was said."""
-    before, found, _ = wire_of(nats).read_bytes().partition(b"PUB " + subject.encode())
+def said_before(folder: Folder, subject: str) -> bytes:
+    """All that was said until anybody first said this. It was said."""
+    before, found, _ = said(folder).partition(b"PUB " + subject.encode())
     assert found, f"nobody said {subject}"
     return before
 
 
-def heard(nats: Path, *subjects: str) -> bool:
+def heard(folder: Folder, *subjects: str) -> bool:
     """Whether messages of all these subjects were overheard, each with what it carried."""
-    text = wire_of(nats).read_text(errors="replace")
-    return "MSG_PAYLOAD" in text and all(f"MSG {subject}" in text for subject in subjects)
+    text = said(folder)
+    return b"MSG_PAYLOAD" in text and all(b"MSG " + subject.encode() in text for subject in subjects)

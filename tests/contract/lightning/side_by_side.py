@@ -9,6 +9,7 @@ from typing import Any
 
 from l402core.errors import L402Error
 from l402core.lnd.port import InvoiceState
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import sentence
 from tests.contract.lightning.killable import NAMES, PATIENCE_S, Killable, channels_of, waited
@@ -80,7 +81,7 @@ class Side:
         if view is None:
             return None
         heights = tuple(height - self._height for height in view.htlc_expiry_heights)
-        proof = view.preimage == made.preimage if made.preimage else view.preimage is not None
+        proof = view.preimage == Secret(made.preimage) if made.preimage else view.preimage is not None
         return view.status, view.failure, view.amount_msat, view.fee_msat, proof, heights
 
     async def _channels(self, name: str) -> list[tuple[int, ...]]:

@@ -14,6 +14,7 @@ from l402core.lnd.permissions import ATTESTOR, INVOICER, PEER, SETTLER, SPONSOR,
 from l402core.lnd.scope import read_scope, refuse_excess
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import Backend, a_secret, said, said_first
 from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold
@@ -73,7 +74,7 @@ async def test_a_baked_macaroon_opens_its_uris_and_no_other(
     assert await invoicer.lookup_invoice(payment_hash) == made
     assert await hold(invoicer, payment_hash) == made
     for denied in (
-        invoicer.settle_invoice(preimage),
+        invoicer.settle_invoice(Secret(preimage)),
         invoicer.cancel_invoice(payment_hash),
         invoicer.pay(made.bolt11, timeout_s=5, fee_limit_msat=0, cltv_limit=200),
         invoicer.channels(),
@@ -114,7 +115,7 @@ async def test_each_service_may_do_its_part_only(
         "add": lambda: service.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40),
         "lookup": lambda: service.lookup_invoice(payment_hash),
         "pay": lambda: service.pay(request, timeout_s=5, fee_limit_msat=0, cltv_limit=200),
-        "settle": lambda: service.settle_invoice(preimage),
+        "settle": lambda: service.settle_invoice(Secret(preimage)),
         "cancel": lambda: service.cancel_invoice(payment_hash),
         "list": service.list_payments,
         "channels": service.channels,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import a_secret
 from tests.contract.lightning.killable import NAMES, RealNodes, SimProcess
@@ -137,7 +138,8 @@ class Histories(RuleBasedStateMachine):
         assert made.preimage is not None
         preimage = made.preimage
         self.step(
-            f"{made.payee} settles {made.label}", lambda side: side.network.nodes[made.payee].settle_invoice(preimage)
+            f"{made.payee} settles {made.label}",
+            lambda side: side.network.nodes[made.payee].settle_invoice(Secret(preimage)),
         )
 
     @rule(index=one_of_all)

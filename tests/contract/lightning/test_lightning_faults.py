@@ -12,6 +12,7 @@ import pytest
 from l402core.errors import Unavailable
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import InvoiceState, PaymentStatus
+from l402core.secret import Secret
 from lndsim import Control, Fault, FaultKind, Faults, Simulation
 
 from tests.contract.lightning.backends import a_secret
@@ -72,7 +73,7 @@ async def test_a_caller_cannot_tell_a_lost_call_from_a_lost_answer(
     code, done = UNARY[kind]
     calls: dict[str, tuple[Callable[[], Awaitable[object]], InvoiceState | None, InvoiceState]] = {
         "AddHoldInvoice": (lambda: hold(bob, payment_hash), None, InvoiceState.OPEN),
-        "SettleInvoice": (lambda: bob.settle_invoice(preimage), InvoiceState.ACCEPTED, InvoiceState.SETTLED),
+        "SettleInvoice": (lambda: bob.settle_invoice(Secret(preimage)), InvoiceState.ACCEPTED, InvoiceState.SETTLED),
         "CancelInvoice": (lambda: bob.cancel_invoice(payment_hash), InvoiceState.ACCEPTED, InvoiceState.CANCELED),
     }
     call, before, after = calls[method]
@@ -104,7 +105,7 @@ async def test_a_payment_whose_answer_is_lost_is_found_by_its_hash(
     known = await alice.lookup_payment(payment_hash)
     assert (known is not None) is sent
     assert await pay(alice, invoice.bolt11) is PaymentStatus.IN_FLIGHT
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert (await ended(alice, payment_hash)).status is PaymentStatus.SETTLED
     assert simulation.network.nodes["alice"].payments_begun == 1
     assert simulation.network.switch.attempts_made == 1
@@ -139,7 +140,7 @@ async def test_a_cut_stream_is_unavailable_and_starts_again_with_the_state(
         with pytest.raises(Unavailable):
             await next_of(watched)
         assert await next_of(watch()) == first
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
 
 
 async def test_a_node_that_is_down_answers_nothing_and_has_lost_nothing(
@@ -150,7 +151,7 @@ async def test_a_node_that_is_down_answers_nothing_and_has_lost_nothing(
     held = await lock(alice, bob, payment_hash)
     await simulation.set_listening("bob", False)
     with pytest.raises(Unavailable):
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
     await simulation.set_listening("bob", True)
     async with asyncio.timeout(20):
         while True:
@@ -159,7 +160,7 @@ async def test_a_node_that_is_down_answers_nothing_and_has_lost_nothing(
                 break
             except Unavailable:
                 await asyncio.sleep(0.05)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert (await ended(alice, payment_hash)).status is PaymentStatus.SETTLED
 
 

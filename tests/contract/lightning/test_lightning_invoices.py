@@ -9,6 +9,7 @@ from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus
 from l402core.lnd.stubs import invoicesrpc, lnrpc
 from l402core.lnd.wire import Wire
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import a_secret, refused, said, until
 
@@ -51,7 +52,7 @@ async def bring(payer: GrpcNode, payee: GrpcNode, secret: tuple[bytes, bytes], s
     if state in {"ACCEPTED", "SETTLED"}:
         await lock(payer, payee, payment_hash)
     if state == "SETTLED":
-        await payee.settle_invoice(preimage)
+        await payee.settle_invoice(Secret(preimage))
     if state == "CANCELED":
         await payee.cancel_invoice(payment_hash)
 
@@ -97,15 +98,15 @@ async def test_the_port_says_whose_fault_a_refusal_is(alice: GrpcNode, bob: Grpc
     """Contradicting states are Conflict, an unknown hash is NotFound."""
     preimage, payment_hash = a_secret()
     with pytest.raises(NotFound):
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
     with pytest.raises(NotFound):
         await bob.cancel_invoice(payment_hash)
     await hold(bob, payment_hash)
     with pytest.raises(Conflict, match="invoice_open"):
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
     await alice.pay((await hold(bob, payment_hash)).bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=200)
     await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     with pytest.raises(Conflict, match="invoice_settled"):
         await bob.cancel_invoice(payment_hash)
 
@@ -197,7 +198,7 @@ async def test_lnd_7621_an_accepted_invoice_outlives_its_expiry(alice: GrpcNode,
     _, other = a_secret()
     await hold(bob, other, expiry_s=2)
     await in_state(bob, other, InvoiceState.CANCELED)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     await in_state(bob, payment_hash, InvoiceState.SETTLED)
 
 

@@ -11,6 +11,7 @@ from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, PaymentStatus, PaymentView
 from l402core.lnd.stubs import lnrpc, routerrpc
 from l402core.lnd.wire import Wire
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import CAPACITY_MSAT, Backend, a_secret, said_first, status, until
 from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold, in_state, lock
@@ -40,11 +41,11 @@ async def test_a_held_payment_settles_with_the_preimage(alice: GrpcNode, bob: Gr
     flying = await alice.lookup_payment(payment_hash)
     assert flying is not None
     assert (flying.status, flying.preimage) == (PaymentStatus.IN_FLIGHT, None)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     done = await ended(alice, payment_hash)
     assert (done.status, done.preimage, done.amount_msat, done.fee_msat) == (
         PaymentStatus.SETTLED,
-        preimage,
+        Secret(preimage),
         AMOUNT_MSAT,
         0,
     )
@@ -74,7 +75,7 @@ async def test_paying_again_while_in_flight_is_answered_with_the_payment(
     assert await said_first(alice_wire, SEND, request) == "payment is in transition"
     pending = [held for channel in await alice.channels() for held in channel.pending_out_hashes]
     assert pending.count(payment_hash) == 1
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     await ended(alice, payment_hash)
 
 
@@ -106,7 +107,7 @@ async def test_a_hold_at_the_deadline_is_unknown_not_failed(alice: GrpcNode, bob
     assert (unsure.status, unsure.amount_msat) == (PaymentStatus.UNKNOWN, AMOUNT_MSAT)
     assert (await alice.pay_and_wait(invoice.bolt11, timeout_s=1, fee_limit_msat=0)).status is PaymentStatus.UNKNOWN
     await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert (await ended(alice, payment_hash)).status is PaymentStatus.SETTLED
 
 
@@ -211,7 +212,7 @@ async def test_the_evidence_of_a_lock_is_an_htlc_on_the_direct_channel(alice: Gr
     assert channel.pending_out == len(channel.pending_out_hashes)
     assert channel.remote_pubkey == (await bob.info()).pubkey
     assert channel.active
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     await ended(alice, payment_hash)
     await until(alice.channels, lambda seen: payment_hash not in seen[0].pending_out_hashes)
 
@@ -237,7 +238,7 @@ async def test_lists_know_every_payment_by_its_state(alice: GrpcNode, bob: GrpcN
     assert states[held] is PaymentStatus.IN_FLIGHT
     assert states[lost.payment_hash] is PaymentStatus.FAILED
     assert states[paid.payment_hash] is PaymentStatus.SETTLED
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
 
 
 async def test_a_held_invoice_is_canceled_before_its_htlc_expires(
@@ -265,8 +266,8 @@ async def test_the_preimage_is_the_hashs(alice: GrpcNode, bob: GrpcNode) -> None
     invoice = await bob.add_invoice(amount_msat=AMOUNT_MSAT, memo="", expiry_s=600, cltv_expiry=40)
     paid = await alice.pay_and_wait(invoice.bolt11, timeout_s=10, fee_limit_msat=0)
     assert paid.preimage is not None
-    assert hashlib.sha256(paid.preimage).digest() == invoice.payment_hash
-    assert paid.preimage.hex() not in repr(paid)
+    assert hashlib.sha256(paid.preimage.reveal()).digest() == invoice.payment_hash
+    assert paid.preimage.reveal().hex() not in repr(paid)
 
 
 async def test_a_refund_after_the_payments_timeout_is_a_timeout(alice: GrpcNode, bob: GrpcNode) -> None:
@@ -314,7 +315,7 @@ async def test_many_sends_of_one_hash_are_one_payment(alice: GrpcNode, bob: Grpc
     await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
     out = [held for channel in await alice.channels() for held in channel.pending_out_hashes]
     assert out.count(payment_hash) == 1
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     await ended(alice, payment_hash)
 
 
@@ -331,7 +332,7 @@ async def test_a_hold_invoice_without_an_amount_takes_what_comes(
     assert await said_first(alice_wire, SEND, given) == ""
     held = await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
     assert (held.amount_msat, held.paid_msat) == (0, 5_000)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert (await ended(alice, payment_hash)).amount_msat == 5_000
 
 

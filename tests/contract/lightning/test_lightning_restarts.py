@@ -9,6 +9,7 @@ from l402core.errors import Conflict, L402Error, Unavailable
 from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.lnd.stubs import invoicesrpc
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import a_secret, said
 from tests.contract.lightning.killable import Killable
@@ -71,7 +72,7 @@ async def _payee_killed(network: Killable) -> None:
         if before == "ACCEPTED" and after != "ACCEPTED":
             paid = await ended(alice, payment_hash)
             assert paid.status is (PaymentStatus.SETTLED if after == "SETTLED" else PaymentStatus.FAILED)
-            assert (paid.preimage == preimage) is (after == "SETTLED")
+            assert (paid.preimage == Secret(preimage)) is (after == "SETTLED")
         if after == "ACCEPTED":
             await bob.cancel_invoice(payment_hash)
 
@@ -87,7 +88,7 @@ async def _payer_killed(network: Killable) -> None:
     requests = {unknown: (await hold(bob, unknown[1])).bolt11}
     for secret in (flying, settled, failed):
         requests[secret] = (await lock(alice, bob, secret[1])).bolt11
-    await bob.settle_invoice(settled[0])
+    await bob.settle_invoice(Secret(settled[0]))
     await ended(alice, settled[1])
     await bob.cancel_invoice(failed[1])
     await ended(alice, failed[1])
@@ -104,8 +105,8 @@ async def _payer_killed(network: Killable) -> None:
     out = [held for channel in await alice.channels() for held in channel.pending_out_hashes]
     assert (out.count(flying[1]), out.count(unknown[1])) == (1, 1)
     for preimage, payment_hash in (flying, unknown):
-        await bob.settle_invoice(preimage)
-        assert (await ended(alice, payment_hash)).preimage == preimage
+        await bob.settle_invoice(Secret(preimage))
+        assert (await ended(alice, payment_hash)).preimage == Secret(preimage)
     listed = [view.payment_hash for view in await alice.list_payments()]
     assert [listed.count(secret[1]) for secret in (unknown, flying, settled, failed)] == [1, 1, 1, 1]
 
@@ -126,7 +127,7 @@ async def _payee_killed_during(network: Killable, after_s: float) -> None:
 
     async def calls() -> list[Any]:
         return await asyncio.gather(
-            *(unsure(bob.settle_invoice(preimage)) for preimage, _ in to_settle),
+            *(unsure(bob.settle_invoice(Secret(preimage))) for preimage, _ in to_settle),
             *(unsure(bob.cancel_invoice(payment_hash)) for _, payment_hash in to_cancel),
             *(unsure(hold(bob, payment_hash)) for _, payment_hash in to_add),
         )
@@ -141,7 +142,7 @@ async def _payee_killed_during(network: Killable, after_s: float) -> None:
             assert await state(bob, payment_hash) in {wanted, was}
     assert await calls() == [None] * 9
     for preimage, payment_hash in to_settle:
-        assert (await ended(alice, payment_hash)).preimage == preimage
+        assert (await ended(alice, payment_hash)).preimage == Secret(preimage)
     for _, payment_hash in to_cancel:
         assert (await ended(alice, payment_hash)).status is PaymentStatus.FAILED
     for _, payment_hash in to_add:
@@ -176,7 +177,7 @@ async def _payer_killed_during(network: Killable, after_s: float) -> None:
             assert await pay(alice, requests[payment_hash]) == await alice.lookup_payment(payment_hash)
         if outcome != "held":
             continue
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
         settled = await ended(alice, payment_hash)
         assert (settled.status, settled.amount_msat) == (PaymentStatus.SETTLED, AMOUNT_MSAT)
     listed = [view.payment_hash for view in await alice.list_payments()]

@@ -17,6 +17,7 @@ from l402core.events import Event, Reconcile, SponsorshipMint, SponsorshipMinted
 from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.permissions import INVOICER, SETTLER, SPONSOR, bake
 from l402core.lnd.port import InvoiceState, PaymentStatus
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import Backend, until
 from tests.support.settler import ATTESTOR
@@ -156,4 +157,4 @@ async def test_neither_invoicer_nor_sponsor_can_end_an_invoice(play: Play) -> No
         with pytest.raises(Unauthorized):
             await node.cancel_invoice(play.hash)  # type: ignore[attr-defined]  # the real client behind the protocol
         with pytest.raises(Unauthorized):
-            await node.settle_invoice(preimage(play.name, 0))  # type: ignore[attr-defined]  # the same
+            await node.settle_invoice(Secret(preimage(play.name, 0)))  # type: ignore[attr-defined]  # the same

@@ -8,6 +8,7 @@ from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.port import InvoiceState, PaymentStatus
 from l402core.lnd.stubs import chainrpc, lnrpc, routerrpc
 from l402core.lnd.wire import Wire
+from l402core.secret import Secret
 
 from tests.contract.lightning.backends import PATIENCE_S, Backend, a_secret
 from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold, in_state, lock
@@ -35,7 +36,7 @@ async def test_watching_an_invoice_starts_with_its_state_and_ends_with_it(alice:
     assert (await next_of(watched)).state is InvoiceState.OPEN
     await alice.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=200)
     assert (await next_of(watched)).state is InvoiceState.ACCEPTED
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert [view.state for view in await all_of(watched)] == [InvoiceState.SETTLED]
     assert [view.state for view in await all_of(bob.watch_invoice(payment_hash))] == [InvoiceState.SETTLED]
 
@@ -80,7 +81,7 @@ async def test_the_stream_of_all_invoices_never_tells_of_accepted_or_canceled_on
     await lock(alice, bob, kept)
     await hold(bob, dropped)
     await bob.cancel_invoice(dropped)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     ours = [entry for entry in await asyncio.wait_for(listening, PATIENCE_S) if entry[0] in {kept, dropped}]
     assert ours == [(kept, lnrpc.Invoice.OPEN), (dropped, lnrpc.Invoice.OPEN), (kept, lnrpc.Invoice.SETTLED)]
 
@@ -112,7 +113,7 @@ async def test_tracking_a_payment_starts_with_its_state_and_ends_with_it(
     assert (await next_of(loud)).status == lnrpc.Payment.IN_FLIGHT
     ending = asyncio.ensure_future(all_of(quiet))
     await asyncio.sleep(0.2)
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     assert statuses(await ending) == [lnrpc.Payment.SUCCEEDED]
     assert statuses(await all_of(loud))[-1] == lnrpc.Payment.SUCCEEDED
 
@@ -127,10 +128,10 @@ async def test_tracking_all_payments_starts_with_those_in_flight(alice: GrpcNode
             if view.payment_hash == payment_hash:
                 assert view.status is PaymentStatus.IN_FLIGHT
                 break
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
         async for view in watched:
             if view.payment_hash == payment_hash and view.status is PaymentStatus.SETTLED:
-                assert view.preimage == preimage
+                assert view.preimage == Secret(preimage)
                 return
 
 
@@ -194,6 +195,6 @@ async def test_watching_again_starts_with_the_state_of_now(alice: GrpcNode, bob:
     await in_state(bob, payment_hash, InvoiceState.ACCEPTED)
     one, other = bob.watch_invoice(payment_hash), bob.watch_invoice(payment_hash)
     assert (await next_of(one)).state is (await next_of(other)).state is InvoiceState.ACCEPTED
-    await bob.settle_invoice(preimage)
+    await bob.settle_invoice(Secret(preimage))
     for watcher in (one, other):
         assert [view.state for view in await all_of(watcher)] == [InvoiceState.SETTLED]

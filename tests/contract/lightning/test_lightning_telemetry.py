@@ -15,6 +15,7 @@ from l402core.errors import Conflict, Unavailable
 from l402core.lnd.grpc import GrpcNode
 from l402core.lnd.stubs import lnrpc
 from l402core.lnd.wire import LndEndpoint, Wire
+from l402core.secret import Secret
 from lndsim import Simulation, certificate
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -94,9 +95,9 @@ async def test_no_secret_gets_into_a_span(tmp_path: Path, tracer: Tracer, export
         alice, bob = (GrpcNode(Wire(sim.endpoint(name), tracer)) for name in ("alice", "bob"))
         invoice = await hold(bob, payment_hash)
         with pytest.raises(Conflict):
-            await bob.settle_invoice(preimage)
+            await bob.settle_invoice(Secret(preimage))
         await alice.pay(invoice.bolt11, timeout_s=5, fee_limit_msat=0, cltv_limit=100)
-        await bob.settle_invoice(preimage)
+        await bob.settle_invoice(Secret(preimage))
         await alice.lookup_payment(payment_hash)
         await alice.close()
         await bob.close()

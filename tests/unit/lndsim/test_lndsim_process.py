@@ -17,6 +17,7 @@ from l402core.errors import Unavailable
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import PEER, bake
 from l402core.lnd.port import InvoiceState, PaymentStatus
+from l402core.secret import Secret
 from lndsim import Control
 from lndsim.serve import Config, channels_of, parse
 
@@ -94,10 +95,10 @@ async def test_kill_9_loses_nothing_acknowledged(start: Start, tmp_path: Path) -
     held = await ann.lookup_invoice(HASH)
     assert held is not None
     assert held.state is InvoiceState.ACCEPTED
-    await ann.settle_invoice(PREIMAGE)
+    await ann.settle_invoice(Secret(PREIMAGE))
     paid = await hub.lookup_payment(HASH)
     assert paid is not None
-    assert (paid.status, paid.preimage) == (PaymentStatus.SETTLED, PREIMAGE)
+    assert (paid.status, paid.preimage) == (PaymentStatus.SETTLED, Secret(PREIMAGE))
     assert len(await hub.channels()) == 2
     await hub.close()
     await ann.close()

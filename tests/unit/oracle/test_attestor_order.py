@@ -153,7 +153,7 @@ async def test_no_secret_is_said_logged_or_kept(tmp_path: Path) -> None:
     assert any(event.sealed_preimages for event in stage.ears.all(GradientScored))
     wal = stage.file.with_name(stage.file.name + "-wal").read_bytes()
     everything = stage.ears.bytes + stage.file.read_bytes() + wal + repr(lines).encode() + repr(stage.parts).encode()
-    secrets = [preimage(Secret(PREIMAGE_KEY), offer, index) for offer in offers.values() for index in range(6)]
+    secrets = [preimage(Secret(PREIMAGE_KEY), offer, index).reveal() for offer in offers.values() for index in range(6)]
     for secret in [*secrets, PREIMAGE_KEY, SEED_KEY, bytes([2]) * 32]:
         assert secret.hex().encode() not in everything
         assert secret not in everything

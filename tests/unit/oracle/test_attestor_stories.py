@@ -153,7 +153,7 @@ async def test_preimages_are_computed_again_from_the_offer_alone(stage: Stage) -
     """The signed offer without its hashes and the key are enough."""
     await stage.announce()
     offer = await stage.offer("ann", 0)
-    again = [preimage(Secret(PREIMAGE_KEY), offer, index) for index in range(6)]
+    again = [preimage(Secret(PREIMAGE_KEY), offer, index).reveal() for index in range(6)]
     assert tuple(hashlib.sha256(value).hexdigest() for value in again) == offer.reward_hashes
 
 

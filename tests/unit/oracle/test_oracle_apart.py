@@ -99,7 +99,7 @@ async def test_no_preimage_leaves_outside_a_decision(stage: Stage) -> None:
                 sealing_key("attacker").unseal(bytes.fromhex(box))
     for name in NAMES:
         for index in range(6):
-            secret = preimage(Secret(PREIMAGE_KEY), offers[name], index)
+            secret = preimage(Secret(PREIMAGE_KEY), offers[name], index).reveal()
             assert secret.hex().encode() not in heard
             assert secret not in heard
 

@@ -79,7 +79,7 @@ class Node:
         return self._view(payment_hash, PaymentStatus(answer))
 
     def _view(self, payment_hash: bytes, status: PaymentStatus) -> PaymentView:
-        known = {hashlib.sha256(preimage_of(n)).digest(): preimage_of(n) for n in range(20)}
+        known = {hashlib.sha256(preimage_of(n)).digest(): Secret(preimage_of(n)) for n in range(20)}
         preimage = known[payment_hash] if status is PaymentStatus.SETTLED else None
         return PaymentView(payment_hash=payment_hash, status=status, amount_msat=TERMS.fee_msat, preimage=preimage)
 
@@ -129,7 +129,7 @@ async def test_whatever_the_node_answers_at_most_one_fee_is_paid(
         journal.close()
     assert list(node.paid.values()).count(PaymentStatus.SETTLED) == 1
     assert attempt.token is not None
-    assert hashlib.sha256(preimage).hexdigest() == attempt.token.payment_hash
+    assert hashlib.sha256(preimage.reveal()).hexdigest() == attempt.token.payment_hash
 
 
 async def test_a_restart_goes_on_with_the_invoice_that_was_met_before(journal: Journal) -> None:

@@ -286,7 +286,7 @@ def test_every_preimage_of_ours_is_taken_and_nothing_else(revealed: set[int], ju
     boxes = [seal(PREIMAGES[index], SEALING.public).hex() for index in sorted(revealed, reverse=True)]
     boxes += [box.hex() for box in junk] + ["no hex", seal(b"\xff" * 32, SEALING.public).hex()]
     found = policy.matching_preimages(boxes, SEALING, an_offer())
-    assert found == {index: PREIMAGES[index] for index in revealed}
+    assert found == {index: Secret(PREIMAGES[index]) for index in revealed}
 
 
 def test_a_ladder_has_as_many_rungs_as_its_terms() -> None:

@@ -13,6 +13,7 @@ from l402_settler.watch import Watch
 from l402core.escrow import Rung
 from l402core.events import LedgerDifference, Reconcile
 from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.secret import Secret
 
 from tests.support.pages import Paged
 from tests.support.settler import Stage, sha
@@ -66,7 +67,7 @@ def test_the_paged_answer_is_that_of_the_whole(
 def test_the_scratch_file_gives_back_what_was_put_last_and_keeps_no_preimage() -> None:
     """A payment that moved between two pages is told twice: the later word counts."""
     settled = PaymentView(
-        payment_hash=b"\x01" * 32, status=PaymentStatus.SETTLED, amount_msat=5, preimage=b"\x02" * 32,
+        payment_hash=b"\x01" * 32, status=PaymentStatus.SETTLED, amount_msat=5, preimage=Secret(b"\x02" * 32),
         htlc_expiry_heights=(7, 8),
     )  # fmt: skip
     hash_ = settled.payment_hash.hex()

@@ -71,7 +71,7 @@ class BusConfig(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS server with JetStream.")
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS server with JetStream.", repr=False)
 
 
 class ObjectsConfig(BaseSettings):

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
+from l402core.secret import Secret
+
 T = TypeVar("T")
 
 
@@ -18,17 +20,24 @@ def read_key_file(path: Path, kind: type[T]) -> T:
     try:
         if path.stat().st_mode & 0o037:
             raise KeyFileError(f"{path.name} can be read by others; its mode must be 0600 (0640 from a group)")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_secret)
     except OSError as error:
         raise KeyFileError(f"{path.name} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError:
         raise KeyFileError(f"{path.name} does not have the fields of a key file") from None
 
 
-def key_bytes(path: Path, name: str, text: str) -> bytes:
-    """32 bytes. Raises KeyFileError."""
+def _secret(kind: type, value: object) -> Secret:
+    """A key as it is written, in hex."""
+    if kind is not Secret or not isinstance(value, str):
+        raise ValueError("a key is written in hex")
+    return Secret(value.encode())
+
+
+def key_bytes(path: Path, name: str, written: Secret) -> bytes:
+    """32 bytes, to be made a key of at once. Raises KeyFileError."""
     try:
-        value = bytes.fromhex(text)
+        value = bytes.fromhex(written.reveal().decode())
     except ValueError:
         value = b""
     if len(value) != 32:
@@ -36,6 +45,6 @@ def key_bytes(path: Path, name: str, text: str) -> bytes:
     return value
 
 
-def ring_bytes(path: Path, name: str, former: Sequence[str], newest: str) -> list[bytes]:
+def ring_bytes(path: Path, name: str, former: Sequence[Secret], newest: Secret) -> list[bytes]:
     """The keys of a ring, oldest first. Raises KeyFileError."""
-    return [key_bytes(path, f"a former {name}", text) for text in former] + [key_bytes(path, name, newest)]
+    return [key_bytes(path, f"a former {name}", key) for key in former] + [key_bytes(path, name, newest)]

@@ -32,6 +32,13 @@ Rounds = Annotated[int, Parameter(help="Rounds; 0: no limit.", validator=Number(
 Lightning = Annotated[
     Literal["lndsim", "lnd"], Parameter(help="The Lightning network: simulated, or real lnds on a simnet.")
 ]
+Overhear = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="For debugging: write all that bus and cache are told into logs/nats.log and redis/. It grows without end.",
+    ),
+]
 DEMO_FOLDER = Path("demo-report")
 BLOCK_SECONDS = 20.0
 """A demo on real lnd mines that often: blocks come while money is locked, and no deadline in blocks comes near."""
@@ -89,6 +96,7 @@ def demo(
     sponsor: Annotated[
         bool, Parameter(help="A sponsor pledges money for each round, which is taken only where the model got better.")
     ] = True,
+    overhear: Overhear = False,
     color: Annotated[bool, Parameter(help="Colors.")] = True,
 ) -> int:
     """The whole network on this machine: a model gets better, and who made it better is paid."""
@@ -105,6 +113,7 @@ def demo(
         topology=topology,
         lnd_dir=lnd_dir,
         block_seconds=BLOCK_SECONDS if lightning == "lnd" else 0.0,
+        overheard=overhear,
     )
     folder = Folder(keep or DEMO_FOLDER, books_url=books, decisions_url=decisions)
     return run(story(folder, plan, replace=keep is None, json_file=json_file, color=color))
@@ -121,6 +130,7 @@ def up(
     rounds: Rounds = 0,
     seed: Annotated[int | None, Parameter(help="Keys from a number, for tests; by default random.")] = None,
     port: Annotated[int, Parameter(help="The gateway's port; 0: any.", validator=Number(gte=0, lte=65535))] = 0,
+    overhear: Overhear = False,
     as_json: Json = False,
 ) -> int:
     """Keep a network running for others to join."""
@@ -135,6 +145,7 @@ def up(
         gateway_port=port,
         block_seconds=600.0,
         wait_for_all=peers > 0 and join == 0,
+        overheard=overhear,
     )
     root = folder or Path(tempfile.mkdtemp(prefix="l402-train-"))
     return run(story(Folder(root), plan, as_json=as_json), as_json=as_json)

@@ -24,6 +24,8 @@ OBSERVER = "observer"
 """The attestor's own node: it tells block heights, and holds no money of anybody."""
 
 _USERS = "bus-users.conf"
+_OVERHEARD = "trace: true\n"
+"""Of nats-server: each line of its clients' protocol, each message whole, into its log."""
 _NATS = """\
 server_name: l402-train
 listen: "127.0.0.1:-1"
@@ -78,14 +80,20 @@ def version_of(program: Path) -> str:
     return found[0] if found else "unknown"
 
 
-def start_nats(folder: Folder, environment: dict[str, str], passwords: Mapping[str, str] | None = None) -> Process:
-    """A server on a port of its own choice, whose JetStream writes through to the disk. No passwords: anybody may say all."""
+def start_nats(
+    folder: Folder, environment: dict[str, str], passwords: Mapping[str, str] | None = None, *, overheard: bool = False
+) -> Process:
+    """A server on a port of its own choice, whose JetStream writes through to the disk. No passwords: anybody may say all.
+
+    Overheard: all that is said goes into its log as well.
+    """
     users = ""
     if passwords:
         folder.write_private(folder.keys / _USERS, bus_users.block(passwords).encode())
         users = f"include ../{folder.keys.name}/{_USERS}"
     config = folder.nats / "nats.conf"
-    folder.write_private(config, _NATS.format(folder=json.dumps(str(folder.nats)), users=users).encode())
+    content = _NATS.format(folder=json.dumps(str(folder.nats)), users=users) + (_OVERHEARD if overheard else "")
+    folder.write_private(config, content.encode())
     return Process("nats", [str(nats_program()), "-c", str(config)], folder.log("nats"), environment)
 
 
@@ -100,10 +108,10 @@ def nats_url(folder: Folder, process: Process) -> str | None:
     return None
 
 
-def start_redis(folder: Folder, port: int, environment: dict[str, str]) -> Process:
-    """A cache on loopback that writes nothing: what it loses is asked for again."""
+def start_redis(folder: Folder, port: int, environment: dict[str, str], *, overheard: bool = False) -> Process:
+    """A cache on loopback that writes nothing: what it loses is asked for again. Overheard: it writes all that it is told."""
     command = [str(redis_program()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder.redis)]
-    settings = ["--save", "", "--appendonly", "no", "--maxmemory", "64mb", "--daemonize", "no"]
+    settings = ["--save", "", "--appendonly", "yes" if overheard else "no", "--maxmemory", "64mb", "--daemonize", "no"]
     return Process("redis", [*command, *settings], folder.log("redis"), environment)
 
 

@@ -50,6 +50,9 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     sponsor: str = ""
     """The public key of the sponsor that runs here; '' for none."""
 
+    def __repr__(self) -> str:
+        return f"Wiring({self.network}, rounds={self.rounds})"  # URLs of the bus have passwords
+
     @property
     def attestor_url(self) -> str:
         """The oracle's own URL, as the terms name it."""

@@ -65,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every peer has a channel with the coordinator, or only the first, and each other with the one before it."""
     lnd_dir: Path | None = None
     """Where lnd is, if not where `make tools` puts it."""
+    overheard: bool = False
+    """Whether bus and cache write down all that they are told."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -138,8 +140,9 @@ class Network:
     async def _start_parts(self, everyone: tuple[str, ...]) -> tuple[dict[str, object], str, int]:
         base, folder = services.base_environment(), self.folder
         port = parts.free_port()
-        nats = self._keep(parts.start_nats(folder, base, self._passwords))
-        redis = self._keep(parts.start_redis(folder, port, base))
+        overheard = self.plan.overheard
+        nats = self._keep(parts.start_nats(folder, base, self._passwords, overheard=overheard))
+        redis = self._keep(parts.start_redis(folder, port, base, overheard=overheard))
         lightning = self._keep(self._start_lightning(everyone, base))
         server = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
         await redis.until(lambda: parts.answers(port), deadline_s=parts.START_S)

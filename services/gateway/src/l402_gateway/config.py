@@ -18,7 +18,9 @@ class Config(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig):
         description="The ring of L402 root keys, mode 0600; read again when it is replaced.",
     )
     redis_url: str = Field(
-        default="redis://127.0.0.1:6379/0", description="Redis for limits and unpaid challenges; never the ledger."
+        default="redis://127.0.0.1:6379/0",
+        description="Redis for limits and unpaid challenges; never the ledger.",
+        repr=False,
     )
     bad_credential_status: Literal[402, 401] = Field(
         default=402, description="Status for a credential that does not verify; 401 follows the newest L402 text."

@@ -45,6 +45,9 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     token_id: str
     amount_msat: int
 
+    def __repr__(self) -> str:
+        return f"Credit({self.payment_hash}, amount_msat={self.amount_msat})"
+
 
 def build(
     gateway: Gateway, hints: Hints, library: Library, seeing: Seeing, ready: Ready, *, show_metrics: bool = False

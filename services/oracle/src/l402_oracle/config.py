@@ -27,7 +27,7 @@ class AttestorConfig(ServiceConfig, BusConfig, ObjectsConfig, HttpConfig, LndCon
         default="", max_length=32, description="Preimage key for new offers; empty: the last id of the key file."
     )
     database_url: str = Field(
-        default="sqlite:///decisions.sqlite3", description="SQLAlchemy URL of the table of decisions."
+        default="sqlite:///decisions.sqlite3", description="SQLAlchemy URL of the table of decisions.", repr=False
     )
     settler_public: str = Field(default="0" * 64, pattern=HEX32, description="The settler's BIP340 public key, pinned.")
     init_seed: int = Field(default=1, ge=0, le=2**63 - 1, description="Seed of the first checkpoint's parameters.")

@@ -64,16 +64,17 @@ def sponsor_shards(
     return tuple(shard for shard in order if shard not in pay)
 
 
-def tranche_preimage(key: Secret, announced: Announcement, index: int) -> bytes:
+def tranche_preimage(key: Secret, announced: Announcement, index: int) -> Secret:
     """HMAC-SHA256(K, "tranche" ‖ sha256(announcement's core) ‖ index as one byte), 32 bytes. Never stored, never logged."""
-    return hmac.digest(key.reveal(), b"tranche" + announced.core() + bytes([index]), "sha256")
+    return Secret(hmac.digest(key.reveal(), b"tranche" + announced.core() + bytes([index]), "sha256"))
 
 
-def preimage(key: Secret, offer: Offer, index: int) -> bytes:
+def preimage(key: Secret, offer: Offer, index: int) -> Secret:
     """HMAC-SHA256(K, "reward" ‖ sha256(offer core) ‖ index as one byte), 32 bytes. Never stored, never logged."""
-    return hmac.digest(key.reveal(), b"reward" + hashlib.sha256(offer.core()).digest() + bytes([index]), "sha256")
+    core = hashlib.sha256(offer.core()).digest()
+    return Secret(hmac.digest(key.reveal(), b"reward" + core + bytes([index]), "sha256"))
 
 
-def payment_hash(preimage_: bytes) -> str:
+def payment_hash(preimage_: Secret) -> str:
     """The hash that a hold invoice is made on, hex."""
-    return hashlib.sha256(preimage_).hexdigest()
+    return hashlib.sha256(preimage_.reveal()).hexdigest()

@@ -15,19 +15,19 @@ from l402_oracle.derive import round_seed, seed_commitment
 
 
 class _AttestorFile(msgspec.Struct, forbid_unknown_fields=True):
-    signing_key: str
-    seed_key: str
-    preimage_keys: dict[str, str]
-    answers_key: str
-    former_signing_keys: tuple[str, ...] = ()
-    former_seed_keys: tuple[str, ...] = ()
-    former_answers_keys: tuple[str, ...] = ()
+    signing_key: Secret
+    seed_key: Secret
+    preimage_keys: dict[str, Secret]
+    answers_key: Secret
+    former_signing_keys: tuple[Secret, ...] = ()
+    former_seed_keys: tuple[Secret, ...] = ()
+    former_answers_keys: tuple[Secret, ...] = ()
 
 
 class _WorkerFile(msgspec.Struct, forbid_unknown_fields=True):
-    reading_key: str
+    reading_key: Secret
     answers_to: str
-    former_reading_keys: tuple[str, ...] = ()
+    former_reading_keys: tuple[Secret, ...] = ()
 
 
 class AttestorKeys:
@@ -85,4 +85,6 @@ def read_worker_keys(path: Path) -> WorkerKeys:
     """Raises KeyFileError."""
     file = read_key_file(path, _WorkerFile)
     reading = ring_bytes(path, "reading_key", file.former_reading_keys, file.reading_key)
-    return WorkerKeys(tuple(map(UnsealingKey, reading)), key_bytes(path, "answers_to", file.answers_to).hex())
+    return WorkerKeys(
+        tuple(map(UnsealingKey, reading)), key_bytes(path, "answers_to", Secret(file.answers_to.encode())).hex()
+    )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from l402core.errors import (
 )
 from l402core.events import GradientScored, RoundView, SubmissionView
 from l402core.sealing import UnsealingKey, seal_payload
+from l402core.secret import Secret
 from l402core.signing import Signed, SigningKey
 
 from l402_peer_agent import ladder, policy
@@ -46,19 +47,19 @@ class Coordinator(Protocol):
     async def submission(self, round_: int, commitment: str) -> SubmissionView: ...
 
     async def open(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, statement: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, statement: Signed
     ) -> SubmissionView: ...
 
     async def locks(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, bolt11s: list[str]
+        self, round_: int, commitment: str, token: Token, preimage: Secret, bolt11s: list[str]
     ) -> SubmissionView: ...
 
     async def accepted(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, accepted: Signed
     ) -> SubmissionView: ...
 
     async def upload(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, sealed: bytes, nonce: str
+        self, round_: int, commitment: str, token: Token, preimage: Secret, sealed: bytes, nonce: str
     ) -> SubmissionView: ...
 
     async def decision(self, attestor_url: str, commitment: str) -> GradientScored: ...
@@ -219,7 +220,7 @@ class Submission:
         )
         self._keep(nonce=nonce, payload_hash=payload_hash, commitment=commitment)
 
-    async def _pay(self) -> bytes:
+    async def _pay(self) -> Secret:
         """The preimage of a paid token, asked for until commits close."""
         fees, terms = self._parts.fees, self._terms
         self._attempt, preimage = await self._until(
@@ -230,7 +231,7 @@ class Submission:
         self.outcome = self.outcome.with_(fee_msat=0 if token.credit else token.amount_msat)
         return preimage
 
-    async def _open(self, preimage: bytes) -> Offer:
+    async def _open(self, preimage: Secret) -> Offer:
         """Spend the token, then wait for the attestor's offer and check it."""
         if self._attempt.offer is None:
             statement = self._attempt.statement or self._statement()
@@ -245,7 +246,7 @@ class Submission:
         assert self._attempt.offer is not None
         return self._read_offer(self._attempt.offer)
 
-    async def _opened(self, statement: Signed, preimage: bytes) -> SubmissionView:
+    async def _opened(self, statement: Signed, preimage: Secret) -> SubmissionView:
         """The opened submission; where every reply was lost, what the coordinator made of it is read."""
         round_, commitment, token = self._terms.round, self._attempt.commitment, self._token()
         try:
@@ -259,7 +260,7 @@ class Submission:
             except (WorldError, NotFound):
                 raise lost from None
 
-    async def _lock(self, offer: Offer, preimage: bytes) -> None:
+    async def _lock(self, offer: Offer, preimage: Secret) -> None:
         """Make the rungs, hand them in, see them ACCEPTED at our node, say so, and have the settler's word."""
         terms, round_, commitment, token = self._terms, self._terms.round, self._attempt.commitment, self._token()
         if not self._attempt.locked:
@@ -277,7 +278,7 @@ class Submission:
             log.info("escrow.locked", commitment=commitment, expiry_height=locked.expiry_height)
         self.outcome = self.outcome.with_(locked_msat=sum(offer.amounts_msat))
 
-    async def _upload(self, sealed: bytes, preimage: bytes) -> None:
+    async def _upload(self, sealed: bytes, preimage: Secret) -> None:
         """Once the money is locked and commits are closed, and not before, the gradient leaves this machine."""
         terms, attempt, token = self._terms, self._attempt, self._token()
         if not attempt.uploading:
@@ -302,7 +303,7 @@ class Submission:
         """Settle every rung that a preimage opens, cancel the others, then hold the receipt against the terms."""
         preimages = policy.matching_preimages(decision.sealed_preimages, self._keys.sealing, offer)
         reward_msat = await ladder.settle(self._node, offer, preimages)
-        keep = preimages
+        keep: Collection[int] = preimages
         if not preimages and not decision.withheld:
             # Earned, and only the coordinator says that it is not to be had: on its word no earned rung is given up.
             keep = kept_rungs(msgspec.json.decode(decision.receipt.body, type=Receipt), offer)
@@ -337,7 +338,7 @@ class Submission:
         if attempt.offer is not None and not unread:
             # Where nobody answers there may be a decision: then the rungs stay, and our node's auto-cancel ends them.
             with contextlib.suppress(CallerError):  # on an offer that we refused, no rung was made
-                await ladder.cancel(self._node, self._read_offer(attempt.offer), keep={})
+                await ladder.cancel(self._node, self._read_offer(attempt.offer), keep=())
         if attempt.token is not None:
             self._parts.memory.owe_credit(attempt.token.payment_hash)
         verdict = "unread" if unread else "unscored" if error.code == UNSCORED else "missed"

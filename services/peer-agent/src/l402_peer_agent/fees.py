@@ -15,6 +15,7 @@ from l402core.l402.identifier import decode as decode_identifier
 from l402core.l402.macaroon import append
 from l402core.l402.macaroon import decode as decode_macaroon
 from l402core.lnd.port import PaymentStatus, PaymentView
+from l402core.secret import Secret
 
 from l402_peer_agent.journal import Attempt, Payment, Token
 from l402_peer_agent.policy import SpendingCaps, check_challenge, check_spending
@@ -79,14 +80,14 @@ class Fees:
         self._node, self._gateway, self._ledger, self._caps = node, gateway, ledger, caps
         self._routing_fee_max_msat, self._look_s, self._now_ms = routing_fee_max_msat, look_s, now_ms
 
-    async def paid_token(self, attempt: Attempt, terms: Terms) -> tuple[Attempt, bytes]:
+    async def paid_token(self, attempt: Attempt, terms: Terms) -> tuple[Attempt, Secret]:
         """The attempt with its token, and the preimage. Raises TooLate, TooLarge, Unavailable; never pays twice."""
         for _ in range(MAX_INVOICES):
             if attempt.token is None:
                 attempt = await self._credited(attempt, terms) or await self._challenged(attempt, terms)
             assert attempt.token is not None
             preimage = await self._pay(attempt.token.payment_hash, terms.commit_until_ms)
-            if preimage:
+            if preimage is not None:
                 return attempt, preimage
             attempt = msgspec.structs.replace(attempt, token=None)
             self._ledger.save(attempt)
@@ -103,11 +104,11 @@ class Fees:
             except NotFound:
                 self._ledger.credit_refused(payment_hash)
                 continue
-            macaroon = decode_macaroon(token.macaroon)
+            macaroon = decode_macaroon(token.macaroon.reveal())
             for caveat in (f"round={attempt.round}", f"commitment={attempt.commitment}"):
                 macaroon = append(macaroon, caveat.encode())
             log.info("credit.claimed", round=attempt.round, payment_hash=payment_hash)
-            return self._keep(attempt, msgspec.structs.replace(token, macaroon=macaroon.encode()))
+            return self._keep(attempt, msgspec.structs.replace(token, macaroon=Secret(macaroon.encode())))
         return None
 
     async def _challenged(self, attempt: Attempt, terms: Terms) -> Attempt:
@@ -118,7 +119,7 @@ class Fees:
         payment_hash = identifier.payment_hash.hex()
         self._intend(payment_hash, challenge.bolt11, terms.fee_msat)
         token = Token(
-            macaroon=challenge.macaroon.encode(),
+            macaroon=Secret(challenge.macaroon.encode()),
             payment_hash=payment_hash,
             token_id=identifier.token_id.hex(),
             amount_msat=terms.fee_msat,
@@ -143,8 +144,8 @@ class Fees:
         self._ledger.save(attempt)
         return attempt
 
-    async def _pay(self, payment_hash: str, until_ms: int) -> bytes:
-        """The preimage; empty where LND says FAILED. While the end is unknown the same hash is tracked."""
+    async def _pay(self, payment_hash: str, until_ms: int) -> Secret | None:
+        """The preimage; None where LND says FAILED. While the end is unknown the same hash is tracked."""
         payment = self._ledger.payment(payment_hash)
         if payment is None:
             raise Contradiction("fee_unknown", "a token without a payment in the journal")
@@ -157,7 +158,7 @@ class Fees:
                     raise TooLate("fee_pending", "the fee's payment has not ended in time; it is not sent again")
                 await asyncio.sleep(LOOK_PAUSE_S)
         log.info("fee.paid" if payment.status == "settled" else "fee.failed", payment_hash=payment_hash)
-        return payment.preimage
+        return payment.preimage if payment.status == "settled" else None
 
     async def _look(self, payment: Payment, *, begin: bool) -> PaymentView | None:
         """What LND knows of the hash; where it has never seen it, or failed an earlier try, and there is time, send it."""
@@ -181,7 +182,7 @@ def _with(payment: Payment, known: PaymentView | None) -> Payment:
         return payment
     if known.status is PaymentStatus.FAILED:
         return msgspec.structs.replace(payment, status="failed", again=False)
-    preimage = known.preimage or b""
-    if hashlib.sha256(preimage).hexdigest() != payment.payment_hash:
+    preimage = known.preimage
+    if preimage is None or hashlib.sha256(preimage.reveal()).hexdigest() != payment.payment_hash:
         raise Contradiction("fee_preimage", "LND says SETTLED with a preimage that does not match the hash")
     return msgspec.structs.replace(payment, status="settled", preimage=preimage)

@@ -1,13 +1,14 @@
 """What a peer must not forget, as values: its attempt at a round and its fee payments. It knows no database."""
 
 import msgspec
+from l402core.secret import Secret
 from l402core.signing import Signed
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What opens a submission once `payment_hash` is paid. The macaroon is money's worth: never logged."""
+    """What opens a submission once `payment_hash` is paid. The macaroon is money's worth."""
 
-    macaroon: bytes
+    macaroon: Secret
     payment_hash: str
     token_id: str
     amount_msat: int
@@ -47,7 +48,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     bolt11: str
     amount_msat: int
     status: str = "pending"
-    preimage: bytes = b""
+    preimage: Secret | None = None
     again: bool = False
     """LND has failed it before, and the coordinator asks for the same invoice again."""
 

@@ -1,7 +1,7 @@
 """The reward's rungs at the peer's own node: made, watched until accepted, settled or cancelled. It judges nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import structlog
 from l402core.documents import Offer, Terms
 from l402core.errors import Conflict, NotFound, TooLate, Unavailable
 from l402core.lnd.port import InvoiceState, InvoiceView
+from l402core.secret import Secret
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ class Node(Protocol):
 
     def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]: ...
 
-    async def settle_invoice(self, preimage: bytes) -> None: ...
+    async def settle_invoice(self, preimage: Secret) -> None: ...
 
     async def cancel_invoice(self, payment_hash: bytes) -> None: ...
 
@@ -76,7 +77,7 @@ async def _accepted(node: Node, payment_hash: str) -> int:
         await asyncio.sleep(PAUSE_S)
 
 
-async def settle(node: Node, offer: Offer, preimages: Mapping[int, bytes]) -> int:
+async def settle(node: Node, offer: Offer, preimages: Mapping[int, Secret]) -> int:
     """Settle the rungs that we have preimages of; the msat that were settled."""
     settled_msat = 0
     for index, preimage in sorted(preimages.items()):
@@ -86,7 +87,7 @@ async def settle(node: Node, offer: Offer, preimages: Mapping[int, bytes]) -> in
     return settled_msat
 
 
-async def cancel(node: Node, offer: Offer, *, keep: Mapping[int, bytes]) -> None:
+async def cancel(node: Node, offer: Offer, *, keep: Collection[int]) -> None:
     """Cancel every rung that we have no preimage of, so that the coordinator has its money back at once."""
     for index, payment_hash in enumerate(offer.reward_hashes):
         if index in keep:

@@ -14,6 +14,7 @@ from l402core.documents import Accepted, Offer, Receipt, Terms, mask_indices
 from l402core.errors import CallerError, L402Error, WorldError
 from l402core.events import GradientScored, SubmissionView
 from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
 from l402core.signing import Signed, SigningKey
 
 from l402_peer_agent import ladder, policy
@@ -30,11 +31,11 @@ class Coordinator(Protocol):
     async def submission(self, round_: int, commitment: str) -> SubmissionView: ...
 
     async def locks(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, bolt11s: list[str]
+        self, round_: int, commitment: str, token: Token, preimage: Secret, bolt11s: list[str]
     ) -> SubmissionView: ...
 
     async def accepted(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, accepted: Signed
     ) -> SubmissionView: ...
 
     async def decision(self, attestor_url: str, commitment: str) -> GradientScored: ...
@@ -150,15 +151,16 @@ class Debts:
         signed = (*attempt.offers, *((attempt.offer,) if attempt.offer else ())) if withheld else ()
         for offer in (msgspec.json.decode(one.body, type=Offer) for one in signed):
             if set(offer.reward_hashes) & set(view.cancel):
-                await ladder.cancel(self._node, offer, keep={})
+                await ladder.cancel(self._node, offer, keep=())
 
-    def _credential(self, attempt: Attempt) -> tuple[Token, bytes]:
+    def _credential(self, attempt: Attempt) -> tuple[Token, Secret]:
         assert attempt.token is not None
         payment = self._memory.payment(attempt.token.payment_hash)
         assert payment is not None
+        assert payment.preimage is not None
         return attempt.token, payment.preimage
 
 
-def kept_rungs(receipt: Receipt, offer: Offer) -> dict[int, bytes]:
+def kept_rungs(receipt: Receipt, offer: Offer) -> tuple[int, ...]:
     """The rungs that a decision earns: kept while their preimages may come."""
-    return dict.fromkeys(mask_indices(receipt.mask, len(offer.amounts_msat)), b"")
+    return mask_indices(receipt.mask, len(offer.amounts_msat))

@@ -9,6 +9,7 @@ from l402core.errors import Conflict, PeerError, TooLarge, TooLate, Unauthorized
 from l402core.l402 import Challenge
 from l402core.schedule import difference
 from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
 from l402core.signing import Signed, open_signed
 from l402core.succession import heirs
 
@@ -176,17 +177,17 @@ def check_receipt(signed: Signed, terms: Terms, *, commitment: str, peer: str, p
     return receipt
 
 
-def matching_preimages(sealed: Sequence[str], key: UnsealingKey, offer: Offer) -> Mapping[int, bytes]:
+def matching_preimages(sealed: Sequence[str], key: UnsealingKey, offer: Offer) -> Mapping[int, Secret]:
     """The rung that each sealed preimage (hex) opens, by its hash: what matches is money, whatever the receipt says."""
     preimages = [opened for box in sealed if (opened := _unsealed(box, key)) is not None]
     index_of = {payment_hash: index for index, payment_hash in enumerate(offer.reward_hashes)}
-    found = {index_of.get(hashlib.sha256(preimage).hexdigest()): preimage for preimage in preimages}
+    found = {index_of.get(hashlib.sha256(preimage.reveal()).hexdigest()): preimage for preimage in preimages}
     return {index: preimage for index, preimage in found.items() if index is not None}
 
 
-def _unsealed(box: str, key: UnsealingKey) -> bytes | None:
+def _unsealed(box: str, key: UnsealingKey) -> Secret | None:
     try:
-        return key.unseal(bytes.fromhex(box))
+        return Secret(key.unseal(bytes.fromhex(box)))
     except (PeerError, ValueError):
         return None
 

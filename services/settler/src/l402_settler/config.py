@@ -24,7 +24,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         description='JSON file {"signing_key", "sealing_key"}, 64 hex digits each, mode 0600; read again when it is replaced.',
     )
     hand_overs: Path | None = Field(default=None, description=HAND_OVERS)
-    database_url: str = Field(default="sqlite:///books.sqlite3", description="SQLAlchemy URL of the books.")
+    database_url: str = Field(default="sqlite:///books.sqlite3", description="SQLAlchemy URL of the books.", repr=False)
     attestor_public: str = Field(default="0" * 64, pattern=HEX32, description="The oracle's BIP340 public key, pinned.")
     reading_public: str = Field(default="0" * 64, pattern=HEX32, description="X25519 key that payloads are sealed to.")
     attestor_url: str = Field(default="http://127.0.0.1:8403", description="The oracle's own URL, named in the terms.")

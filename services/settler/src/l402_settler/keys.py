@@ -6,15 +6,16 @@ import msgspec
 from l402core.keyfiles import read_key_file, ring_bytes
 from l402core.rings import SigningRing, UnsealingRing
 from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
 from l402core.signing import SigningKey
 from l402core.watched import Watched
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    signing_key: str
-    sealing_key: str
-    former_signing_keys: tuple[str, ...] = ()
-    former_sealing_keys: tuple[str, ...] = ()
+    signing_key: Secret
+    sealing_key: Secret
+    former_signing_keys: tuple[Secret, ...] = ()
+    former_sealing_keys: tuple[Secret, ...] = ()
 
 
 class SettlerKeys(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from l402core.errors import Conflict, Contradiction, L402Error
 from l402core.lnd.port import InvoiceState, InvoiceView
 from l402core.outbox import Transaction
 from l402core.sealing import Unseals
+from l402core.secret import Secret
 from l402core.sponsorship import Tranche
 
 from l402_settler import sponsor_steps as steps
@@ -42,7 +43,7 @@ class Node(Protocol):
 
     def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceView]: ...
 
-    async def settle_invoice(self, preimage: bytes) -> None: ...
+    async def settle_invoice(self, preimage: Secret) -> None: ...
 
     async def cancel_invoice(self, payment_hash: bytes) -> None: ...
 
@@ -178,13 +179,13 @@ class Tending:
         except L402Error as error:
             log.warning("tranche.unheard", payment_hash=payment_hash, code=error.code, detail=error.detail)
 
-    def unseal(self, sealed: str, payment_hash: str) -> bytes:
+    def unseal(self, sealed: str, payment_hash: str) -> Secret:
         """The preimage. Raises Contradiction for what does not open this hash."""
         try:
-            preimage = self._key.unseal(bytes.fromhex(sealed))
+            preimage = Secret(self._key.unseal(bytes.fromhex(sealed)))
         except (ValueError, L402Error) as error:
             raise Contradiction("preimage_unreadable", "the oracle's preimage is not sealed to us") from error
-        if hashlib.sha256(preimage).hexdigest() != payment_hash:
+        if hashlib.sha256(preimage.reveal()).hexdigest() != payment_hash:
             raise Contradiction("preimage_other", f"the oracle's preimage is not that of {payment_hash[:16]}…")
         return preimage
 

@@ -12,6 +12,7 @@ from l402core.l402.caveats import PREIMAGE_KEY, Request
 from l402core.l402.header import Credential
 from l402core.l402.keys import RootKeys
 from l402core.l402.macaroon import verify_signature
+from l402core.secret import Secret
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -31,15 +32,15 @@ def verify(credential: Credential, keys: RootKeys, request: Request, required: S
     token = identifier.decode(credential.macaroon.identifier)
     if not verify_signature(credential.macaroon, keys.for_token(token.token_id)):
         raise Unauthorized("bad_signature", "the macaroon was not signed by us, or it was changed")
-    preimage = credential.preimage.reveal()
-    if not hmac.compare_digest(sha256(preimage).digest(), token.payment_hash):
+    preimage = credential.preimage
+    if not hmac.compare_digest(sha256(preimage.reveal()).digest(), token.payment_hash):
         raise Unauthorized("bad_preimage", "the preimage is not that of the macaroon's payment hash")
     told = tuple(caveat for caveat in credential.macaroon.caveats if not _tells(caveat, preimage))
     caveats.check(told, request, required)
     return Verified(token.payment_hash, token.token_id, told)
 
 
-def _tells(caveat: bytes, preimage: bytes) -> bool:
+def _tells(caveat: bytes, preimage: Secret) -> bool:
     """Whether it is the caveat in which gRPC clients carry the preimage; any other preimage is an unknown caveat."""
     key, _, value = caveat.partition(b"=")
-    return key == PREIMAGE_KEY.encode() and hmac.compare_digest(value.lower(), preimage.hex().encode())
+    return key == PREIMAGE_KEY.encode() and hmac.compare_digest(value.lower(), preimage.reveal().hex().encode())

@@ -11,6 +11,7 @@ from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, NodeInfo, 
 from l402core.lnd.stubs import chainrpc, invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.views import channel_view, dispatched, finished, invoice_view, node_info, payment_view
 from l402core.lnd.wire import LndEndpoint, Wire
+from l402core.secret import Secret
 
 __all__ = ["GrpcNode", "LndEndpoint", "connect"]
 
@@ -66,8 +67,8 @@ class GrpcNode:
             raise Conflict("invoice_exists", f"an invoice on {payment_hash.hex()} exists with other terms")
         return existing
 
-    async def settle_invoice(self, preimage: bytes) -> None:
-        await self._wire.call(_INVOICES + "SettleInvoice", invoicesrpc.SettleInvoiceMsg(preimage=preimage))
+    async def settle_invoice(self, preimage: Secret) -> None:
+        await self._wire.call(_INVOICES + "SettleInvoice", invoicesrpc.SettleInvoiceMsg(preimage=preimage.reveal()))
 
     async def cancel_invoice(self, payment_hash: bytes) -> None:
         request = invoicesrpc.CancelInvoiceMsg(payment_hash=payment_hash)

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from l402core.secret import Secret
+
 
 class InvoiceState(StrEnum):
     """`lnrpc.Invoice.InvoiceState`."""
@@ -42,14 +44,14 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
-    """One outgoing payment. `preimage` only when SETTLED, and never to be logged."""
+    """One outgoing payment. `preimage` only when SETTLED."""
 
     payment_hash: bytes
     status: PaymentStatus
     amount_msat: int
     fee_msat: int = 0
     failure: str = ""
-    preimage: bytes | None = None
+    preimage: Secret | None = None
     htlc_expiry_heights: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
@@ -110,7 +112,7 @@ class LightningNode(Protocol):
         """A hold invoice on a hash. If it exists already with the same terms, that one is returned; else Conflict."""
         ...
 
-    async def settle_invoice(self, preimage: bytes) -> None:
+    async def settle_invoice(self, preimage: Secret) -> None:
         """Settle an accepted hold invoice; settling it again is fine. Raises Conflict (open, canceled), NotFound."""
         ...
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, NodeInfo, PaymentStatus, PaymentView
 from l402core.lnd.stubs import lnrpc
 from l402core.money import MSAT_PER_SAT
+from l402core.secret import Secret
 
 _STATUS: Final = {
     lnrpc.Payment.IN_FLIGHT: PaymentStatus.IN_FLIGHT,
@@ -40,7 +41,7 @@ def payment_view(payment: Any) -> PaymentView:
         amount_msat=payment.value_msat,
         fee_msat=payment.fee_msat,
         failure=failure,
-        preimage=bytes.fromhex(payment.payment_preimage) if status is PaymentStatus.SETTLED else None,
+        preimage=Secret(bytes.fromhex(payment.payment_preimage)) if status is PaymentStatus.SETTLED else None,
         htlc_expiry_heights=tuple(
             htlc.route.total_time_lock for htlc in payment.htlcs if htlc.status != lnrpc.HTLCAttempt.FAILED
         ),

@@ -15,6 +15,7 @@ from l402train import bus_users, keys
 from l402train.exits import stop_for
 from l402train.folder import Folder
 from l402train.keys import Keyring
+from l402train.lightning.programs import LND_LOG_LEVEL
 from l402train.parts import SPONSOR
 
 USER = 65_532
@@ -31,6 +32,7 @@ norest=true
 listen=0.0.0.0:9735
 rpclisten=0.0.0.0:10009
 tlsdisableautofill=true
+debuglevel={level}
 trickledelay=50
 maxpendingchannels=8
 [Bitcoin]
@@ -121,13 +123,17 @@ class Shelves:
         }  # fmt: skip
         self.put("btcd", "btcd.json", json.dumps(told))
         self.put("btcd", "btcd.conf", f"rpcuser=l402\nrpcpass={password}\n", mode=0o644)
-        self.put("btcd", "lnd.conf", _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=password), mode=0o644)
+        self.put("btcd", "lnd.conf", _lnd_conf(password), mode=0o644)
 
     def _bus(self) -> None:
         passwords = self._ring.passwords()
         self.put("nats", "nats.conf", f"http: 8222\n{_SIZES}{bus_users.block(passwords)}", mode=0o644)
         for user in (*SERVICES, OPERATOR, MIGRATION):
             self.put(user, "nats_url", bus_users.url_of(NATS, user, passwords))
+
+
+def _lnd_conf(password: str) -> str:
+    return _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=password, level=LND_LOG_LEVEL)
 
 
 def _sql(passwords: dict[str, str]) -> str:

@@ -29,6 +29,9 @@ class Btcd(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     password: str
 
+    def __repr__(self) -> str:
+        return f"Btcd({self.rpc}, user={self.user})"
+
     def command(self, program: Path, folder: Path, miner: str) -> list[str]:
         """How it is started. btcd takes the address that it mines to only now."""
         return [

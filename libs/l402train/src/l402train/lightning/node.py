@@ -14,6 +14,7 @@ from l402core.lnd.wire import LndEndpoint, Wire
 from l402train import parts
 from l402train.exits import Exit, Stop
 from l402train.lightning.btcd import Btcd
+from l402train.lightning.programs import LND_LOG_LEVEL
 from l402train.process import Process
 
 LIGHTNING = "/lnrpc.Lightning/"
@@ -46,6 +47,7 @@ class LndNode:
             f"--btcd.rpcuser={btcd.user}", f"--btcd.rpcpass={btcd.password}", f"--btcd.rpccert={btcd.cert}",
             f"--listen={self.listen}", f"--rpclisten={self.rpc}", "--tlsdisableautofill",
             "--bitcoin.defaultchanconfs=1", "--trickledelay=50", "--maxpendingchannels=8",
+            f"--debuglevel={LND_LOG_LEVEL}",
         ]  # fmt: skip
         self.process = Process(self.name, command, log, environment)
         return self.process

@@ -11,6 +11,9 @@ from l402train import parts
 from l402train.exits import Exit, Stop
 
 ADVICE = "build them with `make tools`, or name the folder that holds lnd with --lnd-dir"
+LND_LOG_LEVEL = "info,SRVR=warn,INVC=critical"
+"""Of every lnd that we start. By itself its SRVR logs the preimage of each HTLC that is settled, and its INVC, as an error,
+that of each invoice that it did not settle."""
 
 
 class Programs(msgspec.Struct, frozen=True, kw_only=True):

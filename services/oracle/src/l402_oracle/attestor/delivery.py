@@ -109,7 +109,7 @@ class Delivery:
         count = len(offer.amounts_msat)
         indices = mask_indices(scored.mask, count) if offer.attempt == 1 else tuple(range(count))
         try:
-            sealed = tuple(seal(preimage(key, core, index), offer.seal_to).hex() for index in indices)
+            sealed = tuple(seal(preimage(key, core, index).reveal(), offer.seal_to).hex() for index in indices)
         except Malformed as error:  # the peer's own key, and its own loss: the decisions of others go on
             log.warning("reveal.unsealable", commitment=scored.commitment, detail=error.detail)
             return scored

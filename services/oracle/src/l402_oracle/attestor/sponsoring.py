@@ -190,7 +190,7 @@ class Sponsoring:
             log.warning("reveal.refused", payment_hash=known.payment_hash, reason="too near its expiry")
             return ""
         key = self._parts.preimage_key(known.announced.key_id)
-        return seal(tranche_preimage(key, known.announced, known.tranche), known.announced.seal_to).hex()
+        return seal(tranche_preimage(key, known.announced, known.tranche).reveal(), known.announced.seal_to).hex()
 
     def _announcement(self, terms: SponsorshipTerms) -> Announcement:
         key_id = self._parts.key_id

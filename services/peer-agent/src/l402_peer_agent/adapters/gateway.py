@@ -51,6 +51,9 @@ class CreditGrant(msgspec.Struct):
     token_id: str
     amount_msat: int
 
+    def __repr__(self) -> str:
+        return f"CreditGrant({self.payment_hash}, amount_msat={self.amount_msat})"
+
 
 class Gateway:
     """One peer's way to the coordinator. Every method may raise Unavailable; a lost reply may have had its effect."""
@@ -87,27 +90,27 @@ class Gateway:
         return parse_challenge(", ".join(headers.getall("WWW-Authenticate", [])))
 
     async def open(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, statement: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, statement: Signed
     ) -> SubmissionView:
         """Spend the token. The same statement again gets the same answer."""
         return await self._submit("POST", _path(round_, commitment), token, preimage, msgspec.json.encode(statement))
 
     async def locks(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, bolt11s: list[str]
+        self, round_: int, commitment: str, token: Token, preimage: Secret, bolt11s: list[str]
     ) -> SubmissionView:
         """Hand in the reward invoices."""
         body = msgspec.json.encode({"bolt11s": bolt11s})
         return await self._submit("POST", _path(round_, commitment, "/locks"), token, preimage, body)
 
     async def accepted(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, accepted: Signed
+        self, round_: int, commitment: str, token: Token, preimage: Secret, accepted: Signed
     ) -> SubmissionView:
         """Say that every rung waits at our node."""
         body = msgspec.json.encode(accepted)
         return await self._submit("POST", _path(round_, commitment, "/accepted"), token, preimage, body)
 
     async def upload(
-        self, round_: int, commitment: str, token: Token, preimage: bytes, sealed: bytes, nonce: str
+        self, round_: int, commitment: str, token: Token, preimage: Secret, sealed: bytes, nonce: str
     ) -> SubmissionView:
         """Send the sealed payload. Raises TooEarly before commits are closed, TooLate after `upload_until`."""
         extra = {PAYLOAD_HASH_HEADER: hashlib.sha256(sealed).hexdigest(), NONCE_HEADER: nonce}
@@ -120,7 +123,7 @@ class Gateway:
         headers = self._signed("POST", path, hashlib.sha256(body).hexdigest())
         grant = _read(await self._call("POST", path, headers=headers, body=body), CreditGrant)
         return Token(
-            macaroon=base64.b64decode(grant.macaroon),
+            macaroon=Secret(base64.b64decode(grant.macaroon)),
             payment_hash=grant.payment_hash,
             token_id=grant.token_id,
             amount_msat=grant.amount_msat,
@@ -159,13 +162,13 @@ class Gateway:
         method: str,
         path: str,
         token: Token,
-        preimage: bytes,
+        preimage: Secret,
         body: bytes,
         kind: str = "application/json",
         extra: dict[str, str] | None = None,
     ) -> SubmissionView:
         headers = self._signed(method, path, hashlib.sha256(body).hexdigest())
-        headers |= {"Authorization": credential(decode(token.macaroon), Secret(preimage)), "Content-Type": kind}
+        headers |= {"Authorization": credential(decode(token.macaroon.reveal()), preimage), "Content-Type": kind}
         return _read(await self._call(method, path, headers=headers | (extra or {}), body=body), SubmissionView)
 
     def _signed(self, method: str, path: str, body_sha256: str) -> dict[str, str]:

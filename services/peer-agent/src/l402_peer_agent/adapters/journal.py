@@ -3,11 +3,14 @@
 import os
 import sqlite3
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+from l402core.secret import Secret
 
 from l402_peer_agent.journal import Attempt, Payment
 
+T = TypeVar("T", Attempt, Payment)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (round INTEGER PRIMARY KEY, done INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS payments (
@@ -40,17 +43,17 @@ class Journal:
     def attempt(self, round_: int) -> Attempt | None:
         """This peer's attempt at a round."""
         row = self._db.execute("SELECT body FROM attempts WHERE round = ?", (round_,)).fetchone()
-        return msgspec.json.decode(row[0], type=Attempt) if row else None
+        return decoded(row[0], Attempt) if row else None
 
     def save(self, attempt: Attempt) -> None:
         """Remember how far it has come."""
-        row = (attempt.round, attempt.done, msgspec.json.encode(attempt))
+        row = (attempt.round, attempt.done, encoded(attempt))
         self._db.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", row)
 
     def unfinished(self) -> list[Attempt]:
         """Attempts that were cut off, oldest first."""
         rows = self._db.execute("SELECT body FROM attempts WHERE NOT done ORDER BY round").fetchall()
-        return [msgspec.json.decode(row[0], type=Attempt) for row in rows]
+        return [decoded(row[0], Attempt) for row in rows]
 
     def finished(self) -> int:
         """How many rounds were played to their end."""
@@ -65,11 +68,11 @@ class Journal:
     def payment(self, payment_hash: str) -> Payment | None:
         """A fee payment by its hash."""
         row = self._db.execute("SELECT body FROM payments WHERE payment_hash = ?", (payment_hash,)).fetchone()
-        return msgspec.json.decode(row[0], type=Payment) if row else None
+        return decoded(row[0], Payment) if row else None
 
     def save_payment(self, payment: Payment) -> None:
         """Remember a payment: before it is sent, and when its end is known."""
-        row = (payment.payment_hash, payment.amount_msat, payment.status, msgspec.json.encode(payment))
+        row = (payment.payment_hash, payment.amount_msat, payment.status, encoded(payment))
         self._db.execute("INSERT OR REPLACE INTO payments VALUES (?, ?, ?, ?)", row)
 
     def committed_msat(self) -> int:
@@ -105,7 +108,7 @@ class Journal:
     def owing(self) -> list[Attempt]:
         """Attempts whose reward is owed, oldest first."""
         query = "SELECT body FROM attempts WHERE round IN (SELECT round FROM debts) ORDER BY round"
-        return [msgspec.json.decode(row[0], type=Attempt) for row in self._db.execute(query).fetchall()]
+        return [decoded(row[0], Attempt) for row in self._db.execute(query).fetchall()]
 
     def paid(self, round_: int) -> None:
         """Nothing is owed of this round any more."""
@@ -121,3 +124,23 @@ class Journal:
     def pin(self, name: str, value: str) -> None:
         """Remember the first value under this name."""
         self._db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (name, value))
+
+
+def encoded(one: Attempt | Payment) -> bytes:
+    """As it stands in the file, secrets and all: a peer spends what it remembers."""
+    return msgspec.json.encode(one, enc_hook=_revealed)
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """The same, read again."""
+    return msgspec.json.decode(body, type=kind, dec_hook=_secret)
+
+
+def _revealed(value: object) -> bytes:
+    assert isinstance(value, Secret)
+    return value.reveal()
+
+
+def _secret(kind: type, value: object) -> Secret:
+    assert kind is Secret
+    return Secret(msgspec.convert(value, bytes))
