@@ -12,6 +12,7 @@ import collections
 import contextlib
 import functools
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -26,7 +27,6 @@ from l402train.credentials import macaroon_of
 from l402train.folder import Folder
 from l402train.keys import Keyring, write_keys
 from l402train.lightning import backend as real_lightning
-from l402train.lightning.btcd import Btcd
 from l402train.stack import Network, Plan, running
 from lndsim import Control
 
@@ -54,12 +54,14 @@ SETTINGS = {
     "L402_SETTLER_EVAL_TOKENS": "1024",
     "L402_SETTLER_INNER_STEPS": "2",
     "L402_SETTLER_BATCH": "2",
+    "L402_INVOICER_PAY_TIMEOUT_S": "60",
     "L402_GATEWAY_MINTS_PER_CLIENT": "100000",
     "L402_GATEWAY_MINTS_IN_ALL": "100000",
 }
 """Deadlines for a busy machine: phases end once everybody is through. One address is all peers here."""
-ON_LND = {"L402_SETTLER_COMMIT_S": "130", "L402_SETTLER_LOCK_S": "30"}
-"""Rungs that a killed lnd noted and never sent keep their ladders waiting until the last moment for a lock."""
+AT_LEISURE = {"L402_SETTLER_COMMIT_S": "110", "L402_SETTLER_LOCK_S": "30"}
+BUSY = 2.0
+"""Load of each core."""
 ENDED_S = 240.0
 """From the first fee to the last rung; a busy machine is no failure."""
 MOMENT_S = 180.0
@@ -82,7 +84,7 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
     """While fees are paid, ladders locked and gradients judged. Nothing is frozen, lost, or paid twice."""
     if backend == "lnd":
         require_real(lnd_is_there(), "lnd and btcd (run `make tools`)")
-    for name, value in (SETTINGS | (ON_LND if backend == "lnd" else {})).items():
+    for name, value in settings(backend).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(real_lightning, "PROGRAM", reviving.MODULE)
     peers, folder = PEERS, Folder(tmp_path / "network")
@@ -97,8 +99,8 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
         async with crowds(folder, network, peers) as played:
             killed = await kill_everything(network, played[0], backend)
             record_property("killed with so many in flight", dict(killed))
-            verdicts = [verdict for one in played for verdict in await one.verdicts()]
-        record_property("verdicts", dict(collections.Counter(verdict.partition(":")[0] for verdict in verdicts)))
+            verdicts = [await one.verdicts() for one in played]
+        record_property("verdicts", [dict(collections.Counter(map(kind_of, one))) for one in verdicts])
         await until(
             lambda: count(folder, "submissions", "state <> 'ended'") == 0, after_s=20, mine=mining(folder, backend)
         )
@@ -113,21 +115,19 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
         await judged(folder, network, verdicts, peers)
 
 
-async def judged(folder: Folder, network: Network, verdicts: list[str], peers: int) -> None:
+def settings(backend: Backend) -> dict[str, str]:
+    """Rungs that a killed lnd noted and never sent keep their ladders waiting for the last moment to lock: on a machine that
+    has time for us, that comes earlier."""
+    leisure = os.getloadavg()[0] < BUSY * (os.cpu_count() or 1)
+    return SETTINGS | (AT_LEISURE if backend == "lnd" and leisure else {})
+
+
+async def judged(folder: Folder, network: Network, verdicts: list[list[str]], peers: int) -> None:
     """What must hold once all is quiet."""
     opened = count(folder, "submissions")
     assert opened >= peers * 3 // 4, f"only {opened} submissions were opened"
-    assert count(folder, "(select distinct peer from submissions)") == opened
-    assert len(verdicts) == peers
-    paid = [fees_of(journal) for journal in folder.peers.glob("crowd-*/*/journal.sqlite3")]
-    assert len(paid) == peers
-    assert sum(paid) == count(folder, "fees")
-    assert max(paid) == 1, "a peer paid a second fee"
-    scored = count(folder, "submissions", "scored is not null")
-    assert scored >= peers // 2
     assert count(folder, "submissions", "upload is not null and scored is null") == 0, "a gradient was lost"
-    assert sum(verdict.startswith(("accepted", "rejected")) for verdict in verdicts) == scored
-    assert sum(rewards_of(folder)) == total_msat(folder, "rungs", "state = 'settled'")
+    as_peers_tell_it(folder, verdicts, peers)
     assert count(folder, "rungs", "state = 'settled'") > 0
     assert count(folder, "rungs", "state in ('registered', 'in flight')") == 0
     ledger = books.ledger(folder.settler / "books.sqlite3")
@@ -140,6 +140,20 @@ async def judged(folder: Folder, network: Network, verdicts: list[str], peers: i
     assert found.fees >= opened
     assert not found.differences, found.differences[:5]
     assert count(folder, "submissions", "frozen") == 0
+
+
+def as_peers_tell_it(folder: Folder, verdicts: list[list[str]], peers: int) -> None:
+    """Each has one verdict and one fee, those that were killed are no worse off, and their sums are the books'."""
+    assert [len(one) for one in verdicts] == [peers // CROWDS] * CROWDS
+    judged = [sum(kind_of(verdict) in ("accepted", "rejected") for verdict in one) for one in verdicts]
+    assert min(judged) >= peers // CROWDS // 2, f"so few of each crowd were judged: {judged}"
+    assert sum(judged) == count(folder, "submissions", "scored is not null")
+    assert count(folder, "(select distinct peer from submissions)") == count(folder, "submissions")
+    paid = [fees_of(journal) for journal in folder.peers.glob("crowd-*/*/journal.sqlite3")]
+    assert len(paid) == peers
+    assert sum(paid) == count(folder, "fees")
+    assert max(paid) == 1, "a peer paid a second fee"
+    assert sum(rewards_of(folder)) == total_msat(folder, "rungs", "state = 'settled'")
 
 
 # --- killing ----------------------------------------------------------------------------------------------------------
@@ -296,8 +310,7 @@ def mining(folder: Folder, backend: Backend) -> Callable[[], Awaitable[None]]:
             await control.mine(300)
 
     async def real() -> None:
-        told = json.loads((folder.lnd / "btcd.json").read_text())
-        btcd = Btcd(**{**told, "cert": Path(told["cert"])})
+        btcd = reviving.btcd_of(folder.lnd)
         for _ in range(30):
             await asyncio.to_thread(btcd.mine, 10)
             await asyncio.sleep(0.5)
@@ -314,6 +327,11 @@ def count(folder: Folder, table: str, where: str = "1", *, what: str = "count(*)
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
         (found,) = connection.execute(f"select {what} from {table} where {where}").fetchone()  # noqa: S608 - ours
     return int(found)
+
+
+def kind_of(verdict: str) -> str:
+    """Its first word."""
+    return verdict.partition(":")[0]
 
 
 def total_msat(folder: Folder, table: str, where: str) -> int:

@@ -15,6 +15,8 @@ from l402core.lnd.stubs import lnrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 from l402train.exits import Exit
 from l402train.folder import Folder
+from l402train.lightning.btcd import Btcd
+from l402train.lightning.network import BTCD as BTCD_FILE
 from l402train.lightning.network import BTCD_S, END_S, NODES, LndNetwork, running
 from l402train.lightning.plan import Plan
 from l402train.lightning.serve import read_plan
@@ -29,19 +31,18 @@ PATIENCE_S = 90.0
 
 
 async def kill(lnd: Path, name: str) -> None:
-    """SIGKILL to btcd or to one lnd below the folder `lnd`; until it runs again, and every channel is usable."""
+    """SIGKILL to btcd or to one lnd below the folder `lnd`; until btcd answers again, or every channel of an lnd is usable."""
     was = pids(lnd)[name]
     os.kill(was, signal.SIGKILL)
     async with asyncio.timeout(PATIENCE_S):
-        while pids(lnd)[name] == was:  # noqa: ASYNC110 - a process sends no event
+        while pids(lnd)[name] == was or not await (_mines(lnd) if name == BTCD else _usable(lnd)):  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(POLL_S)
-        for node in json.loads((lnd / NODES).read_text()).values():
-            wire = Wire(LndEndpoint(node["host"], Path(node["tls_cert"]), Path(node["macaroons"]["admin"])))
-            try:
-                while not await _usable(wire):  # noqa: ASYNC110 - nor does a channel
-                    await asyncio.sleep(POLL_S)
-            finally:
-                await wire.close()
+
+
+def btcd_of(lnd: Path) -> Btcd:
+    """How to ask btcd."""
+    told = json.loads((lnd / BTCD_FILE).read_text())
+    return Btcd(**{**told, "cert": Path(told["cert"])})
 
 
 def pids(lnd: Path) -> dict[str, int]:
@@ -50,14 +51,24 @@ def pids(lnd: Path) -> dict[str, int]:
     return told
 
 
-async def _usable(wire: Wire) -> bool:
-    """It knows the chain's tip, and every channel that it has is active."""
-    try:
-        info = await wire.call("/lnrpc.Lightning/GetInfo", lnrpc.GetInfoRequest())
-        channels = (await wire.call("/lnrpc.Lightning/ListChannels", lnrpc.ListChannelsRequest())).channels
-    except L402Error:
-        return False
-    return info.synced_to_chain and all(channel.active for channel in channels)
+async def _mines(lnd: Path) -> bool:
+    return bool(await asyncio.to_thread(btcd_of(lnd).answers))
+
+
+async def _usable(lnd: Path) -> bool:
+    """Every lnd knows the chain's tip, and every channel that it has is active."""
+    for node in json.loads((lnd / NODES).read_text()).values():
+        wire = Wire(LndEndpoint(node["host"], Path(node["tls_cert"]), Path(node["macaroons"]["admin"])))
+        try:
+            info = await wire.call("/lnrpc.Lightning/GetInfo", lnrpc.GetInfoRequest())
+            channels = (await wire.call("/lnrpc.Lightning/ListChannels", lnrpc.ListChannelsRequest())).channels
+        except L402Error:
+            return False
+        finally:
+            await wire.close()
+        if not info.synced_to_chain or not all(channel.active for channel in channels):
+            return False
+    return True
 
 
 async def _serve(plan: Plan) -> Exit:
