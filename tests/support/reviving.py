@@ -31,11 +31,11 @@ PATIENCE_S = 90.0
 
 
 async def kill(lnd: Path, name: str) -> None:
-    """SIGKILL to btcd or to one lnd below the folder `lnd`; until btcd answers again, or every channel of an lnd is usable."""
+    """SIGKILL to btcd or to one lnd below the folder `lnd`; until btcd answers, and every channel of every lnd is usable."""
     was = pids(lnd)[name]
     os.kill(was, signal.SIGKILL)
     async with asyncio.timeout(PATIENCE_S):
-        while pids(lnd)[name] == was or not await (_mines(lnd) if name == BTCD else _usable(lnd)):  # noqa: ASYNC110 - it sends no event
+        while pids(lnd)[name] == was or not (await _mines(lnd) and await _usable(lnd)):  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(POLL_S)
 
 
