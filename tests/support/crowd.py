@@ -1,12 +1,12 @@
 """Many peers in one process: the peer-agent's own round, on a few gradients that all of them share.
 
 The first to hand in a gradient did the work, the others are copies: all of them are judged, and few are paid.
+Killed and started again with the same words, each peer goes on from its own journal, under the same keys.
 """
 
 import asyncio
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +45,11 @@ POLL_S = 2.0
 def identity(number: int) -> SigningKey:
     """The key of one of them, known beforehand: phases end early for peers that are expected."""
     return SigningKey(hashlib.sha256(f"crowd {number}".encode()).digest())
+
+
+def sealing(number: int) -> UnsealingKey:
+    """What opens this one's preimages; the same after a restart, which must open those that were sealed before it."""
+    return UnsealingKey(hashlib.sha256(f"crowd {number}, sealed".encode()).digest())
 
 
 class Shared:
@@ -136,7 +141,7 @@ async def one_peer(
 ) -> str:
     """One identity with a journal of its own, for one round."""
     folder = Path(told["folder"]) / f"{number}"
-    keys = app.Keys(identity=identity(told["first"] + number), sealing=UnsealingKey(os.urandom(32)))
+    keys = app.Keys(identity=identity(told["first"] + number), sealing=sealing(told["first"] + number))
     gateway = QuietGateway(session, told["gateway_url"], keys.identity, now_ms=now_ms)
     gateway.mind(shared)
     journal = Journal(folder / "journal.sqlite3")

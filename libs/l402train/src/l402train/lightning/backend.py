@@ -13,6 +13,8 @@ from l402train.process import Process
 
 START_S = 240.0
 """Eight lnds on two busy cores."""
+PROGRAM = "l402train.lightning"
+"""The module that runs them."""
 
 
 def start(
@@ -37,7 +39,7 @@ def start(
     )
     file = folder.run / "lightning-plan.json"
     write_plan(plan, file)
-    command = [sys.executable, "-m", "l402train.lightning", str(file)]
+    command = [sys.executable, "-m", PROGRAM, str(file)]
     return Process("lightning", command, folder.log("lightning"), environment)
 
 
