@@ -55,7 +55,7 @@ fuzz: setup ## a million mutated payloads against the decoder: make fuzz ARGS="-
 simulate: setup ## random histories of the whole system: make simulate SEEDS=10000 [SECONDS_MAX=300]; SEED=123 tells one
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(HISTORY),--history '$(HISTORY)',$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seconds-max $(SECONDS_MAX))) $(ARGS)
 
-simulate-exhaustive: setup ## a death before and after every effect of every story, and at every reveal of all 64 masks
+simulate-exhaustive: setup ## a death at every effect of every story and every reveal of all 64 masks; every call to lnd and stream lost
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --exhaustive $(ARGS)
 
 simulate-planted: setup ## plant bugs one by one and see the simulator find each; one that it misses fails

@@ -154,7 +154,7 @@ async def test_a_keeper_declares_a_lost_stream_again_with_no_more_than_its_right
         client = await nats.connect(as_(address, "settler"), inbox_prefix=inbox("settler"))
         try:
             declared = Declared(client.jetstream(timeout=5))
-            await declared.remember()
+            assert await declared.restore() == []
             await admin.jetstream(timeout=5).delete_stream("WORK")
             gone = await declared.restore()
             assert gone[0] == "WORK"

@@ -86,6 +86,24 @@ async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
     await bus.stop()
 
 
+async def test_a_stream_that_was_made_again_and_has_grown_since_is_another_one(url: str) -> None:
+    """Whoever comes second, and late, finds more messages there than it knew, and says its books again all the same."""
+    bus, client = Bus(url, "tester"), await nats.connect(url)
+    await bus.start()
+    stream = client.jetstream()
+    first, second = Declared(stream), Declared(stream)
+    await bus.publish(fee(1))
+    assert (await first.restore(), await second.restore()) == ([], [])
+    await stream.delete_stream(FACTS)
+    assert FACTS in await first.restore()
+    for number in range(1, 4):
+        await bus.publish(fee(number))
+    assert await second.restore() == [FACTS]
+    assert (await first.restore(), await second.restore()) == ([], [])
+    await client.close()
+    await bus.stop()
+
+
 async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--seconds-max", type=float, default=0.0, help="stop after so long, and say how many they were")
     parser.add_argument("--jobs", type=int, default=runs.cores())
-    parser.add_argument("--exhaustive", action="store_true", help="a death at every effect of every story, every mask")
+    parser.add_argument("--exhaustive", action="store_true", help="a death at every effect of every story, and more")
     parser.add_argument("--only", default="", help="of the exhaustive ones those with this in their name")
     parser.add_argument("--planted", action="store_true", help="look for bugs that are planted on purpose")
     asked = parser.parse_args()
@@ -65,6 +65,11 @@ def _exhaustive(jobs: int, only: str) -> Iterator[tuple[str, Count]]:
     for name, cast in exhaustive.STORIES.items():
         if only in name:
             yield f"{name}, killed before and after each effect", exhaustive.deaths(name, cast, jobs=jobs)
+            yield f"{name}, each call to lnd lost, and each answer", exhaustive.lost_calls(name, cast, jobs=jobs)
+    for name in exhaustive.ON_THE_BUS:
+        if only in name:
+            yield f"{name}, its stream lost after each publish", exhaustive.lost_streams(name, jobs=jobs)
+            yield f"{name}, each stream lost, and the bus restarted, at each second", exhaustive.bus(name, jobs=jobs)
     for name in exhaustive.AWAY:
         if only in name:
             yield f"main, killed before and after each effect, {name}", exhaustive.away(name, jobs=jobs)

@@ -1,4 +1,4 @@
-"""The server of a history's bus: streams, durable consumers and redelivery, with everything that may go wrong on them.
+"""The server of a history's bus: durable consumers and redelivery, with everything that may go wrong on them.
 
 What a handler's outcome means (ack, retry, dead letter) is the real bus's own rule: `l402core.delivering.deliver`. It keeps
 JetStream's promises and no others: at least once, in any order, the same message id once within two minutes.
@@ -12,49 +12,54 @@ from typing import Any
 import msgspec
 from l402core.delivering import Consumer, Dead, deliver
 
-from tests.simulation.faults import Kind
-from tests.simulation.message import Message, short
+from tests.simulation.faults import Fault, Kind
+from tests.simulation.message import Line, Message, short
 from tests.simulation.questions import Questions
+from tests.simulation.streams import Server, Streams
 from tests.simulation.world import Process, World
 
 Handler = Callable[[Any], Awaitable[Any]]
-REMEMBERED_S = 120.0
-"""JetStream's window for equal message ids."""
+MIGRATED_AFTER_S = 60.0
 
 
 class Broker:
-    """The server: it never dies, but its streams may vanish."""
+    """The server: it may be restarted, and what is stored on its disk outlives that; its streams may vanish."""
 
     def __init__(self, world: World, consumers: tuple[Consumer, ...]) -> None:
         self.world = world
         self.consumers = {consumer.durable: consumer for consumer in consumers}
         self.dead: list[str] = []
-        self._ids: dict[str, float] = {}
+        self.line = Line()
         self._open: list[Message] = []
         self._queues: dict[str, deque[Message]] = {durable: deque() for durable in self.consumers}
         self._busy: dict[str, int] = {}
         self._handlers: dict[str, tuple[Process, Handler]] = {}
         self.undertakers: dict[str, Dead | None] = {}
         """Who is told of a consumer's dead letters."""
-        self.questions = Questions(world)
+        self.questions = Questions(world, self.line)
         self._published = self._delivered = 0
+        self.streams = Streams(consumers, self._put)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 
-    def next_published(self) -> int:
-        """The number of this publish."""
+    def strike(self, subject: str) -> Fault | None:
+        """What meets this publish, the next of all."""
         self._published += 1
-        return self._published
+        if not self.world.calm:
+            self.world.at_publish(self.world, self._published, f"publish of {short(subject)}")
+        return self.world.strikes(self._published, Kind.PUBLISH_LOST, Kind.PUBLISH_ACK_LOST, Kind.STREAM_LOST)
 
-    def store(self, subject: str, message_id: str, body: bytes) -> None:
+    def takes(self, stream: str) -> bool:
+        """Whether a message for this stream would be stored now."""
+        return self.line.up and self.streams.there(stream) is not None
+
+    def store(self, stream: str, subject: str, message_id: str, body: bytes) -> None:
         """Keep it for every durable consumer of it, unless the same id was kept a moment ago."""
-        now = self.world.monotonic()
-        if now - self._ids.get(message_id, -REMEMBERED_S) < REMEMBERED_S:
-            return
-        self._ids[message_id] = now
-        for durable, consumer in self.consumers.items():
-            if subject.startswith(f"{consumer.event.name}."):
-                self._put(durable, subject, body)
+        self.streams.store(stream, subject, message_id, body, self.world.monotonic())
+
+    def server(self) -> Server:
+        """A connection for whoever keeps the streams."""
+        return Server(self.world, self.streams, lambda: self.line.up)
 
     def _put(self, durable: str, subject: str, body: bytes) -> None:
         self._delivered += 1
@@ -87,7 +92,7 @@ class Broker:
     def _pump(self, durable: str) -> None:
         process, handler = self._handlers.get(durable, (None, None))
         queue = self._queues[durable]
-        while queue and process is not None and process.alive and handler is not None:
+        while self.line.up and queue and process is not None and process.alive and handler is not None:
             if self._busy.get(durable, 0) >= self.consumers[durable].workers:
                 return
             message = queue.popleft()
@@ -138,14 +143,35 @@ class Broker:
         self.dead.append(f"{message.durable} {short(message.subject)}")
         self.world.say(f"dead letter ({why}): {message.durable} {short(message.subject)}")
 
-    def delete_streams(self) -> None:
-        """Everything kept is gone, with the memory of ids."""
+    def lose(self, stream: str) -> None:
+        """Everything that one stream kept is gone, with the memory of ids and with its consumers.
+
+        What is missing long after, because whoever knew of it was dead too, a person declares again.
+        """
+        self.world.loop.call_later(MIGRATED_AFTER_S, self._migrate, context=Context())
+        self.streams.lose(stream)
         for message in self._open:
-            message.done = True
-        self._open.clear()
-        self._ids.clear()
-        for queue in self._queues.values():
-            queue.clear()
+            message.done |= self.consumers[message.durable].event.stream == stream
+        for durable, consumer in self.consumers.items():
+            if consumer.event.stream == stream:
+                self._queues[durable].clear()
+
+    def _migrate(self) -> None:
+        missing = self.streams.missing()
+        if missing:
+            self.world.say(f"an operator runs the migration: {', '.join(missing[:3])}")
+            self.streams.migrate()
+
+    def stop(self) -> None:
+        """Nobody reaches it any more; what is in somebody's hand cannot be acknowledged now."""
+        self.line.up = False
+        self.line.cuts += 1
+
+    def start_again(self) -> None:
+        """It is there again, with everything that it had stored."""
+        self.line.up = True
+        for durable in self._queues:
+            self._pump(durable)
 
     def unheard(self) -> list[str]:
         """What still has to reach somebody."""

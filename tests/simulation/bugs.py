@@ -20,6 +20,7 @@ from l402_settler import app as settler
 from l402_settler.adapters import books, fee_books, inbox, journal
 from l402_settler.ledger import Phase, Transfer
 from l402_settler.rounds import missed
+from l402_settler.sponsorships import Sponsors
 from l402core import delivering as real
 from l402core import outbox
 from l402core.documents import Locked, Offer
@@ -27,6 +28,7 @@ from l402core.errors import NotFound
 from l402core.escrow import Sight
 from l402core.lnd.port import PaymentStatus, PaymentView
 from l402core.outbox import Database, Transaction
+from l402core.streams import Declared
 
 from tests.simulation import broker
 from tests.simulation.shelf import SimShelf
@@ -232,6 +234,25 @@ def sends_what_is_frozen() -> Patch:
 
 def begins_without_doubt(_self: stops.Stops) -> None:
     """An invoicer that starts takes what is on its disk for all that is frozen."""
+
+
+def declares_in_silence() -> Patch:
+    """A stream that was lost is there again, and nobody says what it held."""
+    restore = Declared.restore
+
+    async def silent(self: Declared) -> list[str]:
+        await restore(self)
+        return []
+
+    return mock.patch.object(Declared, "restore", silent)
+
+
+def asks_in_vain(_self: Database, _mark: str) -> None:
+    """A request that is made again has the id that the bus knows."""
+
+
+async def forgets_sponsors(_self: Sponsors) -> None:
+    """What is said again is about escrows alone."""
 
 
 def acks_first() -> Patch:

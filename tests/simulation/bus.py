@@ -1,9 +1,10 @@
 """One service's connection to the bus of a history. It keeps nothing: the broker does, and `questions`."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
-from l402core.bus import REQUEST_TIMEOUT_S
+from l402core.bus import PUBLISH_TIMEOUT_S, REQUEST_TIMEOUT_S
 from l402core.delivering import Consumer, Dead
 from l402core.errors import Unavailable
 from l402core.events import Event, Question
@@ -14,6 +15,8 @@ from tests.simulation.message import short
 from tests.simulation.world import Process
 
 A = TypeVar("A", bound=msgspec.Struct)
+AGAIN_S = 1.0
+"""So much later a service that found no server is started again."""
 
 
 class SimBus:
@@ -32,8 +35,10 @@ class SimBus:
         self._answers[question.name] = handler
 
     async def start(self) -> None:
-        """From now on it is handed what it consumes."""
+        """From now on it is handed what it consumes; a service that finds no server is started until it does."""
         await self._broker.world.pause()
+        while not self._broker.line.up:  # noqa: ASYNC110 - a service that ended is started again after a while, and not called
+            await asyncio.sleep(AGAIN_S)
         self._broker.world.living()
         self._broker.listen(self._process, self._handlers)
         self._broker.questions.answer(self._process, self._answers)
@@ -47,10 +52,16 @@ class SimBus:
     async def publish_raw(self, stream: str, subject: str, message_id: str, body: bytes, *, parent: str = "") -> None:
         broker, world = self._broker, self._broker.world
         await world.pause()
-        strike = world.strikes(broker.next_published(), Kind.PUBLISH_LOST, Kind.PUBLISH_ACK_LOST)
-        if strike is None or strike.kind is Kind.PUBLISH_ACK_LOST:
+        strike = broker.strike(subject)
+        lost = strike.kind if strike is not None else None
+        taken, cuts = broker.takes(stream), broker.line.cuts
+        if taken and lost is not Kind.PUBLISH_LOST:
             with world.effect(f"publishes {short(subject)}"):
-                broker.store(subject, message_id, body)
+                broker.store(stream, subject, message_id, body)
+            if lost is Kind.STREAM_LOST:
+                broker.lose(stream)
+        if not broker.line.up:
+            await asyncio.sleep(PUBLISH_TIMEOUT_S)
         await world.pause()
-        if strike is not None:
+        if lost in (Kind.PUBLISH_LOST, Kind.PUBLISH_ACK_LOST) or not taken or cuts != broker.line.cuts:
             raise Unavailable("bus", f"{subject} was not acknowledged")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
+from l402core.bus import DEAD
+from l402core.events import FACTS, WORK
 
 from tests.simulation.chance import Chance
 
@@ -26,6 +28,11 @@ class Kind(StrEnum):
     REQUEST_LOST = "lose request"
     REPLY_LOST = "lose reply"
     STREAM_DELETED = "delete streams at second"
+    STREAM_LOST = "lose the stream after publish"
+    FACTS_LOST = "lose stream FACTS at second"
+    WORK_LOST = "lose stream WORK at second"
+    DEAD_LOST = "lose stream DEAD at second"
+    BUS_RESTARTED = "restart the bus at second"
     REDIS_WIPED = "wipe redis at second"
     BLOCKS = "mine a burst at second"
     NODE_AWAY = "take coordinator's node away at second"
@@ -48,8 +55,11 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.at}" + (f" ({self.amount:g})" if self.amount else "") + while_away
 
 
+LOST_STREAMS = {Kind.FACTS_LOST: FACTS, Kind.WORK_LOST: WORK, Kind.DEAD_LOST: DEAD}
 TIMED = (
     Kind.STREAM_DELETED,
+    *LOST_STREAMS,
+    Kind.BUS_RESTARTED,
     Kind.REDIS_WIPED,
     Kind.BLOCKS,
     Kind.NODE_AWAY,
@@ -61,8 +71,9 @@ SPANS: dict[Kind, int] = {
     Kind.KILL_BEFORE: 260, Kind.KILL_AFTER: 260, Kind.LND_CALL_LOST: 200, Kind.LND_ANSWER_LOST: 200,
     Kind.PUBLISH_LOST: 70, Kind.PUBLISH_ACK_LOST: 70, Kind.DELIVERY_LOST: 100, Kind.DELIVERY_LATE: 100,
     Kind.DELIVERY_AGAIN: 100, Kind.ACK_LOST: 100, Kind.QUESTION_LOST: 120, Kind.ANSWER_LOST: 120,
-    Kind.REQUEST_LOST: 120, Kind.REPLY_LOST: 120, Kind.STREAM_DELETED: 80, Kind.REDIS_WIPED: 60, Kind.BLOCKS: 120,
-    Kind.NODE_AWAY: 80,
+    Kind.REQUEST_LOST: 120, Kind.REPLY_LOST: 120, Kind.STREAM_DELETED: 80, Kind.STREAM_LOST: 70,
+    Kind.FACTS_LOST: 30, Kind.WORK_LOST: 30, Kind.DEAD_LOST: 30, Kind.BUS_RESTARTED: 40,
+    Kind.REDIS_WIPED: 60, Kind.BLOCKS: 120, Kind.NODE_AWAY: 80,
 }  # fmt: skip
 """So far along a history the numbers of a kind usually go; most of what goes by the clock is over in ten seconds."""
 
@@ -92,6 +103,7 @@ def _one(chance: Chance, kind: Kind) -> Fault:
         Kind.KILL_BEFORE: chance.between(0.2, 12.0), Kind.KILL_AFTER: chance.between(0.2, 12.0),
         Kind.DELIVERY_LATE: chance.between(0.5, 40.0), Kind.DELIVERY_AGAIN: float(1 + chance.below(20)),
         Kind.STREAM_DELETED: chance.between(0.2, 5.0),
+        Kind.BUS_RESTARTED: chance.between(0.2, 20.0),
         Kind.BLOCKS: float(1 + chance.below(6) + (20 + chance.below(30)) * chance.happens(0.2)),
         Kind.NODE_AWAY: chance.between(1.0, 20.0),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Many endings of one history from one telling: at an effect the process forks, and what strikes there strikes the copy.
+"""Many endings of one history from one telling: where something may strike the process forks, and it strikes the copy.
 
 A copy has all that the history has in memory and a folder of its own, so that it ends as a whole telling with that
 fault does, to the byte. It knows no service.
@@ -12,12 +12,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from tests.simulation.faults import Fault, Plan
 from tests.simulation.story import Told
 from tests.simulation.world import World
+
+Where = Literal["at_effect", "at_call", "at_publish"]
+"""What a world tells of, and where a copy is made."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -39,35 +43,20 @@ class _Copy(msgspec.Struct, frozen=True):
 
 
 class Forks:
-    """`wanted`: the faults that strike at an effect of this number and label, one copy each; `jobs` run at once."""
+    """`wanted`: the faults that strike at what has this number and label, one copy each; `jobs` run at once."""
 
-    def __init__(self, wanted: Callable[[int, str], Sequence[Fault]], *, jobs: int = 1) -> None:
-        self._wanted, self._jobs = wanted, jobs
+    def __init__(
+        self, wanted: Callable[[int, str], Sequence[Fault]], *, where: Where = "at_effect", jobs: int = 1
+    ) -> None:  # fmt: skip
+        self._wanted, self._where, self._jobs = wanted, where, jobs
         self._running: list[_Copy] = []
         self.endings: list[Ending] = []
         self._mine: tuple[Fault, int] | None = None
         """In a copy: what strikes here, and where to say what came of it."""
 
-    def at(self, world: World) -> None:
-        """An effect is about to happen."""
-        if self._mine is not None:
-            return
-        for fault in self._wanted(world.effects, world.labels[-1]):
-            while len(self._running) >= self._jobs:
-                self._collect()
-            mine = _copied()
-            hears, says = os.pipe()
-            sys.stdout.flush()
-            pid = os.fork()
-            if pid == 0:
-                os.close(hears)
-                self._mine = (fault, says)
-                os.chdir(mine)
-                asyncio._set_running_loop(world.loop)  # asyncio takes the one of another process for none
-                world.plan = Plan((fault,))
-                return
-            os.close(says)
-            self._running.append(_Copy(fault, pid, hears))
+    def watch(self, world: World) -> None:
+        """This is the history."""
+        setattr(world, self._where, self._at)
 
     def over(self, told: Told) -> None:
         """The telling has ended. A copy says so and is gone; the history itself waits for its copies."""
@@ -89,6 +78,27 @@ class Forks:
         finally:
             if self._mine is not None:
                 os._exit(1)
+
+    def _at(self, world: World, number: int, label: str) -> None:
+        """It is about to happen."""
+        if self._mine is not None:
+            return
+        for fault in self._wanted(number, label):
+            while len(self._running) >= self._jobs:
+                self._collect()
+            mine = _copied()
+            hears, says = os.pipe()
+            sys.stdout.flush()
+            pid = os.fork()
+            if pid == 0:
+                os.close(hears)
+                self._mine = (fault, says)
+                os.chdir(mine)
+                asyncio._set_running_loop(world.loop)  # asyncio takes the one of another process for none
+                world.plan = Plan((fault,))
+                return
+            os.close(says)
+            self._running.append(_Copy(fault, pid, hears))
 
     def _collect(self) -> None:
         """Wait for the oldest copy. One that says nothing is a failure of its own."""

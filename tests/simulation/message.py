@@ -6,10 +6,18 @@ from tests.simulation.faults import Kind
 from tests.simulation.world import Process, World
 
 
+class Line:
+    """Whether the server of the bus is reached, and how often everybody's connection was cut."""
+
+    def __init__(self) -> None:
+        self.up, self.cuts = True, 0
+
+
 class Keeper(Protocol):
     """Who keeps it: a broker."""
 
     world: World
+    line: Line
 
     def queue_later(self, message: "Message", seconds: float) -> None: ...
 
@@ -36,7 +44,7 @@ class Message:
         """It is done, unless nobody hears of it."""
         world = self.broker.world
         await world.pause()
-        if world.strikes(self.number, Kind.ACK_LOST):
+        if world.strikes(self.number, Kind.ACK_LOST) or not self.broker.line.up:
             return
         with world.effect(f"acks {short(self.subject)}"):
             self.done = True
@@ -44,11 +52,14 @@ class Message:
     async def nack(self, delay: float | None = None) -> None:
         """Again, later."""
         self.broker.world.living()
-        self.broker.queue_later(self, delay or 0.0)
+        if self.broker.line.up:
+            self.broker.queue_later(self, delay or 0.0)
 
     async def reject(self) -> None:
         """Never again: a dead letter."""
         self.broker.world.living()
+        if not self.broker.line.up:
+            return
         self.done = True
         self.broker.bury(self, "refused")
 

@@ -20,7 +20,8 @@ from lndsim.network import Network
 from lndsim.refusal import Refusal
 from lndsim.service import LndService
 
-from tests.simulation.faults import Kind
+from tests.simulation.faults import Fault, Kind
+from tests.simulation.loop import OWNER
 from tests.simulation.world import World
 
 ACTS = frozenset({"AddInvoice", "AddHoldInvoice", "SettleInvoice", "CancelInvoice", "SendPaymentV2"})
@@ -36,7 +37,7 @@ class Wire:
     async def call(self, uri: str, request: Any, *, payment_hash: bytes = b"") -> Any:
         """One unary call."""
         world = self._world
-        strike = world.strikes(self._calls.next(), Kind.LND_CALL_LOST, Kind.LND_ANSWER_LOST)
+        strike = self._calls.strike(uri, self._name)
         await world.pause()
         if self._calls.away(self._name) or (strike is not None and strike.kind is Kind.LND_CALL_LOST):
             raise _lost(uri)
@@ -63,7 +64,7 @@ class Wire:
     ) -> AsyncGenerator[Any, None]:
         """A stream; the node acts when it is asked for the first message."""
         world, name = self._world, uri.rpartition("/")[2]
-        strike = world.strikes(self._calls.next(), Kind.LND_CALL_LOST, Kind.LND_ANSWER_LOST)
+        strike = self._calls.strike(uri, self._name)
         await world.pause()
         if self._calls.away(self._name) or (strike is not None and strike.kind is Kind.LND_CALL_LOST):
             raise _lost(uri)
@@ -112,10 +113,13 @@ class Calls:
         self._count = 0
         self._away: set[str] = set()
 
-    def next(self) -> int:
-        """The number of this call."""
+    def strike(self, uri: str, name: str) -> Fault | None:
+        """What meets this call, the next of all calls to all nodes."""
         self._count += 1
-        return self._count
+        world = self._world
+        if not world.calm:
+            world.at_call(world, self._count, f"{OWNER.get()} calls {uri.rpartition('/')[2]} at {name}")
+        return world.strikes(self._count, Kind.LND_CALL_LOST, Kind.LND_ANSWER_LOST)
 
     def away(self, name: str) -> bool:
         """Whether the node's server does not answer now."""

@@ -6,6 +6,7 @@ It is patient: an owner that was dead, or a node that was away, has the whole of
 from lndsim.network import Network
 from lndsim.payment import PaymentStatus
 
+from tests.simulation.broker import Broker
 from tests.simulation.node import Calls
 from tests.simulation.services import COORDINATOR
 from tests.simulation.waiting import AT_ONCE, NODE, SETTLER, Wait, Waiting
@@ -19,8 +20,8 @@ TERMINAL = (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
 class Overdue:
     """Looked at now and then."""
 
-    def __init__(self, world: World, network: Network, calls: Calls, waiting: Waiting) -> None:
-        self._world, self._network, self._calls, self._waiting = world, network, calls, waiting
+    def __init__(self, world: World, network: Network, calls: Calls, broker: Broker, waiting: Waiting) -> None:
+        self._world, self._network, self._calls, self._broker, self._waiting = world, network, calls, broker, waiting
         self._since: dict[str, int] = {}
         """When each open row was first seen with its deadline behind it."""
         self._incarnation = 0
@@ -39,10 +40,11 @@ class Overdue:
         return ""
 
     def _all_well(self) -> bool:
-        """The same settler lives as at the last look, and our node answers."""
+        """The same settler lives as at the last look, our node answers, and the bus takes messages."""
         settler = self._world.processes[SETTLER]
         before, self._incarnation = self._incarnation, settler.number
-        return settler.alive and before == settler.number and not self._calls.away(COORDINATOR)
+        heard = self._broker.line.up and not self._broker.streams.missing()
+        return heard and settler.alive and before == settler.number and not self._calls.away(COORDINATOR)
 
     def _is_late(self, wait: Wait, now_ms: int) -> bool:
         if wait.payment_hash:

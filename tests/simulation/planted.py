@@ -14,12 +14,15 @@ from l402_oracle.adapters import decisions
 from l402_oracle.attestor import delivery
 from l402_settler import turning, watch
 from l402_settler.ledger import Phase
+from l402_settler.sponsorships import Sponsors
+from l402core.outbox import Database
 
 from tests.simulation import bugs, runs
 from tests.simulation.cast import Manner, Part
 from tests.simulation.faults import Kind
 from tests.simulation.runs import Trial
 from tests.simulation.scenes import AGAIN, hurried, plain, stopped, stopped_while_away, struck
+from tests.simulation.sponsor import EARNED
 
 MISFITS = (TypeError, AttributeError, NameError)
 """What a plant raises that was made for an older product: no bug was looked for then, and none was found."""
@@ -47,7 +50,7 @@ PLANTED: tuple[Planted, ...] = (
             hurried(40, 60), 20),
     Planted("what cannot be paid any more is judged and shown", bugs.judges_what_it_cannot_pay, hurried(40, 60), 3),
     Planted("a round is judged after its peer was told that it never will be", bugs.judges_after_all,
-            struck(Kind.DELIVERY_LATE, 20, 45, 55.0), 60),
+            struck(Kind.DELIVERY_LATE, 10, 30, 55.0), 60),
     Planted("rungs outside of the decision are revealed", bugs.replaced(delivery, "mask_indices", bugs.all_rungs), plain(), 3),
     Planted("a restart makes the union of two decisions", bugs.replaced(decisions, "tell_again", bugs.decides_again),
             struck(Kind.KILL_AFTER, 100, 150), 60),
@@ -75,6 +78,11 @@ PLANTED: tuple[Planted, ...] = (
             plain(Part("ada", 31, Manner.VANISHES, 8)), 3),
     Planted("a peer takes silence for failure and pays another fee", bugs.pays_again,
             struck(Kind.LND_ANSWER_LOST, 1, 30, 0.0), 60),
+    Planted("what a lost stream held is not said again", bugs.declares_in_silence, struck(Kind.STREAM_LOST, 1, 25), 25),
+    Planted("what a lost stream held is asked for under ids that the bus knows",
+            bugs.replaced(Database, "ask_afresh", bugs.asks_in_vain), struck(Kind.STREAM_LOST, 1, 25), 25),
+    Planted("what a lost stream held about a pledge is not said again",
+            bugs.replaced(Sponsors, "recover", bugs.forgets_sponsors), struck(Kind.STREAM_LOST, 4, 9, margin=EARNED), 12),
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from l402core.errors import L402Error, Unavailable
 from l402core.events import Question
 
 from tests.simulation.faults import Kind
+from tests.simulation.message import Line
 from tests.simulation.world import Process, World
 
 A = TypeVar("A", bound=msgspec.Struct)
@@ -23,8 +24,8 @@ Handler = Callable[[Any], Awaitable[Any]]
 class Questions:
     """Who answers what, now."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, line: Line) -> None:
+        self._world, self._line = world, line
         self._answers: dict[str, tuple[Process, Handler]] = {}
         self._asked = 0
 
@@ -44,6 +45,9 @@ class Questions:
         strike = world.strikes(self._asked, Kind.QUESTION_LOST, Kind.ANSWER_LOST)
         await world.pause()
         nobody = Unavailable("bus", f"{question.answered_by} did not answer {question.name} within {timeout_s:g} s")
+        if not self._line.up:
+            await asyncio.sleep(timeout_s)
+            raise nobody
         found = self.answering(question.name)
         for _ in range(4):
             if found is not None:
@@ -71,10 +75,10 @@ class Questions:
     async def _answer(
         self, handler: Handler, question: Question, replied: "asyncio.Future[tuple[bytes, L402Error | None]] | None"
     ) -> None:
-        body, refusal = b"", None
+        body, refusal, cuts = b"", None, self._line.cuts
         try:
             body = msgspec.json.encode(await handler(question))
         except L402Error as error:
             refusal = error
-        if replied is not None and not replied.done():
+        if replied is not None and not replied.done() and cuts == self._line.cuts:
             replied.set_result((body, refusal))

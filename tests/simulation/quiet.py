@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 from l402_peer_agent.outcome import Outcome
 from l402_settler.ledger import LIGHTNING, UNCLAIMED
+from l402_settler.sponsor_steps import UNANSWERED
 from lndsim.network import Network
 from lndsim.payment import PaymentStatus
 
@@ -21,6 +22,10 @@ ALARMS = frozenset({"escrow.frozen", "ledger.contradiction", "ledger.routing"})
 """Never in a world where lnd tells the truth, but for a freeze on an operator's order (`silence` tells them apart)."""
 
 
+ASKED = """select sponsorship from sponsorships where state = 'asked'
+union select payment_hash from tranches where state in ('minting', 'minted')"""
+UNJUDGED = "the oracle did not judge in time"
+"""Minutes after its round, or its pledge: so long no fault of ours keeps what the books say again from the oracle."""
 STALE = "attestor-offer-make"
 """Asked by a settler that had not heard of a burst of blocks: refused, and asked again with later deadlines."""
 CONTRADICTED = ("attestor-round-closed", "attestor-gradient-screened", "attestor-escrow-locked")
@@ -57,6 +62,7 @@ class Quiet:
             ("a round is judged", _all(decided, JUDGED)),
             ("a round turns", self._turning()),
             ("a fee is not booked", self._unbooked()),
+            ("a sponsor waits", _all(books, ASKED)),
         ):  # fmt: skip
             if found:
                 return f"{what}: {', '.join(found[:3])}"
@@ -183,12 +189,15 @@ class Quiet:
         return int(self._steps.books.execute(query, (f"peer:{public}",)).fetchone()[0])
 
     def _check_sponsor(self) -> None:
-        """What left its node for good is what the books say that it paid."""
+        """What left its node for good is what the books say that it paid, and the oracle was never thought silent."""
         node = self._network.nodes.get(SPONSOR)
         paid = [one for one in node.payments.values() if one.status is PaymentStatus.SUCCEEDED] if node else []
         booked = sum(amount for account, amount in self._steps.balances.items() if account.startswith("sponsors:"))
         given = sum(one.terms.amount_msat for one in paid)
         _must(given == booked, f"the sponsor paid {given} msat, and the books say {booked}")
+        told = "select reason from sponsorships union select reason from tranches"
+        silent = [reason for reason in _all(self._steps.books, told) if reason in (UNANSWERED, UNJUDGED)]
+        _must(not silent or self._lost_seed(), f"a tranche came to nothing: {silent[:1]}")
 
     def _check_alarms(self) -> None:
         alarms = [alarm for alarm in self._world.alarms if alarm in ALARMS]

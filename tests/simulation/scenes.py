@@ -18,13 +18,14 @@ def plain(*parts: Part, hub: bool = False, faults: tuple[Fault, ...] = ()) -> Ca
 
 
 def struck(
-    kind: Kind, first: int, last: int, amount: float = 1.5, also: tuple[Fault, ...] = ()
+    kind: Kind, first: int, last: int, amount: float = 1.5, also: tuple[Fault, ...] = (), margin: int = 0
 ) -> Callable[[int], Trial]:
     """One fault of a kind, somewhere in this span, beside others that are always there."""
+    cast = Cast(parts=(ADA,), margin=margin)
 
     def trial(seed: int) -> Trial:
         at = first + (seed * 7) % (last - first + 1)
-        return Trial(seed, Cast(parts=(ADA,)), (Fault(kind, at, amount), *also), f"seed {seed}, {kind} {at}")
+        return Trial(seed, cast, (Fault(kind, at, amount), *also), f"seed {seed}, {kind} {at}")
 
     return trial
 

@@ -5,7 +5,7 @@ Each function is one incarnation's life: it recovers as the real one does, then 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from l402_gateway.app import Gateway
@@ -27,6 +27,7 @@ from l402_settler.app import CONSUMERS as SETTLER_CONSUMERS
 from l402_settler.app import Settler
 from l402_settler.config import Config as SettlerConfig
 from l402_settler.office import Office
+from l402_settler.recovery import recover_all
 from l402_settler.sponsorships import Sponsors
 from l402_settler.thawing import Thawing
 from l402_settler.watch import Watch
@@ -34,6 +35,7 @@ from l402core.errors import NotFound
 from l402core.events import FeeMint, Freeze, GradientScored, Reconcile, Thaw
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
+from l402core.streams import Declared, keep_declared
 from sparseloco.corpus import load_corpus
 
 from tests.simulation.bench import PHI_PPM, ScriptedBench
@@ -55,6 +57,8 @@ CONSUMERS = (*SETTLER_CONSUMERS, *INVOICER_CONSUMERS, *ATTESTOR_CONSUMERS, *WORK
 EXPIRY_MARGIN, REVEAL_BLOCKS = 24, 45
 """With these, either bound of the reveal may be the one that binds."""
 SERVICES = ("settler", "invoicer", "attestor", "worker", "gateway")
+STREAMS_EVERY_S = 4.0
+"""Twice as long as in the product: an idle look costs a history most."""
 COORDINATOR, WATCHER = "coordinator", "watcher"
 """Our node, and the attestor's own that tells heights."""
 
@@ -122,11 +126,10 @@ class Coordinator:
         bus.answer(Freeze, thawing.freeze)
         bus.answer(Thaw, thawing.thaw)
         await bus.start()
-        await settler.recover()
-        await sponsors.recover()
+        await recover_all(settler, sponsors)
         await self._work(
             process, settler.turn_rounds(), watch.payments(), watch.open_rungs(), watch.node(), watch.books(),
-            sponsors.tend_forever(), database.publish_forever(bus),
+            sponsors.tend_forever(), database.publish_forever(bus), self._keep_streams(partial(recover_all, settler, sponsors)),
         )  # fmt: skip
 
     async def invoicer(self, process: Process) -> None:
@@ -166,7 +169,10 @@ class Coordinator:
         await attestor.begin()
         await bus.start()
         self.web.serve(ATTESTOR, process, attestor_server(self._watched(attestor)))
-        await self._work(process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow())
+        await self._work(
+            process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow(),
+            self._keep_streams(attestor.begin),
+        )  # fmt: skip
 
     def _watched(self, attestor: Attestor) -> Callable[[str], Awaitable[GradientScored]]:
         async def decision(commitment: str) -> GradientScored:
@@ -203,6 +209,11 @@ class Coordinator:
         await bus.start()
         self.web.serve(GATEWAY, process, gateway_server(gateway, library, PaidPath(gateway)))
         await self._work(process)
+
+    def _keep_streams(self, say_again: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+        """See `l402core.streams.keep_streams`."""
+        declared = Declared(self.broker.server())  # type: ignore[arg-type]  # it has the calls that it makes
+        return keep_declared(declared, say_again, every_s=STREAMS_EVERY_S)
 
     async def _work(self, process: Process, *jobs: Coroutine[Any, Any, None]) -> None:
         """The jobs that never end; one that does is a defect, which the world is told of."""

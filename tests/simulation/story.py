@@ -85,10 +85,10 @@ class History:
         }
         self.peers = [Peer(world, self.broker, self.calls, self.web, part, cast) for part in cast.parts]
         if cast.margin:
-            Sponsor(world, self.broker, self.calls, cast.margin)
+            Sponsor(world, self.web, self.calls, cast.margin)
         keys = {peer.keys.identity.public: peer.keys.sealing for peer in self.peers}
         self.steps = Steps(*disks(), self.network, self.coordinator, keys)
-        self.overdue = Overdue(world, self.network, self.calls, self.steps.waiting)
+        self.overdue = Overdue(world, self.network, self.calls, self.broker, self.steps.waiting)
         self.quiet = Quiet(world, self.network, self.broker, self.steps, self.peers)
         for peer in self.peers:
             peer.brought_msat = balance_of(self.network, peer.part.name)
@@ -215,7 +215,7 @@ def _databases() -> tuple[SimDatabase, SimDatabase]:
 class Splits(Protocol):
     """Who makes copies of a history while it is told: see `forks`."""
 
-    def at(self, world: World) -> None: ...
+    def watch(self, world: World) -> None: ...
 
     def over(self, told: Told) -> None: ...
 
@@ -234,7 +234,8 @@ def tell(seed: int, cast: Cast, faults: tuple[Fault, ...] = (), *, splits: Split
         ):
             history = History(seed, cast, faults)
             telling.append(history.world)
-            history.world.at_effect = splits.at if splits else history.world.at_effect
+            if splits:
+                splits.watch(history.world)
             with seeded(history.world.entropy):
                 told = history.tell()
             if splits:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from tests.simulation import exhaustive, planted, runs
+from tests.simulation import exhaustive, planted, runs, services
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.faults import Fault, Kind
-from tests.simulation.forks import Forks
+from tests.simulation.forks import Forks, Where
 from tests.simulation.runs import Count, Trial
 from tests.simulation.scenes import stopped
 from tests.simulation.shortening import read, shortened, story, written
@@ -26,6 +26,13 @@ QUICK = 3
 DIGESTS = "from tests.simulation import runs; print(*[runs.tell_trial(runs.drawn(n)).digest for n in (3, 4)])"
 
 
+Struck = tuple[int, Kind]
+STRUCK = [
+    ("at_effect", ((30, Kind.KILL_BEFORE), (90, Kind.KILL_AFTER))),
+    ("at_call", ((9, Kind.LND_CALL_LOST), (20, Kind.LND_ANSWER_LOST))),
+    ("at_publish", ((5, Kind.STREAM_LOST), (12, Kind.STREAM_LOST))),
+]
+"""What is counted, and what strikes at which number."""
 SEED_LOST = Fault(Kind.SEED_LOST, 2, 200.0)
 FROZEN_ROUNDS = [
     pytest.param((SEED_LOST,), EARNED, 4, id="sponsored, ended when all have gone home"),
@@ -89,18 +96,19 @@ def test_another_thread_that_draws_meanwhile_changes_nothing() -> None:
         other.join()
 
 
-def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
-    """A death at an effect, told from a fork at it and from the beginning: the same to the byte.
+@pytest.mark.parametrize(("where", "faults"), STRUCK, ids=["deaths", "calls to lnd", "streams"])
+def test_a_copy_ends_as_the_whole_history_with_that_fault_does(where: Where, faults: tuple[Struck, ...]) -> None:
+    """A death, a call or a stream that is lost, told from a fork there and from the beginning: the same to the byte.
 
     Also where another test has left a tracer provider, which has a thread draw random bytes in each copy.
     """
     provider = TracerProvider()
-    cast, at = exhaustive.STORIES["rejected"], {30: Kind.KILL_BEFORE, 90: Kind.KILL_AFTER}
+    cast, at = exhaustive.STORIES["rejected"], dict(faults)
 
-    def wanted(effect: int, _: str) -> list[Fault]:
-        return [Fault(at[effect], effect, exhaustive.BACK_S)] if effect in at else []
+    def wanted(number: int, _: str) -> list[Fault]:
+        return [Fault(at[number], number, exhaustive.BACK_S)] if number in at else []
 
-    forks = Forks(wanted, jobs=2)
+    forks = Forks(wanted, where=where, jobs=2)
     with simulated():
         tell(1, cast, splits=forks)
     assert [end.fault.at for end in forks.endings] == list(at)
@@ -113,6 +121,30 @@ def test_a_copy_ends_as_the_whole_history_with_that_fault_does() -> None:
 def test_a_process_may_die_at_any_effect(name: str, hold: Hold) -> None:
     """A sample of the deaths before and after each effect; `make simulate-exhaustive` has all of them."""
     hold(exhaustive.deaths(name, exhaustive.STORIES[name], every=31))
+
+
+@pytest.mark.parametrize("name", exhaustive.STORIES)
+def test_any_call_to_lnd_or_its_answer_may_be_lost(name: str, hold: Hold) -> None:
+    """A sample of the calls lost before their effect and of the answers lost after it, as above."""
+    hold(exhaustive.lost_calls(name, exhaustive.STORIES[name], every=15))
+
+
+@pytest.mark.parametrize("name", exhaustive.ON_THE_BUS)
+def test_a_stream_may_vanish_alone_and_the_bus_may_be_restarted(name: str, hold: Hold) -> None:
+    """Each stream, and the bus, at some seconds of the main story and of the sponsored one, as above."""
+    hold(exhaustive.lost_streams(name, every=4))
+    hold(exhaustive.bus(name, every=7))
+
+
+def test_a_pledge_outlives_the_loss_of_any_stream_that_carried_it() -> None:
+    """From the pledge until a round names its tranche: whatever was lost is said again in time, and the tranche is earned."""
+    cast = exhaustive.STORIES["sponsored and earned"]
+    published = [line for line in runs.tell_trial(Trial(1, cast)).lines if "publishes" in line]
+    carried = [number for number, line in enumerate(published, 1) if "sponsorship." in line]
+    for number in carried[:5]:
+        told = runs.tell_trial(Trial(1, cast, (Fault(Kind.STREAM_LOST, number),)))
+        assert not told.wrong, told.wrong
+        assert any("SettleInvoice at coordinator" in line for line in told.lines), published[number - 1]
 
 
 @pytest.mark.parametrize("name", exhaustive.AWAY)
@@ -174,6 +206,17 @@ def test_a_round_that_the_oracle_froze_is_ended_by_an_order_and_costs_nobody(
     assert "checkpoint.published.v1.2" in said[ended + 1]
     assert sum("credit.issued" in line for line in said) == 2
     assert sum("gradient.scored" in line for line in said) == judged
+
+
+def test_a_pledge_comes_in_by_the_gateways_own_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the gateway takes none, no pledge reaches the settler, and the round goes on without a sponsor."""
+    trial = Trial(1, exhaustive.STORIES["sponsored and earned"])
+    assert any("sponsorship.announce" in line for line in runs.tell_trial(trial).lines)
+    shut = services.GATEWAY_CONFIG.model_copy(update={"pledges_in_all": 0})
+    monkeypatch.setattr(services, "GATEWAY_CONFIG", shut)
+    told = runs.tell_trial(trial)
+    assert not told.wrong, told.wrong
+    assert not any("sponsorship." in line for line in told.lines)
 
 
 @pytest.mark.parametrize("first", range(1, 61, 15))

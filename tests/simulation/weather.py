@@ -6,10 +6,11 @@ from contextvars import Context
 from lndsim.network import Network
 
 from tests.simulation.broker import Broker
-from tests.simulation.faults import Kind
+from tests.simulation.faults import LOST_STREAMS, Kind
 from tests.simulation.node import Calls
 from tests.simulation.orders import Operator
 from tests.simulation.services import COORDINATOR, SERVICES, Coordinator
+from tests.simulation.streams import NAMES
 from tests.simulation.world import World
 
 BLOCK_EVERY_S = 60.0
@@ -53,12 +54,19 @@ class Weather:
             elif fault.kind is Kind.SEED_LOST:
                 self._coordinator.keyrings.lose_seed()
                 self._operator.end_what_freezes(fault.amount)
+            elif fault.kind in LOST_STREAMS:
+                self._broker.lose(LOST_STREAMS[fault.kind])
+            elif fault.kind is Kind.BUS_RESTARTED:
+                self._broker.stop()
+                world.loop.call_later(fault.amount, self._broker.start_again, context=Context())
             else:
                 self._delete_streams(fault.amount)
 
     def _delete_streams(self, back_s: float) -> None:
-        """The streams vanish; as the manual says, the services are started again."""
-        self._broker.delete_streams()
+        """All streams vanish; a person runs the migration, and starts the services again."""
+        for name in NAMES:
+            self._broker.lose(name)
+        self._broker.streams.migrate()
         for name in SERVICES:
             process = self._world.processes[name]
             if process.alive:

@@ -1,26 +1,23 @@
 """HTTP between peers and coordinator without sockets: the peers' real client, the gateway's real paid path.
 
-The control plane's few reads are routed here by hand, because FastAPI's app is slow to build; status codes and problem
-documents are the gateway's own. A request or its reply may be lost, and whoever serves it may die meanwhile.
+The control plane's few paths are routed here by hand, because FastAPI's app is slow to build; what each does, status codes
+and problem documents are the gateway's own. A request or its reply may be lost, and whoever serves it may die meanwhile.
 """
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import msgspec
-from l402_gateway import routes
+from l402_gateway import control_plane, routes
 from l402_gateway.app import Gateway
-from l402_gateway.asgi import Answer, Headers, json_answer
-from l402_gateway.control_plane import Credit
+from l402_gateway.asgi import Answer, Message, Receive, json_answer
 from l402_gateway.library import Library
 from l402_gateway.paid import PaidPath, refusal
+from l402_gateway.sponsors import PATH as PLEDGES
 from l402core.errors import L402Error, NotFound, TooEarly
 from l402core.events import GradientScored
-from l402core.peerauth import read_peer
 from multidict import CIMultiDict
 
 from tests.simulation.faults import Kind
@@ -126,7 +123,7 @@ def gateway_server(gateway: Gateway, library: Library, paid: PaidPath) -> Serve:
         if method != "GET" and routes.is_paid(path):
             return await _asgi(paid, scope, body)
         try:
-            answer = await _control(gateway, library, scope, method, path, body)
+            answer = await _control(gateway, library, scope, body)
         except L402Error as error:
             answer = refusal(error, 402)
         return answer.status, dict(answer.headers), answer.body
@@ -134,9 +131,8 @@ def gateway_server(gateway: Gateway, library: Library, paid: PaidPath) -> Serve:
     return serve
 
 
-async def _control(
-    gateway: Gateway, library: Library, scope: dict[str, Any], method: str, path: str, body: bytes
-) -> Answer:
+async def _control(gateway: Gateway, library: Library, scope: dict[str, Any], body: bytes) -> Answer:
+    method, path = scope["method"], scope["path"]
     parts = path.split("/")
     if path == "/v1/rounds/current":
         return json_answer(200, await gateway.rounds.get(0))
@@ -147,15 +143,12 @@ async def _control(
         return json_answer(200, await gateway.submissions.get(key))
     if parts[2] == "checkpoints":
         return Answer(status=200, body=await library.checkpoint(parts[3]))
-    if path == "/v1/credits" and method == "POST":
-        digest = hashlib.sha256(body).hexdigest()
-        peer = read_peer(Headers(scope).single(), method="POST", path=path, body_sha256=digest, now_ms=gateway.now_ms())
-        token, credit = await gateway.claim_credit(peer, msgspec.json.decode(body)["payment_hash"])
-        made = Credit(
-            macaroon=base64.b64encode(token.encode()).decode(), payment_hash=credit.payment_hash,
-            token_id=credit.token_id, amount_msat=credit.amount_msat,
-        )  # fmt: skip
-        return json_answer(201, made)
+    if path == control_plane.CREDITS and method == "POST":
+        return json_answer(201, await control_plane.claimed(gateway, scope, _whole(body)))
+    if path == PLEDGES and method == "POST":
+        return json_answer(201, await control_plane.pledged(gateway, scope, _whole(body)))
+    if parts[2] == "sponsorships" and len(parts) == 4:
+        return json_answer(200, await control_plane.sponsored(gateway, parts[3]))
     raise NotFound("route_unknown", "nothing is served under this path")
 
 
@@ -188,9 +181,6 @@ def _scope(method: str, path: str, headers: dict[str, str], body: bytes) -> dict
 async def _asgi(app: PaidPath, scope: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], bytes]:
     status, told, content = 0, dict[str, str](), bytearray()
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
     async def send(message: Any) -> None:
         nonlocal status, told
         if message["type"] == "http.response.start":
@@ -199,5 +189,14 @@ async def _asgi(app: PaidPath, scope: dict[str, Any], body: bytes) -> tuple[int,
         else:
             content.extend(message.get("body", b""))
 
-    await app(scope, receive, send)
+    await app(scope, _whole(body), send)
     return status, told, bytes(content)
+
+
+def _whole(body: bytes) -> Receive:
+    """All of it at once."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

@@ -18,6 +18,10 @@ START_S = 1_700_000_000
 """The unix second at which every history begins."""
 
 
+Moment = Callable[["World", int, str], None]
+"""Told the number and the label of what is about to happen."""
+
+
 class Killed(BaseException):
     """The process is dead at this very line."""
 
@@ -52,8 +56,12 @@ class World:
         """From here on nothing strikes any more."""
         self.violation = ""
         self.check: Callable[[], str] = str
-        self.at_effect: Callable[[World], None] = lambda _: None
+        self.at_effect: Moment = _unheard
         """Told of each effect that is about to happen."""
+        self.at_call: Moment = _unheard
+        """Told of each call to a node that is about to be made, as long as it may be lost."""
+        self.at_publish: Moment = _unheard
+        """Told of each publish that is about to be made, as long."""
         self.on_death: list[Callable[[Process], None]] = []
         self.processes: dict[str, Process] = {}
         self.ended: set[str] = set()
@@ -165,7 +173,7 @@ class World:
             return
         self.effects += 1
         self.labels.append(f"{process.name} {label}")
-        self.at_effect(self)
+        self.at_effect(self, self.effects, self.labels[-1])
         if process.name in self.leaves:
             self._count_down(process)
         strike = None if self.calm else self.plan.take(self.effects, Kind.KILL_BEFORE)
@@ -216,3 +224,7 @@ class World:
         if fault is not None:
             self.say(f"fault: {fault}")
         return fault
+
+
+def _unheard(_world: World, _number: int, _label: str) -> None:
+    """Nobody makes copies of this history."""

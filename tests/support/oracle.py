@@ -17,6 +17,7 @@ from l402core import events
 from l402core.documents import Conditions, Locked, ObjectRef, Offer, Receipt, Recipe, RoundRoot, Terms, TrancheTerms
 from l402core.errors import Unavailable
 from l402core.events import (
+    WORK,
     CheckpointPublished,
     CommitsClosed,
     EscrowLocked,
@@ -109,6 +110,8 @@ class Ears:
 
     def __init__(self) -> None:
         self.heard: list[Event] = []
+        self.ids: list[str] = []
+        """What the bus tells equal messages by."""
         self.parents: dict[str, str] = {}
         self.bytes = b""
 
@@ -116,7 +119,10 @@ class Ears:
         """As the bus does."""
         name = next(name for name in KINDS if subject.startswith(f"{name}."))
         event = msgspec.json.decode(body, type=KINDS[name])
-        assert (event.stream, event.subject, event.message_id) == (stream, subject, message_id)
+        plain, _, since = message_id.partition(":since")
+        assert (event.stream, event.subject, event.message_id) == (stream, subject, plain)
+        assert not since or stream == WORK
+        self.ids.append(message_id)
         self.heard.append(event)
         self.parents[subject] = parent
         self.bytes += body

@@ -263,6 +263,12 @@ class Stage:
             ).scalars()
             return [msgspec.json.decode(body, type=kind) for body in bodies]
 
+    def ids(self, kind: type[Event]) -> list[str]:
+        """What the bus will tell these events by."""
+        with self.database.engine.connect() as connection:
+            named = sa.select(outbox.c.message_id).where(outbox.c.subject.like(f"{kind.name}.%"))
+            return list(connection.execute(named.order_by(outbox.c.id)).scalars())
+
     async def ledger(self) -> dict[str, int]:
         """Every account's posted credits less debits, msat; zero balances left out. Also checks debits = credits."""
         balances = trial_balance(await self.database.transact(journal.all_transfers))

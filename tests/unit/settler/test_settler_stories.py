@@ -361,3 +361,14 @@ async def test_a_restart_says_again_what_was_left_unsaid(stage: Stage) -> None:
     await stage.settler.recover()
     assert len({event.message_id for event in stage.said(EscrowLock)}) == 1
     assert len(stage.said(EscrowLock)) == 2
+
+
+async def test_a_request_that_the_bus_still_knows_is_made_again_all_the_same(stage: Stage) -> None:
+    """Its answer may be lost with another stream; a fact is lost with the memory of its id, and stays the same message."""
+    await stage.desk.open(stage.opening("a"))
+    for _ in range(2):
+        stage.now_ms += 1
+        await stage.settler.recover()
+    asked, told = stage.ids(OfferMake), stage.ids(RoundOpened)
+    assert len(set(asked)) == len(asked) == 3
+    assert len(told) > len(set(told)) == 1

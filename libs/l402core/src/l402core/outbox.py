@@ -19,7 +19,7 @@ from l402core import telemetry
 from l402core.claims import Claim
 from l402core.dialects import FOR_READING, NOT_NOW, open_engine
 from l402core.errors import Unavailable
-from l402core.events import Event
+from l402core.events import WORK, Event
 from l402core.hot import Hot, Row
 from l402core.writer import Commit, Writer
 
@@ -88,6 +88,16 @@ class Database:
         self._shared = self.engine.dialect.name != "sqlite"
         """Whether other processes may publish from the same outbox."""
         self._waiting = asyncio.Event()
+        self._since = ""
+        """The mark of all requests that are made from some moment on."""
+
+    def ask_afresh(self, mark: str) -> None:
+        """Requests made from here on reach whoever works on them though the bus has taken the same a moment ago.
+
+        Facts need no mark: where their stream is lost, so is its memory of them, and with it perhaps the answer to a request
+        that the other stream still knows.
+        """
+        self._since = f":{mark}"
 
     async def transact(self, work: Callable[["Transaction"], R], *, about: str = "") -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""
@@ -129,7 +139,7 @@ class Database:
 
     def _on(self, commit: Commit, parent: str = "") -> "Transaction":
         """What may be done in an open transaction."""
-        return Transaction(commit, self.speak, parent)
+        return Transaction(commit, self.speak, parent, self._since)
 
     async def publish_forever(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, until cancelled; what fails stays and is tried again."""
@@ -200,11 +210,11 @@ async def _published(publisher: Publisher, rows: Sequence[sa.Row[Any]]) -> tuple
 class Transaction:
     """What a transaction function may do: SQL, and say events that go out if and only if it commits."""
 
-    def __init__(self, commit: Commit, speak: Callable[[Commit], None], parent: str = "") -> None:
+    def __init__(self, commit: Commit, speak: Callable[[Commit], None], parent: str = "", since: str = "") -> None:
         self._commit, self._speak = commit, speak
         self._connection, self._hand = commit.connection, commit.hand
         self._parent = parent
-        self._mark = ""
+        self._mark, self._since = "", since
         self._subjects: list[str] = []
 
     def speak(self) -> None:
@@ -263,10 +273,11 @@ class Transaction:
     def say(self, event: Event, *, parent: str = "") -> None:
         """Send an event when this transaction commits. `parent` overrides the current trace. Raises ValueError for a name
         that no outbox can hold: here, where the fault is, for later it would be every change's of this commit."""
+        mark = self._mark or (self._since if event.stream == WORK else "")
         row = {
             "stream": event.stream,
             "subject": event.subject,
-            "message_id": event.message_id + self._mark,
+            "message_id": event.message_id + mark,
             "body": msgspec.json.encode(event),
             "traceparent": parent or self._parent,
         }

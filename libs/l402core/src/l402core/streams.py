@@ -33,34 +33,28 @@ class Declared:
         self._jetstream = jetstream
         self._streams: dict[str, StreamConfig] = {}
         self._consumers: dict[tuple[str, str], ConsumerConfig] = {}
-        self._last: dict[str, int] = {}
-
-    async def remember(self) -> None:
-        """Take note of every stream and durable consumer that is there, those of services that came later too.
-
-        What lies there is a number for whoever watches.
-        """
-        self._note(await self._look())
+        self._known: dict[str, StreamInfo | None] = {}
+        """As it was at the last look; None: it was not there, and nobody has told us how to declare it."""
 
     async def restore(self) -> list[str]:
         """Declare again what is gone; its names, and those of streams that somebody else made again meanwhile.
 
-        Where nothing is gone, what is there is noted as `remember` does: a look costs as much as a hundred messages.
+        Then take note of every stream and durable consumer that is there, those of services that came later too. Where it
+        raises, nothing is noted: the next look finds again what this one had begun to mend.
         """
         gone = []
         seen = await self._look()
-        for name, config in self._streams.items():
-            if name not in seen:
-                await self._jetstream.add_stream(config)
+        for name, known in self._known.items():
+            if name not in seen and name in self._streams:
+                seen[name] = _Look(await self._jetstream.add_stream(self._streams[name]), [])
                 gone.append(name)
-            elif seen[name].stream.state.last_seq < self._last[name]:
-                gone.append(name)  # a stream's numbers never go back: this one is another
+            elif name in seen and (known is None or _is_another(known, seen[name].stream)):
+                gone.append(name)
         there = {(name, one.name) for name, look in seen.items() for one in look.consumers}
-        for stream, name in self._consumers.keys() - there:
-            await self._jetstream.add_consumer(stream, self._consumers[stream, name])
+        for stream, name in sorted(self._consumers.keys() - there):
+            seen[stream].consumers.append(await self._jetstream.add_consumer(stream, self._consumers[stream, name]))
             gone.append(f"{stream}/{name}")
-        if not gone:
-            self._note(seen)
+        self._note(seen)
         return gone
 
     async def _look(self) -> dict[str, "_Look"]:
@@ -73,8 +67,9 @@ class Declared:
         return seen
 
     def _note(self, seen: dict[str, "_Look"]) -> None:
+        self._known = {name: seen[name].stream if name in seen else None for name in NAMES}
         for name, look in seen.items():
-            self._streams[name], self._last[name] = look.stream.config, look.stream.state.last_seq
+            self._streams[name] = look.stream.config
             self._consumers.update({(name, one.name): one.config for one in look.consumers})
         every = [one for look in seen.values() for one in look.consumers]
         dead = seen[DEAD].stream.state.messages if DEAD in seen else 0
@@ -88,6 +83,11 @@ class _Look(NamedTuple):
     consumers: list[ConsumerInfo]
 
 
+def _is_another(known: StreamInfo, seen: StreamInfo) -> bool:
+    """Whether it was made again, or went back to what it was once; its numbers alone may have grown past the old ones."""
+    return seen.created != known.created or seen.state.last_seq < known.state.last_seq
+
+
 async def keep_streams(
     url: str, service: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S
 ) -> None:
@@ -99,19 +99,22 @@ async def keep_streams(
         reconnect_time_wait=1,
         ping_interval=int(PING_EVERY_S),
     )
-    declared = Declared(client.jetstream(timeout=TIMEOUT_S))
-    task = asyncio.current_task()
-    assert task is not None
     try:
-        while not task.cancelling():  # Python 3.11's wait_for, in the client, may swallow a cancellation
-            try:
-                gone = await declared.restore()
-                if gone:
-                    log.critical("streams.restored", gone=gone)
-                    await say_again()
-                    await declared.remember()
-            except (NatsError, OSError, TimeoutError) as error:
-                log.warning("streams.unseen", error=type(error).__name__)
-            await asyncio.sleep(every_s)
+        await keep_declared(Declared(client.jetstream(timeout=TIMEOUT_S)), say_again, every_s=every_s)
     finally:
         await client.close()
+
+
+async def keep_declared(declared: Declared, say_again: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+    """Look for ever, over a connection that somebody else keeps."""
+    task = asyncio.current_task()
+    assert task is not None
+    while not task.cancelling():  # Python 3.11's wait_for, in the client, may swallow a cancellation
+        try:
+            gone = await declared.restore()
+            if gone:
+                log.critical("streams.restored", gone=gone)
+                await say_again()
+        except (NatsError, OSError, TimeoutError) as error:
+            log.warning("streams.unseen", error=type(error).__name__)
+        await asyncio.sleep(every_s)

@@ -10,12 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from l402core.control import Ready, control_app
 from l402core.errors import L402Error, Malformed, NotFound, Unavailable
+from l402core.events import SponsorshipView
 from l402core.peerauth import read_peer
 from starlette.exceptions import HTTPException
 
 from l402_gateway import routes
 from l402_gateway.app import Gateway
-from l402_gateway.asgi import Answer, Body, Headers, problem_answer
+from l402_gateway.asgi import Answer, Body, Headers, Receive, Scope, problem_answer
 from l402_gateway.hints import Hints
 from l402_gateway.library import Library, pieces
 from l402_gateway.manifest import manifest
@@ -26,6 +27,7 @@ from l402_gateway.seeing import Seeing
 from l402_gateway.sponsors import PATH as PLEDGES
 from l402_gateway.views import terms_of
 
+CREDITS = "/v1/credits"
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 FRESH = {"Cache-Control": "no-store"}
 _PROBLEM: dict[int | str, dict[str, Any]] = {
@@ -103,28 +105,9 @@ def _hints(app: FastAPI, gateway: Gateway, hints: Hints) -> None:
 
 
 def _credits(app: FastAPI, gateway: Gateway) -> None:
-    @app.post(
-        "/v1/credits", status_code=201, summary="Claim the credit of a fee that bought nothing.", responses=_PROBLEM
-    )
+    @app.post(CREDITS, status_code=201, summary="Claim the credit of a fee that bought nothing.", responses=_PROBLEM)
     async def claim_credit(request: Request) -> Response:
-        config = gateway.config
-        body = await Body(request.scope, request.receive).whole(
-            max_bytes=config.body_max_bytes, timeout_s=config.body_timeout_s
-        )
-        peer = read_peer(
-            Headers(request.scope).single(), method="POST", path="/v1/credits",
-            body_sha256=hashlib.sha256(body).hexdigest(), now_ms=gateway.now_ms(),
-        )  # fmt: skip
-        try:
-            payment_hash = routes.read_hash(msgspec.json.decode(body, type=_Claim).payment_hash, "payment_hash")
-        except msgspec.MsgspecError as error:
-            raise Malformed("bad_json", f'the body is {{"payment_hash": …}} in JSON: {error}') from None
-        token, credit = await gateway.claim_credit(peer, payment_hash)
-        made = Credit(
-            macaroon=base64.b64encode(token.encode()).decode(), payment_hash=credit.payment_hash,
-            token_id=credit.token_id, amount_msat=credit.amount_msat,
-        )  # fmt: skip
-        return _json(made, 201)
+        return _json(await claimed(gateway, request.scope, request.receive), 201)
 
 
 def _sponsors(app: FastAPI, gateway: Gateway) -> None:
@@ -132,22 +115,50 @@ def _sponsors(app: FastAPI, gateway: Gateway) -> None:
         PLEDGES, status_code=201, summary="Pledge to pay for rounds that make the model better.", responses=_PROBLEM
     )
     async def open_sponsorship(request: Request) -> Response:
-        config = gateway.config
-        await gateway.sponsors.limit(client_of(request.scope))
-        body = await Body(request.scope, request.receive).whole(
-            max_bytes=config.body_max_bytes, timeout_s=config.body_timeout_s
-        )
-        sponsor = read_peer(
-            Headers(request.scope).single(), method="POST", path=PLEDGES,
-            body_sha256=hashlib.sha256(body).hexdigest(), now_ms=gateway.now_ms(),
-        )  # fmt: skip
-        return _json(await gateway.sponsors.open(sponsor, body), 201)
+        return _json(await pledged(gateway, request.scope, request.receive), 201)
 
     @app.get(
         PLEDGES + "/{sponsorship}", summary="One sponsorship, and what became of each tranche.", responses=_PROBLEM
     )
     async def sponsorship(sponsorship: str) -> Response:
-        return _json(await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship")))
+        return _json(await sponsored(gateway, sponsorship))
+
+
+async def claimed(gateway: Gateway, scope: Scope, receive: Receive) -> Credit:
+    """`POST /v1/credits`: the credit of whoever signed the request."""
+    peer, body = await _signed_body(gateway, scope, receive, CREDITS)
+    try:
+        payment_hash = routes.read_hash(msgspec.json.decode(body, type=_Claim).payment_hash, "payment_hash")
+    except msgspec.MsgspecError as error:
+        raise Malformed("bad_json", f'the body is {{"payment_hash": …}} in JSON: {error}') from None
+    token, credit = await gateway.claim_credit(peer, payment_hash)
+    return Credit(
+        macaroon=base64.b64encode(token.encode()).decode(), payment_hash=credit.payment_hash,
+        token_id=credit.token_id, amount_msat=credit.amount_msat,
+    )  # fmt: skip
+
+
+async def pledged(gateway: Gateway, scope: Scope, receive: Receive) -> SponsorshipView:
+    """`POST /v1/sponsorships`: counted before its body is read."""
+    await gateway.sponsors.limit(client_of(scope))
+    sponsor, body = await _signed_body(gateway, scope, receive, PLEDGES)
+    return await gateway.sponsors.open(sponsor, body)
+
+
+async def sponsored(gateway: Gateway, sponsorship: str) -> SponsorshipView:
+    """`GET /v1/sponsorships/{sponsorship}`."""
+    return await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship"))
+
+
+async def _signed_body(gateway: Gateway, scope: Scope, receive: Receive, path: str) -> tuple[str, bytes]:
+    """Who signed a request, and its small body."""
+    config = gateway.config
+    body = await Body(scope, receive).whole(max_bytes=config.body_max_bytes, timeout_s=config.body_timeout_s)
+    signer = read_peer(
+        Headers(scope).single(), method="POST", path=path,
+        body_sha256=hashlib.sha256(body).hexdigest(), now_ms=gateway.now_ms(),
+    )  # fmt: skip
+    return signer, body
 
 
 def _manifest(app: FastAPI, gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 from l402core import telemetry
@@ -28,6 +29,7 @@ from l402_settler.channels import Channels
 from l402_settler.config import Config
 from l402_settler.keys import rings
 from l402_settler.office import Office
+from l402_settler.recovery import recover_all
 from l402_settler.sponsorships import Sponsors
 from l402_settler.status import Status
 from l402_settler.telling import tell_forever
@@ -74,8 +76,7 @@ async def serve(config: Config) -> None:
         watch.look()
     )  # before the first question: a fee that is paid now must not find a node that nobody has looked at
     await bus.start()
-    await settler.recover()
-    await sponsors.recover()
+    await recover_all(settler, sponsors)
 
     url_file = config.data_dir / "settler.url"
     try:
@@ -89,7 +90,7 @@ async def serve(config: Config) -> None:
                 sponsors.tend_forever(),
                 database.publish_forever(bus),
                 tell_forever(office),
-                keep_streams(config.nats_url, "settler", settler.recover),
+                keep_streams(config.nats_url, "settler", partial(recover_all, settler, sponsors)),
             )
     finally:
         url_file.unlink(missing_ok=True)

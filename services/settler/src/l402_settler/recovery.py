@@ -4,7 +4,7 @@ Whoever hears it twice does nothing twice. The escrow table's RECOVER column say
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -23,6 +23,18 @@ from l402_settler.tracking import end_escrow_if_over
 from l402_settler.views import terms_of
 
 Row = sa.Row[Any]
+
+
+class Recovers(Protocol):
+    """Who has something to say again: of escrows, of sponsorships."""
+
+    async def recover(self) -> None: ...
+
+
+async def recover_all(*parts: Recovers) -> None:
+    """At each start, and whenever a stream had vanished: one of them alone would leave the other's messages lost."""
+    for part in parts:
+        await part.recover()
 
 
 def say_escrow_again(office: Office, tx: Transaction, row: Row, round_: Row) -> None:

@@ -64,7 +64,11 @@ class Attestor:
         self.judging = Judging(parts, self.delivery, self.sponsoring)
 
     async def begin(self) -> None:
-        """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost."""
+        """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost.
+
+        The bus may know a request whose answer was lost: from here on each has a fresh id.
+        """
+        self._db.ask_afresh(f"since{self._parts.now_ms()}")
         request = RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=FIRST, checkpoint=None, model_id="",
             items=(), clip_norms=(), outer_rate_ppm=0, init_seed=self._parts.init_seed,
