@@ -85,6 +85,7 @@ bench-convergence: setup ## AdamW, dense averaging, DiLoCo and SparseLoCo on the
 
 bench-lightning: setup ## a full round's payments beside a plain client: make bench-lightning ARGS="--backend lnd" (after make tools)
 	@$(BIN)/python benchmarks/lightning.py $(ARGS)
+	@$(if $(filter lnd,$(ARGS)),$(BIN)/python benchmarks/settlement.py --backend lnd --per-node 18 --waves 3)
 
 bench-oracle: setup ## the codec, the cost of scoring a peer, peers per hour: make bench-oracle DEVICE=cuda ARGS="--seconds 240"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py --device $(DEVICE) $(ARGS)

@@ -2,7 +2,7 @@
 
 70 identities pay a fee and have six rungs locked: once step by step, all together, to time each stage; once freely, from
 the challenge to the settler's signed word, to time the whole. No round is judged: there is no training, so the rungs are
-cancelled after the lock, and only the plain client settles.
+cancelled after the lock. How fast what was decided settles on the same kind of nodes is `settlement.py --backend lnd`.
 """
 
 import argparse
@@ -125,7 +125,9 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
         ratio, verdict = statistics.median(ratios), "reached" if statistics.median(ratios) >= GOAL_RATIO else "MISSED"
         each = ", ".join(f"{one:.1%}" for one in ratios)
         print(f"  {stage:6} {each}; median {ratio:.1%}, goal {GOAL_RATIO:.0%}: {verdict}")
-    print("  settle: the plain client only; no round is judged here, so nobody has preimages")
+    print(
+        "  settle: no round is judged here, so nobody has preimages; `settlement.py --backend lnd` settles beside the same client"
+    )
 
 
 async def round_is_open(network: Network) -> None:
