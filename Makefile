@@ -83,9 +83,8 @@ bench: setup ## measure on this machine: every program in benchmarks/
 bench-convergence: setup ## AdamW, dense averaging, DiLoCo and SparseLoCo on the same tokens: make bench-convergence DEVICE=cuda ARGS="--tune --json x.json"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/convergence.py --device $(DEVICE) $(ARGS)
 
-bench-lightning: setup ## a full round's payments beside a plain client: make bench-lightning ARGS="--backend lnd" (after make tools)
+bench-lightning: setup ## a full round's payments beside a plain client, on real lnd where it is built (make tools), else on lndsim
 	@$(BIN)/python benchmarks/lightning.py $(ARGS)
-	@$(if $(filter lnd,$(ARGS)),$(BIN)/python benchmarks/settlement.py --backend lnd --per-node 18 --waves 3)
 
 bench-oracle: setup ## the codec, the cost of scoring a peer, peers per hour: make bench-oracle DEVICE=cuda ARGS="--seconds 240"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py --device $(DEVICE) $(ARGS)

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -25,8 +26,10 @@ from _plain import measure
 from _processes import memory_bytes, processor_seconds, seconds_of
 from l402train import parts
 from l402train.credentials import macaroon_of
+from l402train.exits import Stop
 from l402train.folder import Folder
 from l402train.keys import Keyring, write_keys
+from l402train.lightning import programs
 from l402train.services import base_environment, get
 from l402train.stack import Network, Plan, running
 
@@ -70,12 +73,24 @@ async def main() -> None:
             peers=0, spare_nodes=names, rounds=1, workers=1, wait_for_all=False,
             lightning=cast("Literal['lndsim', 'lnd']", asked.backend), lnd_dir=asked.lnd_dir,
         ).checked()  # fmt: skip
-        if asked.backend == "lndsim":
-            await simulation_alone(Path(scratch) / "alone", names, asked.peers * RUNGS)
+        await simulation_alone(Path(scratch) / "alone", names, asked.peers * RUNGS)
         async with running(folder, plan, lambda line: print(f"  {line}", flush=True)) as network:
             await round_is_open(network)
             await compare(folder, network, names, asked)
+    if asked.backend == "lnd":
+        await settling(asked)
     print(f"load at the end {os.getloadavg()[0]:.1f}")
+
+
+async def settling(asked: argparse.Namespace) -> None:
+    """What was decided, settled on real nodes: a program of its own, whose settler has no rounds to turn."""
+    options = {"--nodes": asked.nodes, "--per-node": math.ceil(asked.peers / asked.nodes), "--waves": asked.waves}
+    program = str(Path(__file__).with_name("settlement.py"))
+    words = [program, "--backend", "lnd", *(str(word) for option in options.items() for word in option)]
+    words += ["--lnd-dir", str(asked.lnd_dir)] if asked.lnd_dir else []
+    process = await asyncio.create_subprocess_exec(sys.executable, *words)
+    if await process.wait():
+        raise SystemExit("the settling benchmark did not end well; its reason stands above")
 
 
 async def simulation_alone(root: Path, names: tuple[str, ...], count: int) -> None:
@@ -125,9 +140,7 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
         ratio, verdict = statistics.median(ratios), "reached" if statistics.median(ratios) >= GOAL_RATIO else "MISSED"
         each = ", ".join(f"{one:.1%}" for one in ratios)
         print(f"  {stage:6} {each}; median {ratio:.1%}, goal {GOAL_RATIO:.0%}: {verdict}")
-    print(
-        "  settle: no round is judged here, so nobody has preimages; `settlement.py --backend lnd` settles beside the same client"
-    )
+    print("  settle: below, for no round is judged here, and nobody has preimages" if asked.backend == "lnd" else "")
 
 
 async def round_is_open(network: Network) -> None:
@@ -288,13 +301,19 @@ def told(values: dict[str, Any]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backend", choices=("lndsim", "lnd"), default="lndsim")
+    parser.add_argument("--backend", choices=("lndsim", "lnd"), help="lnd where it is built, unless said otherwise")
     parser.add_argument("--lnd-dir", type=Path)
     parser.add_argument("--peers", type=int, default=70, help="identities")
     parser.add_argument("--nodes", type=int, default=4, help="nodes beside the coordinator's, over which they spread")
     parser.add_argument("--waves", type=int, default=3, help="of ours, each between two of the plain client's")
     parser.add_argument("--fleets", type=int, default=2, help="processes with peers")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.backend is None:
+        with contextlib.suppress(Stop):
+            programs.find(asked.lnd_dir)
+            asked.backend = "lnd"
+        asked.backend = asked.backend or "lndsim"
+    return asked
 
 
 if __name__ == "__main__":

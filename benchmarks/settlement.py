@@ -307,6 +307,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=4, help="payout nodes")
     parser.add_argument("--per-node", type=int, default=PER_NODE, help="ladders of a round for each of them")
     parser.add_argument("--backend", choices=("lndsim", "lnd"), default="lndsim", help="lnd: real nodes (make tools)")
+    parser.add_argument("--lnd-dir", type=Path, help="where lnd and btcd are, if not in .tools")
     parser.add_argument("--at-once", type=int, default=48, help="ladders that this program settles at a time")
     return parser.parse_args()
 
@@ -392,7 +393,7 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
         base, processes = services.base_environment(), list[Process]()
         try:
             nats = parts.start_nats(folder, base)
-            lightning = _start_lightning(folder, names, base, asked.backend)
+            lightning = _start_lightning(folder, names, base, asked)
             processes += [nats, lightning]
             nats_url = await nats.until(lambda: parts.nats_url(folder, nats), deadline_s=parts.START_S)
             nodes = await lightning.until(lambda: parts.nodes(folder, lightning), deadline_s=backend.START_S)
@@ -434,10 +435,12 @@ async def a_world(url: str | None, past: int, asked: argparse.Namespace) -> Asyn
                 await process.ended(within_s=10)
 
 
-def _start_lightning(folder: Folder, names: tuple[str, ...], base: dict[str, str], kind: str) -> Process:
-    if kind == "lndsim":
+def _start_lightning(
+    folder: Folder, names: tuple[str, ...], base: dict[str, str], asked: argparse.Namespace
+) -> Process:
+    if asked.backend == "lndsim":
         return parts.start_lightning(folder, names, 0.0, base)
-    return backend.start(folder, names, topology="star", block_seconds=0.0, lnd_dir=None, environment=base)
+    return backend.start(folder, names, topology="star", block_seconds=0.0, lnd_dir=asked.lnd_dir, environment=base)
 
 
 def _knobs(world: World, books_url: str) -> dict[str, str]:
