@@ -48,6 +48,8 @@ _STATES = {
     "R": ("SETTLED", "RETURNED"),
     "T": ("SCORED", "DEADLINE"),
     "S": ("FAILED", "SUCCEEDED"),
+    "A": ("ASK_OFFER", "ASK_LOCK"),
+    "Q": ("LOOK_UP", "GIVE_UP"),
 }
 """Names of the tables' enums, each with two members: one is put in the place of another."""
 

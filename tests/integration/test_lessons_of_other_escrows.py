@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import structlog
 from l402_oracle.derive import preimage
-from l402_settler import tracking
+from l402_settler import desk, tracking
 from l402_settler.adapters import books
 from l402_settler.watch import Watch
 from l402core.errors import Conflict, Contradiction, Unauthorized
@@ -161,18 +161,25 @@ async def test_mostro_873_nothing_fallible_between_a_settlement_and_its_record(
     assert len(stage.said(EscrowSettled)) == 2
 
 
-async def test_boltz_the_intent_is_durable_before_anything_is_sent(stage: Stage) -> None:
-    """An HTLC was resolved before the database knew: here a crash of the write leaves neither intent nor request."""
+async def test_boltz_the_intent_is_durable_before_anything_is_sent(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An HTLC was resolved before the database knew: here a death between intent and request leaves neither, and the same
+    words do both."""
     await stage.desk.open(stage.opening("a"))
     await stage.settler.on_offer(stage.offer("a"))
 
-    def dies(tx: Any) -> None:
-        books.note(tx, sha("a"), failure="half written")
+    def dies(_office: Any, tx: Any, row: Any, _terms: Any) -> None:
+        assert len(books.ladder_of(tx, row)) == 6, "the intent is written"
         raise RuntimeError("killed")
 
-    with pytest.raises(RuntimeError):
-        await stage.database.transact(dies)
-    assert (await stage.database.read(lambda tx: books.submission(tx, sha("a")))).failure == ""  # type: ignore[union-attr]  # it is there
+    with monkeypatch.context() as killed:
+        killed.setattr(desk, "say_escrow_lock", dies)
+        with pytest.raises(RuntimeError):
+            await stage.desk.register_locks(stage.locks("a"))
+    assert await stage.database.read(lambda tx: books.rungs_of(tx, sha("a"))) == []
+    assert await stage.pending_msat() == 0
+    assert stage.said(EscrowLock) == []
     await stage.desk.register_locks(stage.locks("a"))
     rows = await stage.database.read(lambda tx: books.rungs_of(tx, sha("a")))
     assert {row.state for row in rows} == {"registered"}
@@ -180,18 +187,41 @@ async def test_boltz_the_intent_is_durable_before_anything_is_sent(stage: Stage)
     assert len(stage.said(EscrowLock)) == 1
 
 
-async def test_a_hash_is_never_shared_across_peers_rungs_or_rounds(stage: Stage) -> None:
-    """The oracle cannot make two ladders on one hash without the books refusing the second."""
+OF_A = tuple(sha(f"rung a {index}") for index in range(6))
+OF_B = tuple(sha(f"rung b {index}") for index in range(6))
+
+
+@pytest.mark.parametrize(
+    ("round_", "names", "hashes"),
+    [
+        (1, "aaaaaa", OF_A),
+        (2, "aaaaaa", OF_A),
+        (1, "bbbbbb", (OF_B[0], OF_B[0], *OF_B[2:])),
+        (1, "bbbbba", (*OF_B[:5], OF_A[5])),
+    ],
+    ids=["another peer", "another round", "two rungs of one ladder", "one rung of another ladder"],
+)
+async def test_a_hash_is_never_shared_across_peers_rungs_or_rounds(
+    stage: Stage, round_: int, names: str, hashes: tuple[str, ...]
+) -> None:
+    """The oracle cannot make two rungs on one hash: the books refuse the second ladder, and nothing of it is locked."""
     await stage.locked()
-    other = stage.opening("b", peer=stage.key(7))
-    await stage.desk.open(other)
-    twice = stage.offer(
-        "b", peer=stage.key(7).public, seq=2, reward_hashes=tuple(sha(f"rung a {index}") for index in range(6))
+    if round_ == 2:
+        await stage.turn(now_ms=stage.terms().upload_until_ms)
+        await stage.open_round(2)
+    other = stage.key(7)
+    await stage.desk.open(stage.opening("b", peer=other, round_=round_))
+    await stage.settler.on_offer(stage.offer("b", round_, peer=other.public, seq=2, reward_hashes=hashes))
+    ladder = tuple(
+        stage.invoices(name, round_, payment_hash=bytes.fromhex(hash_))[index]
+        for index, (name, hash_) in enumerate(zip(names, hashes, strict=True))
     )
-    await stage.settler.on_offer(twice)
-    stolen = msgspec.structs.replace(stage.locks("a"), commitment=sha("b"), peer=stage.key(7).public)
+    before = len(stage.said(EscrowLock))
+    asked = msgspec.structs.replace(stage.locks("b", round_), peer=other.public, bolt11s=ladder)
     with pytest.raises(Conflict, match="already in the books"):
-        await stage.desk.register_locks(stolen)
+        await stage.desk.register_locks(asked)
+    assert len(stage.said(EscrowLock)) == before
+    assert await stage.database.read(lambda tx: books.rungs_of(tx, sha("b"))) == []
 
 
 async def test_a_revealed_hash_is_never_paid_again_and_counts_as_paid(stage: Stage) -> None:

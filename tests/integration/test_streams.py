@@ -10,7 +10,7 @@ import pytest
 from l402core.bus import Bus, migrate
 from l402core.delivering import Consumer
 from l402core.events import FACTS, FeeSettled
-from l402core.streams import Declared, keep_streams
+from l402core.streams import Declared, incarnation, keep_streams
 
 from tests.support.nats import running_nats
 
@@ -39,7 +39,7 @@ async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> 
     async def hear(event: FeeSettled) -> None:
         heard.append(int(event.payment_hash, 16))
 
-    async def say_again() -> None:
+    async def say_again(_incarnation: str) -> None:
         await bus.publish(fee(2))
 
     bus.consume(CONSUMER, hear)
@@ -62,12 +62,12 @@ async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> 
 
 
 async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
-    """Whoever comes second finds the stream there again, and knows that it is not the one it knew."""
-    said: list[str] = []
+    """Whoever comes second finds the stream there again, knows that it is another one, and calls it by the same name."""
+    said: dict[str, str] = {}
 
     async def keep(name: str, every_s: float) -> None:
-        async def say_again() -> None:
-            said.append(name)
+        async def say_again(made: str) -> None:
+            said[name] = made
 
         await keep_streams(url, "settler", say_again, every_s=every_s)
 
@@ -76,9 +76,12 @@ async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
     await bus.publish(fee(1))
     keepers = [asyncio.create_task(keep("quick", 0.1)), asyncio.create_task(keep("slow", 1.0))]
     await asyncio.sleep(1.5)
-    client = await nats.connect(url)
+    client, before = await nats.connect(url), await incarnation(url, "settler")
+    assert before == await incarnation(url, "attestor") != "", "it stays the same through everybody's restarts"
     await client.jetstream().delete_stream(FACTS)
+    assert await incarnation(url, "settler") == ""
     await _until(lambda: set(said) == {"quick", "slow"})
+    assert set(said.values()) == {await incarnation(url, "settler")} != {before}
     for keeper in keepers:
         keeper.cancel()
     await asyncio.gather(*keepers, return_exceptions=True)
@@ -116,7 +119,7 @@ async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(
             await asyncio.sleep(60)
         return []
 
-    async def say_again() -> None:
+    async def say_again(_incarnation: str) -> None:
         raise AssertionError("nothing was gone")
 
     monkeypatch.setattr(Declared, "restore", restore)

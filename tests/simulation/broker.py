@@ -20,6 +20,7 @@ from tests.simulation.world import Process, World
 
 Handler = Callable[[Any], Awaitable[Any]]
 MIGRATED_AFTER_S = 60.0
+"""So long after a loss a person looks: what the services could mend they have mended long before, and a minute is overdue."""
 
 
 class Broker:

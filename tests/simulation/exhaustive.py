@@ -25,8 +25,6 @@ STORIES: dict[str, Cast] = {
     "refused rungs": Cast(parts=(Part("ada", 31, Manner.REFUSES_RUNGS),)),
 }
 ON_THE_BUS = ("main", "sponsored and earned")
-MOMENTS = range(13)
-"""Seconds of a story until it is over."""
 DOWN_S = 6.0
 """How long the bus is away when it is restarted."""
 MASKS = 64
@@ -86,14 +84,16 @@ def lost_streams(name: str, *, every: int = 1, jobs: int = 1) -> Count:
     return _forked(name, STORIES[name], wanted, fork="at_publish", jobs=jobs)
 
 
-def bus(name: str, *, every: int = 1, jobs: int = 1) -> Count:
+def lost_seconds(name: str, *, every: int = 1, jobs: int = 1) -> Count:
     """Each stream lost alone, and the bus restarted, at each second of a story, or at each so many-th of these."""
+    cast = STORIES[name]
+    with simulated():
+        over_s = int(tell(SEED, cast).seconds)
     faults = [
         Fault(kind, second, amount)
-        for second in MOMENTS
+        for second in range(over_s)
         for kind, amount in (*((lost, 0.0) for lost in LOST_STREAMS), (Kind.BUS_RESTARTED, DOWN_S))
     ]
-    cast = STORIES[name]
     return run((Trial(SEED, cast, (one,), f"{name}: {one}") for one in faults[every - 1 :: every]), jobs=jobs)
 
 

@@ -80,7 +80,7 @@ PLANTED: tuple[Planted, ...] = (
             struck(Kind.LND_ANSWER_LOST, 1, 30, 0.0), 60),
     Planted("what a lost stream held is not said again", bugs.declares_in_silence, struck(Kind.STREAM_LOST, 1, 25), 25),
     Planted("what a lost stream held is asked for under ids that the bus knows",
-            bugs.replaced(Database, "ask_afresh", bugs.asks_in_vain), struck(Kind.STREAM_LOST, 1, 25), 25),
+            bugs.replaced(Database, "ask_since", bugs.asks_in_vain), struck(Kind.STREAM_LOST, 1, 25), 25),
     Planted("what a lost stream held about a pledge is not said again",
             bugs.replaced(Sponsors, "recover", bugs.forgets_sponsors), struck(Kind.STREAM_LOST, 4, 9, margin=EARNED), 12),
 )  # fmt: skip

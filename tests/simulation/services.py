@@ -35,7 +35,8 @@ from l402core.errors import NotFound
 from l402core.events import FeeMint, Freeze, GradientScored, Reconcile, Thaw
 from l402core.sealing import UnsealingKey
 from l402core.signing import SigningKey
-from l402core.streams import Declared, keep_declared
+from l402core.streams import Declared, SayAgain, incarnation_at, keep_declared
+from nats.errors import ConnectionClosedError
 from sparseloco.corpus import load_corpus
 
 from tests.simulation.bench import PHI_PPM, ScriptedBench
@@ -126,10 +127,11 @@ class Coordinator:
         bus.answer(Freeze, thawing.freeze)
         bus.answer(Thaw, thawing.thaw)
         await bus.start()
-        await recover_all(settler, sponsors)
+        say_again = partial(recover_all, database, (settler, sponsors))
+        await say_again(await self._incarnation())
         await self._work(
             process, settler.turn_rounds(), watch.payments(), watch.open_rungs(), watch.node(), watch.books(),
-            sponsors.tend_forever(), database.publish_forever(bus), self._keep_streams(partial(recover_all, settler, sponsors)),
+            sponsors.tend_forever(), database.publish_forever(bus), self._keep_streams(say_again),
         )  # fmt: skip
 
     async def invoicer(self, process: Process) -> None:
@@ -166,8 +168,8 @@ class Coordinator:
         )  # fmt: skip
         attestor = Attestor(parts)
         register(bus, attestor)  # type: ignore[arg-type]  # it has the bus's methods
-        await attestor.begin()
         await bus.start()
+        await attestor.begin(await self._incarnation())
         self.web.serve(ATTESTOR, process, attestor_server(self._watched(attestor)))
         await self._work(
             process, database.publish_forever(bus), attestor.judging.watch_forever(4.0), heights.follow(),
@@ -210,7 +212,15 @@ class Coordinator:
         self.web.serve(GATEWAY, process, gateway_server(gateway, library, PaidPath(gateway)))
         await self._work(process)
 
-    def _keep_streams(self, say_again: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+    async def _incarnation(self) -> str:
+        """See `l402core.streams.incarnation`; who starts while the bus is away is started again until it is there."""
+        while True:
+            try:
+                return await incarnation_at(self.broker.server())  # type: ignore[arg-type]  # it has the call that it makes
+            except ConnectionClosedError:
+                await asyncio.sleep(1.0)
+
+    def _keep_streams(self, say_again: SayAgain) -> Coroutine[Any, Any, None]:
         """See `l402core.streams.keep_streams`."""
         declared = Declared(self.broker.server())  # type: ignore[arg-type]  # it has the calls that it makes
         return keep_declared(declared, say_again, every_s=STREAMS_EVERY_S)

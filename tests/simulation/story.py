@@ -158,9 +158,9 @@ class History:
             self.world.fail(overdue)
 
     def _played(self) -> bool:
-        """Whether every peer has played its rounds, or will never come back."""
+        """Whether every peer has played its rounds, or will never come back, and a sponsor knows how its tranche ended."""
         world = self.world
-        return all(
+        return (not self.cast.margin or SPONSOR in world.ended) and all(
             part.name in world.ended
             or (not world.processes[part.name].alive and part.name not in world.waiting_to_start)
             for part in self.cast.parts

@@ -105,6 +105,25 @@ returned  .     .     .     .     .     .     !     .
 """
 
 
+AGAIN = """
+announced
+minting    ask the invoicer for the hold invoice
+minted     subscribe to the invoice
+locked     tell the oracle that the money waits; subscribe to the invoice
+funding    tell the oracle that the money waits; subscribe to the invoice
+settling   settle it at our node
+returning  cancel it at our node
+settled
+returned
+"""
+
+
+def test_what_a_restart_does_is_as_it_was_agreed() -> None:
+    """Each state's line. Change it on purpose or not at all."""
+    told = [f"{state:<10} {'; '.join(RECOVER[state])}".rstrip() for state in Tranche]
+    assert told == AGAIN.strip().splitlines()
+
+
 def test_the_whole_matrix_is_as_it_was_agreed() -> None:
     """Every pair: '>' moves, '.' is ignored, '!' is a contradiction. Change it on purpose or not at all."""
     drawn = {line.split()[0]: line.split()[1:] for line in GOLDEN.strip().splitlines()[1:]}

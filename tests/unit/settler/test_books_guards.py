@@ -96,8 +96,16 @@ def test_a_transfer_ends_once(stage: Stage) -> None:
             ledger.routing_paid(HASH, "c", 500),
             Transfer(id="x", kind="x", debit="lightning", credit="routing", amount_msat=501),
         ),
+        (
+            ledger.reward_owed(PEER.public, "c", 500),
+            ledger.owed_revealed(PEER.public, "c", 501),
+        ),
+        (
+            Transfer(id="y", kind="x", debit="lightning", credit=f"sponsors:{PEER.public}", amount_msat=500),
+            Transfer(id="x", kind="x", debit=f"sponsors:{PEER.public}", credit="lightning", amount_msat=501),
+        ),
     ],
-    ids=["credits", "earned fees", "rewards", "treasury", "routing"],
+    ids=["credits", "earned fees", "rewards", "treasury", "routing", "owed", "sponsors"],
 )  # fmt: skip
 def test_no_account_goes_below_zero_that_may_not(stage: Stage, before: Transfer, beyond: Transfer) -> None:
     """One millisatoshi more than there is: refused; what there is: fine."""

@@ -1,14 +1,19 @@
 """The books beside LND's lists: the whole matrix by hand, and what the settler does about each difference."""
 
+import asyncio
 import itertools
+from collections.abc import Callable
 
 import msgspec
 import pytest
+import structlog
+from l402_settler import metrics
 from l402_settler.adapters import books
 from l402_settler.reconcile import BookedRung, compare_fees, compare_rungs
 from l402_settler.tracking import record
-from l402_settler.watch import Watch
+from l402_settler.watch import LOOK_AGAIN_EVERY_S, Watch
 from l402core import bolt11
+from l402core.errors import Unavailable
 from l402core.escrow import Rung
 from l402core.events import Reconcile
 from l402core.lnd.port import InvoiceState, InvoiceView, PaymentStatus, PaymentView
@@ -132,12 +137,48 @@ async def test_what_lags_is_joined_and_what_contradicts_is_frozen(stage: Stage) 
     assert await stage.pending_msat() == 0
     ledger = await stage.ledger()
     watch = Watch(stage.office, Lists([payment(PaymentStatus.SETTLED, sha("rung a 0")), *back[1:]]))  # type: ignore[arg-type]  # as above
-    (found,) = (await watch.reconcile(Reconcile())).differences
+    with structlog.testing.capture_logs() as lines:
+        (found,) = (await watch.reconcile(Reconcile())).differences
     assert (found.weight, found.commitment) == ("contradiction", sha("a"))
+    alarms = [(line["log_level"], line["commitment"]) for line in lines if line["event"] == "ledger.contradiction"]
+    assert alarms == [("critical", sha("a"))]
+    assert metrics.DIFFERENCES.labels("contradiction")._value.get() == 1
     row = await stage.database.read(lambda tx: books.submission(tx, sha("a")))
     assert row is not None
     assert row.frozen
     assert await stage.ledger() == ledger
+
+
+class AwayOnce(Lists):
+    """It does not answer the first time."""
+
+    asked = 0
+
+    async def list_payments(self) -> list[PaymentView]:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("lnd", "away")
+        return self.payments
+
+
+async def test_the_books_are_compared_at_the_start_and_again_and_again(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, soon again where our node did not answer, and then on the schedule."""
+    stage, pauses = make_stage(reconcile_s=3_600), list[float]()
+    node = AwayOnce([])
+    watch = Watch(stage.office, node)  # type: ignore[arg-type]  # only its lists are asked here
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("l402_settler.watch.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await watch.books()
+    assert node.asked == 3
+    assert pauses == [LOOK_AGAIN_EVERY_S, 3_600, 3_600]
 
 
 async def test_a_route_that_cost_less_than_is_booked_is_told_by_its_own_weight(stage: Stage) -> None:

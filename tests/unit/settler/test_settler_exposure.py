@@ -74,6 +74,8 @@ async def test_a_shared_channel_without_slots_for_a_ladder_is_promised_nothing(s
     with pytest.raises(Exhausted) as caught:
         await stage.desk.open(stage.opening("b", peer=SigningKey(b"\x07" * 32)))
     assert caught.value.code == "channel_slots"
+    assert not (await stage.desk.read_standing(ReadStanding(peer=PEER.public))).available, "no challenge for that node"
+    assert (await stage.desk.read_round(ReadRound())).available, "for whoever is paid over another channel"
 
 
 async def test_a_channel_without_the_money_for_a_ladder_and_its_routes_is_promised_nothing(stage: Stage) -> None:

@@ -91,13 +91,13 @@ class Database:
         self._since = ""
         """The mark of all requests that are made from some moment on."""
 
-    def ask_afresh(self, mark: str) -> None:
-        """Requests made from here on reach whoever works on them though the bus has taken the same a moment ago.
+    def ask_since(self, incarnation: str) -> None:
+        """Requests made from here on are told from the same ones of an older making of the facts' stream.
 
-        Facts need no mark: where their stream is lost, so is its memory of them, and with it perhaps the answer to a request
-        that the other stream still knows.
+        Where that stream is lost, an answer may be lost with it, to a request that the other stream still knows by its id.
+        Facts need no mark: their own stream's memory of them is gone too.
         """
-        self._since = f":{mark}"
+        self._since = f":since{incarnation}" if incarnation else ""
 
     async def transact(self, work: Callable[["Transaction"], R], *, about: str = "") -> R:
         """Run `work` in one transaction; its events are published after the commit. Raises Unavailable."""

@@ -17,6 +17,7 @@ from nats.js.errors import NotFoundError
 
 from l402core.bus import DEAD
 from l402core.bus_metrics import lies_there
+from l402core.errors import Unavailable
 from l402core.events import FACTS, WORK
 from l402core.jetstream import PING_EVERY_S, inbox
 
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 2.0
 TIMEOUT_S = 5.0
 NAMES = (FACTS, WORK, DEAD)
+SayAgain = Callable[[str], Awaitable[None]]
 
 
 class Declared:
@@ -57,6 +59,10 @@ class Declared:
         self._note(seen)
         return gone
 
+    def incarnation(self) -> str:
+        """Which making of the facts' stream was there at the last look; "" for none."""
+        return _incarnation(self._known.get(FACTS))
+
     async def _look(self) -> dict[str, "_Look"]:
         """What is there now."""
         seen = {}
@@ -88,10 +94,38 @@ def _is_another(known: StreamInfo, seen: StreamInfo) -> bool:
     return seen.created != known.created or seen.state.last_seq < known.state.last_seq
 
 
-async def keep_streams(
-    url: str, service: str, say_again: Callable[[], Awaitable[None]], *, every_s: float = LOOK_EVERY_S
-) -> None:
-    """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called."""
+def _incarnation(facts: StreamInfo | None) -> str:
+    return f"{facts.created.timestamp() * 1000:.0f}" if facts is not None and facts.created is not None else ""
+
+
+async def incarnation_at(jetstream: JetStreamContext) -> str:
+    """The same, asked now."""
+    try:
+        return _incarnation(await jetstream.stream_info(FACTS))
+    except NotFoundError:
+        return ""
+
+
+async def incarnation(url: str, service: str) -> str:
+    """Which making of the facts' stream there is. Raises Unavailable.
+
+    An answer may have been lost with an older one: a request is told from the same request of another making.
+    """
+    try:
+        client = await nats.connect(
+            url, inbox_prefix=inbox(service), allow_reconnect=False, connect_timeout=int(TIMEOUT_S)
+        )
+        try:
+            return await incarnation_at(client.jetstream(timeout=TIMEOUT_S))
+        finally:
+            await client.close()
+    except (NatsError, OSError, TimeoutError) as error:
+        raise Unavailable("bus", f"NATS does not tell of its streams: {error or type(error).__name__}") from error
+
+
+async def keep_streams(url: str, service: str, say_again: SayAgain, *, every_s: float = LOOK_EVERY_S) -> None:
+    """Look for ever; whenever a stream or a consumer was gone, it is there again and `say_again` is called with the
+    incarnation of the facts' stream."""
     client = await nats.connect(
         url,
         inbox_prefix=inbox(service),
@@ -105,7 +139,7 @@ async def keep_streams(
         await client.close()
 
 
-async def keep_declared(declared: Declared, say_again: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+async def keep_declared(declared: Declared, say_again: SayAgain, *, every_s: float) -> None:
     """Look for ever, over a connection that somebody else keeps."""
     task = asyncio.current_task()
     assert task is not None
@@ -114,7 +148,7 @@ async def keep_declared(declared: Declared, say_again: Callable[[], Awaitable[No
             gone = await declared.restore()
             if gone:
                 log.critical("streams.restored", gone=gone)
-                await say_again()
+                await say_again(declared.incarnation())
         except (NatsError, OSError, TimeoutError) as error:
             log.warning("streams.unseen", error=type(error).__name__)
         await asyncio.sleep(every_s)

@@ -18,7 +18,7 @@ from l402core.lnd.permissions import SETTLER
 from l402core.lnd.scope import refuse_excess
 from l402core.outbox import Database
 from l402core.parts import tell_parts
-from l402core.streams import keep_streams
+from l402core.streams import incarnation, keep_streams
 from l402core.succession import Successions
 
 from l402_settler.adapters import books
@@ -76,7 +76,8 @@ async def serve(config: Config) -> None:
         watch.look()
     )  # before the first question: a fee that is paid now must not find a node that nobody has looked at
     await bus.start()
-    await recover_all(settler, sponsors)
+    say_again = partial(recover_all, database, (settler, sponsors))
+    await say_again(await incarnation(config.nats_url, "settler"))
 
     url_file = config.data_dir / "settler.url"
     try:
@@ -90,7 +91,7 @@ async def serve(config: Config) -> None:
                 sponsors.tend_forever(),
                 database.publish_forever(bus),
                 tell_forever(office),
-                keep_streams(config.nats_url, "settler", partial(recover_all, settler, sponsors)),
+                keep_streams(config.nats_url, "settler", say_again),
             )
     finally:
         url_file.unlink(missing_ok=True)

@@ -284,12 +284,8 @@ class Settler:
     # --- restart ------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Say again what a lost process or stream may have left unsaid: the escrow table's RECOVER column.
-
-        The bus may know a request whose answer was lost: from here on each has a fresh id.
-        """
+        """Say again what a lost process or stream may have left unsaid: the escrow table's RECOVER column."""
         office = self._office
-        office.database.ask_afresh(f"since{office.now_ms()}")
 
         def work(tx: Transaction) -> int:
             for round_ in books.live_rounds(tx):

@@ -3,7 +3,7 @@
 Whoever hears it twice does nothing twice. The escrow table's RECOVER column says what is due in each state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ from l402core import telemetry
 from l402core.documents import ObjectRef
 from l402core.escrow import RECOVER, Again, Escrow
 from l402core.events import CommitsClosed, RoundClosed, RoundOpened
-from l402core.outbox import Transaction
+from l402core.outbox import Database, Transaction
 from l402core.signing import Signed
 
 from l402_settler.adapters import books
@@ -31,8 +31,12 @@ class Recovers(Protocol):
     async def recover(self) -> None: ...
 
 
-async def recover_all(*parts: Recovers) -> None:
-    """At each start, and whenever a stream had vanished: one of them alone would leave the other's messages lost."""
+async def recover_all(database: Database, parts: Sequence[Recovers], incarnation: str) -> None:
+    """At each start, and whenever a stream had vanished: one of them alone would leave the other's messages lost.
+
+    The bus tells what is asked from the same before this incarnation of the facts' stream.
+    """
+    database.ask_since(incarnation)
     for part in parts:
         await part.recover()
 

@@ -63,12 +63,12 @@ class Attestor:
         self.sponsoring = Sponsoring(parts)
         self.judging = Judging(parts, self.delivery, self.sponsoring)
 
-    async def begin(self) -> None:
+    async def begin(self, incarnation: str = "") -> None:
         """Ask for the first checkpoint, or say again what a crash or an empty bus may have lost.
 
-        The bus may know a request whose answer was lost: from here on each has a fresh id.
+        The bus tells what is asked from the same before this incarnation of the facts' stream.
         """
-        self._db.ask_afresh(f"since{self._parts.now_ms()}")
+        self._db.ask_since(incarnation)
         request = RoundAggregate(
             id=self._parts.new_id(), occurred_at_ms=self._parts.now_ms(), round=FIRST, checkpoint=None, model_id="",
             items=(), clip_norms=(), outer_rate_ppm=0, init_seed=self._parts.init_seed,

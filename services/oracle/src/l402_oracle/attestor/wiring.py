@@ -21,7 +21,7 @@ from l402core.lnd.scope import refuse_excess
 from l402core.objects import open_store
 from l402core.outbox import Database
 from l402core.parts import tell_parts
-from l402core.streams import keep_streams
+from l402core.streams import incarnation, keep_streams
 from l402core.succession import Successions
 from l402core.watched import Watched
 from sparseloco.corpus import load_corpus
@@ -88,8 +88,8 @@ async def _serve(config: AttestorConfig) -> None:
     tell_parts(bus, ReadAttestorParts, ready)
     try:
         await _check_schema(database)
-        await attestor.begin()
         await bus.start()
+        await attestor.begin(await incarnation(config.nats_url, "attestor"))
         config.data_dir.mkdir(parents=True, exist_ok=True)
         address = config.data_dir / "attestor.url"
         app = attestor_app(attestor.delivery.decision, round_sight(database), records, ready)
