@@ -90,6 +90,12 @@ def test_probes_tell_alive_from_ready(either: list[dict[str, Any]]) -> None:
         assert template["spec"]["terminationGracePeriodSeconds"] >= 60, name
 
 
+def test_the_attestor_is_reached_when_it_is_not_ready(either: list[dict[str, Any]]) -> None:
+    """What it has decided is a peer's to fetch, whatever becomes of its node; nobody else is asked while it is unready."""
+    found = {name for name, one in of(either, "Service").items() if one["spec"].get("publishNotReadyAddresses")}
+    assert found == {"attestor"}
+
+
 def test_only_who_moves_money_or_reads_heights_reaches_a_node(either: list[dict[str, Any]]) -> None:
     """By network policy, and by who has a macaroon; each has its own."""
     policies = of(either, "NetworkPolicy")

@@ -22,7 +22,7 @@ from l402train.process import Process
 from l402train.stack import Plan, running
 from lndsim import Control, Guise
 
-from tests.support.demos import COMMAND, environment
+from tests.support.demos import COMMAND, environment, printed
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
 
@@ -88,7 +88,7 @@ class Place:
         command = [*COMMAND, "status", "--dir", str(self.folder.root)]
         wide = {**environment(), "COLUMNS": "400"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=wide)
-        return done.stdout + done.stderr
+        return printed(self.folder.root.parent, done.stdout, done.stderr)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ attestor:
   sql: true
   objects: true
   public: true
+  unready: true   # what it has decided it tells whatever becomes of the node it reads heights from
 worker:
   image: oracle
   args: [worker]

@@ -50,12 +50,12 @@ def test_our_node_takes_what_it_has_left_to_the_last_msat_and_slot(short: dict[s
 @pytest.mark.parametrize(
     ("sendable_msat", "slots", "code"),
     [
-        (147, 13, ""),
-        (146, 13, "channel_liquidity"),
-        (147, 12, "channel_slots"),
+        (108, 13, ""),
+        (107, 13, "channel_liquidity"),
+        (108, 12, "channel_slots"),
         (0, 0, "channel_slots"),
         (None, 13, ""),
-        (147, None, ""),
+        (108, None, ""),
         (None, None, ""),
     ],
 )
@@ -63,7 +63,7 @@ def test_the_channels_to_a_payees_node_carry_what_is_promised_there_and_one_more
     sendable_msat: int | None, slots: int | None, code: str
 ) -> None:
     """Seven rungs of 58 msat are promised, 500 more are out and off the balance already; six rungs of 50 msat are to come, and
-    each of the thirteen may cost 3 on its way. A node that is no neighbour is somebody else's to reach."""
+    cost nothing on a channel of our own. A node that is no neighbour is somebody else's to reach."""
     held = Exposure(msat=558, rungs=17, promised_rungs=7, promised_msat=58)
-    refusal = over_channels(held, Need(50, 6), sendable_msat=sendable_msat, slots=slots, fee_limit_msat=3)
+    refusal = over_channels(held, Need(50, 6), sendable_msat=sendable_msat, slots=slots)
     assert (refusal.code if refusal else "") == code

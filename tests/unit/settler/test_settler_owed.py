@@ -345,6 +345,15 @@ async def test_no_new_offer_while_our_node_could_not_pay_it(stage: Stage) -> Non
     assert await state(stage) == "due"
 
 
+async def test_a_debt_is_offered_whatever_the_channel_to_its_peer_holds(stage: Stage) -> None:
+    """No time brings a balance back: a debt that waited for it would wait for ever, and no person would be called."""
+    await stage.uploaded()
+    await stage.settler.on_scored(withheld(stage))
+    stage.office.sight.msat_to = {NODE_PUBLIC: 0}
+    await all_back(stage)
+    assert await state(stage) == "due"
+
+
 async def test_an_offer_that_another_followed_stays_as_evidence(stage: Stage) -> None:
     """What the oracle signed first can still be shown."""
     await stage.uploaded()

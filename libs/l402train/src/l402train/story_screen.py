@@ -1,4 +1,4 @@
-"""How statements and one submission's story look on a terminal. It decides nothing and adds nothing up."""
+"""How statements and one submission's story look on a terminal. It decides nothing, and adds up only lines that are alike."""
 
 from collections import defaultdict
 from datetime import UTC, datetime

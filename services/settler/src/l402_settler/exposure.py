@@ -51,17 +51,15 @@ def over_cap(whose: str, held: Exposure, cap: Cap, more_msat: int, more_rungs: i
     )
 
 
-def over_channels(
-    held: Exposure, need: Need, *, sendable_msat: int | None, slots: int | None, fee_limit_msat: int
-) -> L402Error | None:
+def over_channels(held: Exposure, need: Need, *, sendable_msat: int | None, slots: int | None) -> L402Error | None:
     """Why our channels to a payee's node cannot carry one more ladder beside what is promised there, if so.
 
-    None is what they have left where we share no channel with it: then some way over others' may be found, or none.
+    None is what they have left where we share no channel with it: then some way over others' may be found, or none. On a
+    channel of our own a route costs nothing.
     """
     if slots is not None and slots - held.promised_rungs < need.rungs:
         return Exhausted("channel_slots", "the channels to this payee's node are short of HTLC slots")
-    promised_msat = Need(held.promised_msat, held.promised_rungs).routed_msat(fee_limit_msat)
-    if sendable_msat is not None and sendable_msat - promised_msat < need.routed_msat(fee_limit_msat):
+    if sendable_msat is not None and sendable_msat - held.promised_msat < need.msat:
         return Exhausted("channel_liquidity", "the channels to this payee's node are short of outbound liquidity")
     return None
 
