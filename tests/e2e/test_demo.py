@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from l402train import auditing, looking, screen, spans
+from l402train import auditing, explaining, looking, screen, spans, story_screen
 from l402train.exits import Exit
 from l402train.folder import Folder
 from lndsim.journal import Journal
@@ -171,6 +171,21 @@ def test_afterwards_the_folder_can_still_be_asked(demo_run: Run) -> None:
     assert looking.trace(out, folder=folder, wanted=paid["trace_id"][:12], as_json=False) is Exit.FINE
     books = folder.settler / "books.sqlite3"
     assert looking.ledger(out, where=books, account=None, export=None, as_json=True) is Exit.FINE
+
+
+def test_a_submission_is_explained_by_its_trace_and_every_part_of_its_story_is_told(demo_run: Run) -> None:
+    """By its trace id as by its commitment: offer, fee, rungs, evidence of the lock, score, decision, ends, ledger, trace."""
+    paid = next(one for one in demo_run.submissions() if one["reward_msat"])
+    told = explaining.explain(demo_run.folder / "settler" / "books.sqlite3", paid["trace_id"])
+    assert (told.commitment, told.trace_id) == (paid["submission_id"], paid["trace_id"])
+    out = screen.console()
+    with out.capture() as captured:
+        story_screen.tell_story(out, told)
+    text = captured.get()
+    for row in ("fee", "fee hash", "offer", "peer's word", "locked", "score", "decision", "settled", "trace"):
+        assert f"\n{row} " in text, row
+    for words in (paid["trace_id"], "Rungs", "Ledger, in satoshi", "rung post", "What would have earned more"):
+        assert words in text
 
 
 # Secrets.
