@@ -6,6 +6,7 @@ import msgspec
 from l402_peer_agent.outcome import Outcome
 from l402_settler.ledger import LIGHTNING, UNCLAIMED
 from l402_settler.sponsor_steps import UNANSWERED
+from l402_settler.tranches import UNJUDGED
 from lndsim.network import Network
 from lndsim.payment import PaymentStatus
 
@@ -21,11 +22,11 @@ from tests.simulation.world import World
 ALARMS = frozenset({"escrow.frozen", "ledger.contradiction", "ledger.routing"})
 """Never in a world where lnd tells the truth, but for a freeze on an operator's order (`silence` tells them apart)."""
 
-
+SILENT = (UNANSWERED, UNJUDGED)
+"""Minutes after its round, or its pledge: so long no fault of ours keeps what the books say again from the oracle."""
 ASKED = """select sponsorship from sponsorships where state = 'asked'
 union select payment_hash from tranches where state in ('minting', 'minted')"""
-UNJUDGED = "the oracle did not judge in time"
-"""Minutes after its round, or its pledge: so long no fault of ours keeps what the books say again from the oracle."""
+"""Sponsorships and tranches of which somebody else has the next word."""
 STALE = "attestor-offer-make"
 """Asked by a settler that had not heard of a burst of blocks: refused, and asked again with later deadlines."""
 CONTRADICTED = ("attestor-round-closed", "attestor-gradient-screened", "attestor-escrow-locked")
@@ -196,7 +197,7 @@ class Quiet:
         given = sum(one.terms.amount_msat for one in paid)
         _must(given == booked, f"the sponsor paid {given} msat, and the books say {booked}")
         told = "select reason from sponsorships union select reason from tranches"
-        silent = [reason for reason in _all(self._steps.books, told) if reason in (UNANSWERED, UNJUDGED)]
+        silent = [reason for reason in _all(self._steps.books, told) if reason in SILENT]
         _must(not silent or self._lost_seed(), f"a tranche came to nothing: {silent[:1]}")
 
     def _check_alarms(self) -> None:

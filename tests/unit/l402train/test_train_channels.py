@@ -73,6 +73,15 @@ def test_the_terminal_shows_both_directions() -> None:
     assert max(map(len, text.splitlines()[:-1])) <= screen.WIDTH
 
 
+def test_two_channels_to_one_node_carry_its_money_once() -> None:
+    """The books know the node; its fees and rewards stand beside each of its channels, and are added up once."""
+    (one,) = a_run().channels
+    both = (one, msgspec.structs.replace(one, channel_id="8"))
+    *_, fees, rewards, _, _, _ = channel_tables.sums_of(both)
+    assert (fees, rewards) == ("1,000", "3,100")
+    assert "1,000 sat came in as fees and 3,100 sat went out" in channel_tables.rebalanced(both)
+
+
 def test_many_rounds_fit_the_terminal_and_the_page_has_all() -> None:
     """A long run shows its newest rounds in the table, and each that is told on the page."""
     report = a_run()

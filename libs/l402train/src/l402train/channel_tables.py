@@ -56,14 +56,21 @@ def sums_of(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
     """The sums of the same."""
     names = [name for name in msgspec.structs.asdict(channels[0]) if isinstance(getattr(channels[0], name), int)]
     sums = {name: sum(getattr(one, name) for one in channels) for name in names}
+    sums["fees_msat"], sums["rewards_msat"] = _flow_of(channels)
     whole = msgspec.structs.replace(channels[0], **sums)
     return tuple(column(whole) if name in ADDED else "" for name, column in COLUMNS.items())
+
+
+def _flow_of(channels: tuple[ChannelReport, ...]) -> tuple[int, int]:
+    """Fees in and rewards out: each node's once, which stands beside every channel to it."""
+    nodes = {one.peer: one for one in channels}.values()
+    return sum(one.fees_msat for one in nodes), sum(one.rewards_msat for one in nodes)
 
 
 def rebalanced(channels: tuple[ChannelReport, ...], sponsors_msat: int = 0) -> str:
     """What the run moved, in a sentence: measured at the node, beside what the books say."""
     moved = sum(one.local_after_msat - one.local_before_msat for one in channels)
-    fees, rewards = sum(one.fees_msat for one in channels), sum(one.rewards_msat for one in channels)
+    fees, rewards = _flow_of(channels)
     both = sum(1 for one in channels if one.fees_msat and one.rewards_msat)
     brought = " and what sponsors paid" if sponsors_msat else ""
     return (

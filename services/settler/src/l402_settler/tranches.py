@@ -11,6 +11,7 @@ from l402_settler.config import Config
 
 MARGIN_MAX = 1_000_000_000
 """One nat per token: no round ever gains more."""
+UNJUDGED = "the oracle did not judge in time"
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +79,7 @@ def due(facts: Facts, config: Config, *, now_ms: int, height: int) -> tuple[Due,
             if height and height >= facts.expiry_height - config.sponsor_margin_blocks:
                 return Due.GIVE_BACK, "its HTLC came near its expiry before the oracle judged"
             if facts.judge_by_ms and now_ms >= facts.judge_by_ms + config.sponsor_judge_s * 1000:
-                return Due.GIVE_BACK, "the oracle did not judge in time"
+                return Due.GIVE_BACK, UNJUDGED
         case _:
             pass
     return Due.LOOK, ""
