@@ -140,7 +140,7 @@ def channel(stage: Stage) -> None:
 
 
 def channel_money(stage: Stage) -> None:
-    stage.office.sight.msat_to = {NODE_PUBLIC: 2 * (DEBT + RUNGS * stage.config.fee_limit_msat) - 1}
+    stage.office.sight.msat_to = {NODE_PUBLIC: 2 * DEBT - 1}
 
 
 @pytest.mark.parametrize("scarce", [day, liquidity, slots, channel, channel_money], ids=lambda one: str(one.__name__))

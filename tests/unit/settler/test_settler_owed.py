@@ -346,7 +346,7 @@ async def test_no_new_offer_while_our_node_could_not_pay_it(stage: Stage) -> Non
 
 
 async def test_a_debt_is_offered_whatever_the_channel_to_its_peer_holds(stage: Stage) -> None:
-    """No time brings a balance back: a debt that waited for it would wait for ever, and no person would be called."""
+    """Where nothing else is promised there: no time brings a balance back, and a debt that waited for it would never end."""
     await stage.uploaded()
     await stage.settler.on_scored(withheld(stage))
     stage.office.sight.msat_to = {NODE_PUBLIC: 0}

@@ -18,17 +18,16 @@ def exposed(
     """Why no more may be promised to this peer, on these nodes: what they leave hanging counts.
 
     Without `debts` what is owed and not offered does not count: debts that all waited for one another would wait for ever.
-    Nor does it matter then what the channels to a node can send: no time brings a balance back, and a debt that finds no way
-    has its laps, and then a person.
+    Nor does it matter then, where nothing else is promised to a node, what the channels to it can send: no time brings a
+    balance back, and a debt that finds no way has its laps, and then a person.
     """
     caps, sight = office.config.exposure_caps(ladder_msat), office.sight
     refusal = over_cap("peer", books.exposure(tx, peer=peer, debts=debts), caps.peer, need.msat, need.rungs)
     for payee in sorted(payees):
         held = books.exposure(tx, payee=payee, debts=debts)
         refusal = refusal or over_cap("payee", held, caps.payee, need.msat, need.rungs)
-        refusal = refusal or over_channels(
-            held, need, sendable_msat=sight.msat_to.get(payee) if debts else None, slots=sight.slots_to.get(payee)
-        )
+        sendable_msat = sight.msat_to.get(payee) if debts or held.promised_msat else None
+        refusal = refusal or over_channels(held, need, sendable_msat=sendable_msat, slots=sight.slots_to.get(payee))
     return refusal
 
 
