@@ -3,6 +3,7 @@
 A folder keeps its databases: who opens the same folder again, as after a crash, finds the same books.
 """
 
+import atexit
 import functools
 import shutil
 import tempfile
@@ -35,7 +36,9 @@ class SqliteFiles:
 
 @functools.cache
 def _migrated(package: str) -> Path:
-    file = Path(tempfile.mkdtemp(prefix="l402-template-")) / "template.sqlite3"
+    folder = Path(tempfile.mkdtemp(prefix="l402-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / "template.sqlite3"
     upgrade(f"sqlite:///{file}", package)
     return file
 
