@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from l402core.errors import L402Error
+from l402core.lnd.stubs import invoicesrpc, lnrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 from lndsim import Simulation
 
@@ -17,11 +18,17 @@ CAPACITY_MSAT = 16_000_000_000
 """Of each channel, alice → bob and twice bob → carol; all of it is with the openers at first. Dave has none."""
 PATIENCE_S = 20.0
 
+LOOKUP = "/lnrpc.Lightning/LookupInvoice"
+LOOKUP_V2 = "/invoicesrpc.Invoices/LookupInvoiceV2"
+
 T = TypeVar("T")
 
 
 class Backend(Protocol):
     """Alice has a channel to bob, bob two to carol, dave none."""
+
+    before_any: dict[str, tuple[str, str]]
+    """What `look_up_before_any` was told."""
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint: ...
 
@@ -41,6 +48,7 @@ class SimBackend:
         self._simulation.network.open_channel("alice", "bob", CAPACITY_MSAT)
         for _ in range(2):
             self._simulation.network.open_channel("bob", "carol", CAPACITY_MSAT)
+        self.before_any = await look_up_before_any(self)
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint:
         return self._simulation.endpoint(name, macaroon)
@@ -85,6 +93,18 @@ async def said_first(wire: Wire, uri: str, request: Any) -> str:
     finally:
         await updates.aclose()
     return ""
+
+
+async def look_up_before_any(backend: Backend) -> dict[str, tuple[str, str]]:
+    """What dave's two look-ups refuse with while he has never made an invoice."""
+    wire, payment_hash = Wire(backend.endpoint("dave")), a_secret()[1]
+    try:
+        return {
+            "LookupInvoiceV2": await refused(wire, LOOKUP_V2, invoicesrpc.LookupInvoiceMsg(payment_hash=payment_hash)),
+            "LookupInvoice": await refused(wire, LOOKUP, lnrpc.PaymentHash(r_hash=payment_hash)),
+        }
+    finally:
+        await wire.close()
 
 
 async def refused(wire: Wire, uri: str, request: Any) -> tuple[str, str]:

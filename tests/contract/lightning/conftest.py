@@ -10,7 +10,7 @@ from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.wire import Wire
 from lndsim import Simulation
 
-from tests.contract.lightning.backends import Backend, SimBackend
+from tests.contract.lightning.backends import Backend, SimBackend, look_up_before_any
 from tests.contract.lightning.killable import Killable, RealNodes, SimProcess, killable_lnd, killable_sim
 from tests.contract.lightning.real_network import RealBackend, running_contract
 from tests.support.lnd import lnd_is_there
@@ -31,7 +31,9 @@ def real_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBacke
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     """A network to be tried."""
     if request.param == "lnd":
-        yield request.getfixturevalue("real_network")
+        real = request.getfixturevalue("real_network")
+        real.before_any = real.before_any or await look_up_before_any(real)  # the first test that asks for the network
+        yield real
         return
     async with await Simulation.start(tmp_path) as simulation:
         sim = SimBackend(simulation)

@@ -17,6 +17,7 @@ class RealBackend:
 
     def __init__(self, network: LndNetwork) -> None:
         self._network = network
+        self.before_any: dict[str, tuple[str, str]] = {}
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint:
         return self._network.endpoint(name, macaroon)

@@ -15,6 +15,7 @@ from l402core.lnd.scope import read_scope, refuse_excess
 from l402core.lnd.stubs import invoicesrpc, lnrpc, routerrpc
 from l402core.lnd.wire import LndEndpoint, Wire
 from l402core.secret import Secret
+from l402train.credentials import ALLOWED
 
 from tests.contract.lightning.backends import Backend, a_secret, said, said_first
 from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold
@@ -22,7 +23,6 @@ from tests.contract.lightning.test_lightning_invoices import AMOUNT_MSAT, hold
 BAKE = "/lnrpc.Lightning/BakeMacaroon"
 GET_INFO = "/lnrpc.Lightning/GetInfo"
 
-EACH = {"invoicer": INVOICER, "settler": SETTLER, "sponsor": SPONSOR, "attestor": ATTESTOR, "peer": PEER}
 FORBIDDEN = {
     *(
         f"/lnrpc.Lightning/{name}"
@@ -135,18 +135,18 @@ async def test_each_service_may_do_its_part_only(
             assert name in opens, f"{name} should be denied"
 
 
-@pytest.mark.parametrize("name", sorted(EACH))
+@pytest.mark.parametrize("name", sorted(ALLOWED))
 async def test_of_all_calls_each_macaroon_opens_its_own(backend: Backend, tmp_path: Path, *, name: str) -> None:
     """Every call that any service makes, and those that move money out or forget it: its own answer, all others deny."""
     path = tmp_path / "service.macaroon"
-    await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), EACH[name]))
+    await asyncio.to_thread(path.write_bytes, await bake(backend.endpoint("bob"), ALLOWED[name]))
     endpoint = backend.endpoint("bob")
     certificate = await asyncio.to_thread(endpoint.tls_cert_path.read_bytes)
-    every = sorted({uri for uris in EACH.values() for uri in uris} | FORBIDDEN)
+    every = sorted({uri for uris in ALLOWED.values() for uri in uris} | FORBIDDEN)
     async with grpc.aio.secure_channel(endpoint.host, grpc.ssl_channel_credentials(certificate)) as channel:
         macaroon = (("macaroon", path.read_bytes().hex()),)
         opened = await asyncio.gather(*(_is_opened(channel, uri, macaroon) for uri in every))
-    assert {uri for uri, open_ in zip(every, opened, strict=True) if open_} == set(EACH[name])
+    assert {uri for uri, open_ in zip(every, opened, strict=True) if open_} == set(ALLOWED[name])
 
 
 async def _is_opened(channel: grpc.aio.Channel, uri: str, macaroon: tuple[tuple[str, str], ...]) -> bool:

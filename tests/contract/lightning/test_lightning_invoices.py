@@ -11,14 +11,12 @@ from l402core.lnd.stubs import invoicesrpc, lnrpc
 from l402core.lnd.wire import Wire
 from l402core.secret import Secret
 
-from tests.contract.lightning.backends import a_secret, refused, said, until
+from tests.contract.lightning.backends import LOOKUP, LOOKUP_V2, Backend, a_secret, refused, said, until
 
 AMOUNT_MSAT = 21_000_000
 SETTLE = "/invoicesrpc.Invoices/SettleInvoice"
 CANCEL = "/invoicesrpc.Invoices/CancelInvoice"
 ADD_HOLD = "/invoicesrpc.Invoices/AddHoldInvoice"
-LOOKUP = "/lnrpc.Lightning/LookupInvoice"
-LOOKUP_V2 = "/invoicesrpc.Invoices/LookupInvoiceV2"
 
 
 async def hold(payee: GrpcNode, payment_hash: bytes, **terms: int) -> InvoiceView:
@@ -145,17 +143,10 @@ OF_HASH: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-async def test_a_node_without_any_invoice_has_a_sentence_of_its_own(dave: GrpcNode, dave_wire: Wire) -> None:
-    """Its look-ups give it different statuses. Once it has made one, as other tests do at dave's, it never says so again."""
-    first = not await dave.list_invoices()
-    for uri, status in ((LOOKUP_V2, "UNKNOWN"), (LOOKUP, "NOT_FOUND")):
-        told = await refused(dave_wire, uri, OF_HASH[uri](a_secret()[1]))
-        assert told == (
-            (status, "there are no existing invoices") if first else ("NOT_FOUND", "unable to locate invoice")
-        )
-    for uri in (SETTLE, CANCEL):
-        assert await refused(dave_wire, uri, OF_HASH[uri](a_secret()[1])) == ("UNKNOWN", "unable to locate invoice")
-    assert await dave.lookup_invoice(a_secret()[1]) is None
+async def test_a_node_without_any_invoice_has_a_sentence_of_its_own(backend: Backend) -> None:
+    """Its look-ups give it different statuses. Asked before any test makes one there: nobody hears it a second time."""
+    none = "there are no existing invoices"
+    assert backend.before_any == {"LookupInvoiceV2": ("UNKNOWN", none), "LookupInvoice": ("NOT_FOUND", none)}
 
 
 @pytest.mark.parametrize(
