@@ -72,7 +72,7 @@ def lost_calls(name: str, cast: Cast, *, every: int = 1, jobs: int = 1) -> Count
                 chosen.append(Fault(kind, call))
         return chosen
 
-    return _forked(name, cast, wanted, fork="at_call", jobs=jobs)
+    return _forked(name, cast, wanted, point="at_call", jobs=jobs)
 
 
 def lost_streams(name: str, *, every: int = 1, jobs: int = 1) -> Count:
@@ -81,7 +81,7 @@ def lost_streams(name: str, *, every: int = 1, jobs: int = 1) -> Count:
     def wanted(publish: int, _label: str) -> list[Fault]:
         return [Fault(Kind.STREAM_LOST, publish)] if publish % every == 0 else []
 
-    return _forked(name, STORIES[name], wanted, fork="at_publish", jobs=jobs)
+    return _forked(name, STORIES[name], wanted, point="at_publish", jobs=jobs)
 
 
 def lost_seconds(name: str, *, every: int = 1, jobs: int = 1) -> Count:
@@ -116,7 +116,7 @@ def is_reveal(label: str) -> bool:
     return any(word in label for word in REVEALS)
 
 
-def _forked(name: str, cast: Cast, wanted: Wanted, *, fork: forks.Where = "at_effect", jobs: int = 1) -> Count:
+def _forked(name: str, cast: Cast, wanted: Wanted, *, point: forks.Point = "at_effect", jobs: int = 1) -> Count:
     """A story, and a copy of it with each of these faults."""
     labels: dict[int, str] = {}
 
@@ -124,7 +124,7 @@ def _forked(name: str, cast: Cast, wanted: Wanted, *, fork: forks.Where = "at_ef
         labels[number] = label
         return wanted(number, label)
 
-    began, copies, count = time.monotonic(), forks.Forks(noted, where=fork, jobs=jobs), Count(wrong=[])
+    began, copies, count = time.monotonic(), forks.Forks(noted, point=point, jobs=jobs), Count(wrong=[])
     with simulated():
         told = tell(SEED, cast, splits=copies)
     count.add(Trial(SEED, cast, (), name), told)

@@ -20,7 +20,7 @@ from tests.simulation.faults import Fault, Plan
 from tests.simulation.story import Told
 from tests.simulation.world import World
 
-Where = Literal["at_effect", "at_call", "at_publish"]
+Point = Literal["at_effect", "at_call", "at_publish"]
 """What a world tells of, and where a copy is made."""
 
 
@@ -46,9 +46,9 @@ class Forks:
     """`wanted`: the faults that strike at what has this number and label, one copy each; `jobs` run at once."""
 
     def __init__(
-        self, wanted: Callable[[int, str], Sequence[Fault]], *, where: Where = "at_effect", jobs: int = 1
+        self, wanted: Callable[[int, str], Sequence[Fault]], *, point: Point = "at_effect", jobs: int = 1
     ) -> None:  # fmt: skip
-        self._wanted, self._where, self._jobs = wanted, where, jobs
+        self._wanted, self._point, self._jobs = wanted, point, jobs
         self._running: list[_Copy] = []
         self.endings: list[Ending] = []
         self._mine: tuple[Fault, int] | None = None
@@ -56,7 +56,7 @@ class Forks:
 
     def watch(self, world: World) -> None:
         """This is the history."""
-        setattr(world, self._where, self._at)
+        setattr(world, self._point, self._at)
 
     def over(self, told: Told) -> None:
         """The telling has ended. A copy says so and is gone; the history itself waits for its copies."""

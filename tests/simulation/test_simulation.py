@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from tests.simulation import exhaustive, planted, runs, services
 from tests.simulation.cast import Cast, Manner, Part
 from tests.simulation.faults import Fault, Kind
-from tests.simulation.forks import Forks, Where
+from tests.simulation.forks import Forks, Point
 from tests.simulation.runs import Count, Trial
 from tests.simulation.scenes import stopped
 from tests.simulation.shortening import read, shortened, story, written
@@ -96,8 +96,8 @@ def test_another_thread_that_draws_meanwhile_changes_nothing() -> None:
         other.join()
 
 
-@pytest.mark.parametrize(("where", "faults"), STRUCK, ids=["deaths", "calls to lnd", "streams"])
-def test_a_copy_ends_as_the_whole_history_with_that_fault_does(where: Where, faults: tuple[Struck, ...]) -> None:
+@pytest.mark.parametrize(("point", "faults"), STRUCK, ids=["deaths", "calls to lnd", "streams"])
+def test_a_copy_ends_as_the_whole_history_with_that_fault_does(point: Point, faults: tuple[Struck, ...]) -> None:
     """A death, a call or a stream that is lost, told from a fork there and from the beginning: the same to the byte.
 
     Also where another test has left a tracer provider, which has a thread draw random bytes in each copy.
@@ -108,7 +108,7 @@ def test_a_copy_ends_as_the_whole_history_with_that_fault_does(where: Where, fau
     def wanted(number: int, _: str) -> list[Fault]:
         return [Fault(at[number], number, exhaustive.BACK_S)] if number in at else []
 
-    forks = Forks(wanted, where=where, jobs=2)
+    forks = Forks(wanted, point=point, jobs=2)
     with simulated():
         tell(1, cast, splits=forks)
     assert [end.fault.at for end in forks.endings] == list(at)

@@ -144,11 +144,11 @@ async def _control(gateway: Gateway, library: Library, scope: dict[str, Any], bo
     if parts[2] == "checkpoints":
         return Answer(status=200, body=await library.checkpoint(parts[3]))
     if path == control_plane.CREDITS and method == "POST":
-        return json_answer(201, await control_plane.claimed(gateway, scope, _whole(body)))
+        return json_answer(201, await control_plane.take_claim(gateway, scope, _whole(body)))
     if path == PLEDGES and method == "POST":
-        return json_answer(201, await control_plane.pledged(gateway, scope, _whole(body)))
+        return json_answer(201, await control_plane.take_pledge(gateway, scope, _whole(body)))
     if parts[2] == "sponsorships" and len(parts) == 4:
-        return json_answer(200, await control_plane.sponsored(gateway, parts[3]))
+        return json_answer(200, await control_plane.read_sponsorship(gateway, parts[3]))
     raise NotFound("route_unknown", "nothing is served under this path")
 
 

@@ -107,7 +107,7 @@ def _hints(app: FastAPI, gateway: Gateway, hints: Hints) -> None:
 def _credits(app: FastAPI, gateway: Gateway) -> None:
     @app.post(CREDITS, status_code=201, summary="Claim the credit of a fee that bought nothing.", responses=_PROBLEM)
     async def claim_credit(request: Request) -> Response:
-        return _json(await claimed(gateway, request.scope, request.receive), 201)
+        return _json(await take_claim(gateway, request.scope, request.receive), 201)
 
 
 def _sponsors(app: FastAPI, gateway: Gateway) -> None:
@@ -115,16 +115,16 @@ def _sponsors(app: FastAPI, gateway: Gateway) -> None:
         PLEDGES, status_code=201, summary="Pledge to pay for rounds that make the model better.", responses=_PROBLEM
     )
     async def open_sponsorship(request: Request) -> Response:
-        return _json(await pledged(gateway, request.scope, request.receive), 201)
+        return _json(await take_pledge(gateway, request.scope, request.receive), 201)
 
     @app.get(
         PLEDGES + "/{sponsorship}", summary="One sponsorship, and what became of each tranche.", responses=_PROBLEM
     )
     async def sponsorship(sponsorship: str) -> Response:
-        return _json(await sponsored(gateway, sponsorship))
+        return _json(await read_sponsorship(gateway, sponsorship))
 
 
-async def claimed(gateway: Gateway, scope: Scope, receive: Receive) -> Credit:
+async def take_claim(gateway: Gateway, scope: Scope, receive: Receive) -> Credit:
     """`POST /v1/credits`: the credit of whoever signed the request."""
     peer, body = await _signed_body(gateway, scope, receive, CREDITS)
     try:
@@ -138,14 +138,14 @@ async def claimed(gateway: Gateway, scope: Scope, receive: Receive) -> Credit:
     )  # fmt: skip
 
 
-async def pledged(gateway: Gateway, scope: Scope, receive: Receive) -> SponsorshipView:
+async def take_pledge(gateway: Gateway, scope: Scope, receive: Receive) -> SponsorshipView:
     """`POST /v1/sponsorships`: counted before its body is read."""
     await gateway.sponsors.limit(client_of(scope))
     sponsor, body = await _signed_body(gateway, scope, receive, PLEDGES)
     return await gateway.sponsors.open(sponsor, body)
 
 
-async def sponsored(gateway: Gateway, sponsorship: str) -> SponsorshipView:
+async def read_sponsorship(gateway: Gateway, sponsorship: str) -> SponsorshipView:
     """`GET /v1/sponsorships/{sponsorship}`."""
     return await gateway.sponsors.read(routes.read_hash(sponsorship, "sponsorship"))
 
