@@ -54,10 +54,12 @@ def _nets(rounds_msat: list[int]) -> str:
 
 def sums_of(channels: tuple[ChannelReport, ...]) -> tuple[str, ...]:
     """The sums of the same."""
-    names = [name for name in msgspec.structs.asdict(channels[0]) if isinstance(getattr(channels[0], name), int)]
-    sums = {name: sum(getattr(one, name) for one in channels) for name in names}
-    sums["fees_msat"], sums["rewards_msat"] = _flow_of(channels)
-    whole = msgspec.structs.replace(channels[0], **sums)
+    names = ("capacity_msat", "local_before_msat", "local_after_msat", "remote_after_msat", "slots_used", "slots_free")
+    fees_msat, rewards_msat = _flow_of(channels)
+    whole = msgspec.structs.replace(
+        channels[0], fees_msat=fees_msat, rewards_msat=rewards_msat,
+        **{name: sum(getattr(one, name) for one in channels) for name in names},
+    )  # fmt: skip
     return tuple(column(whole) if name in ADDED else "" for name, column in COLUMNS.items())
 
 

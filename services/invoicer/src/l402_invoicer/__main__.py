@@ -10,7 +10,7 @@ from l402core.control import control_app, serving
 from l402core.errors import L402Error
 from l402core.events import FeeMint, ReadInvoicerParts
 from l402core.lifecycle import run, run_until_asked
-from l402core.lnd.fitness import silence, trouble
+from l402core.lnd.fitness import readiness, silence, trouble
 from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
 from l402core.lnd.permissions import INVOICER
 from l402core.lnd.scope import refuse_excess
@@ -75,8 +75,9 @@ async def node_ready(node: GrpcNode, network: str) -> dict[str, bool]:
         found = trouble(await node.info(), network=network)
     except L402Error as error:
         found = silence(error)
-    metrics.tell_fitness(found.check if found else "")
-    return {"lnd": False, f"lnd_{found.check}": False} if found else {"lnd": True}
+    failing = found.check if found else ""
+    metrics.tell_fitness(failing)
+    return readiness("lnd", failing)
 
 
 def main() -> int:

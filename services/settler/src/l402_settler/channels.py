@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 from l402core.documents import LADDER
 from l402core.events import ChannelStanding, ChannelsView, NodeFlow, ReadChannels
+from l402core.lnd.fitness import slots_free
 from l402core.lnd.port import ChannelView
 from l402core.money import show_sat
 
@@ -45,7 +46,7 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
     standings = tuple(_standing(one, nodes.get(one.remote_pubkey), config) for one in told)
     active = [one for one in channels if one.active]
     sendable_msat = sum(one.sendable_msat for one in active)
-    slots_free = sum(_slots_free(one, config) for one in active)
+    free = sum(slots_free(one, config.slots_per_channel) for one in active)
     needed_msat, slots_needed = config.places * config.routed_ladder_msat(), config.places * len(LADDER)
     return ChannelsView(
         at_ms=now_ms,
@@ -53,14 +54,10 @@ def view(channels: list[ChannelView], nodes: dict[str, NodeFlow], config: Config
         flows=_flows([one.node for one in standings], nodes),
         sendable_msat=sendable_msat,
         needed_msat=needed_msat,
-        slots_free=slots_free,
+        slots_free=free,
         slots_needed=slots_needed,
-        warning=_short(sendable_msat, needed_msat, slots_free, slots_needed),
+        warning=_short(sendable_msat, needed_msat, free, slots_needed),
     )
-
-
-def _slots_free(channel: ChannelView, config: Config) -> int:
-    return max(0, config.slots_per_channel - channel.pending_out)
 
 
 def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> ChannelStanding:
@@ -73,7 +70,7 @@ def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> C
         remote_msat=channel.remote_msat,
         reserve_msat=channel.reserve_msat,
         slots_used=channel.pending_out,
-        slots_free=_slots_free(channel, config),
+        slots_free=slots_free(channel, config.slots_per_channel),
         needed_msat=_needed_msat(known, config),
         warning=_channel_short(channel, known, config),
     )
@@ -81,18 +78,23 @@ def _standing(channel: ChannelView, known: NodeFlow | None, config: Config) -> C
 
 def _needed_msat(known: NodeFlow | None, config: Config) -> int:
     """The next round may take as much as the dearest of the last ones did, and then a ladder must still fit."""
-    dearest_msat = max((-one.net_msat for one in known.rounds), default=0) if known else 0
-    return max(dearest_msat, 0) + config.routed_ladder_msat()
+    return _dearest_msat(known) + config.routed_ladder_msat()
+
+
+def _dearest_msat(known: NodeFlow | None) -> int:
+    """What the dearest of the last rounds took from us net."""
+    return max(0, *(-one.net_msat for one in known.rounds)) if known and known.rounds else 0
 
 
 def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config) -> str:
     """Said one round ahead."""
     if not channel.active:
         return "it is not active"
-    if _slots_free(channel, config) < len(LADDER):
-        return f"{_slots_free(channel, config)} HTLC slots are free, and a ladder takes {len(LADDER)}"
+    free = slots_free(channel, config.slots_per_channel)
+    if free < len(LADDER):
+        return f"{free} HTLC slots are free, and a ladder takes {len(LADDER)}"
     ladder_msat = config.routed_ladder_msat()
-    left_msat = channel.sendable_msat - (_needed_msat(known, config) - ladder_msat)
+    left_msat = channel.sendable_msat - _dearest_msat(known)
     if channel.sendable_msat < ladder_msat:
         return f"{show_sat(channel.sendable_msat)} can be sent, and a ladder takes up to {show_sat(ladder_msat)}"
     if left_msat < ladder_msat:
@@ -103,14 +105,14 @@ def _channel_short(channel: ChannelView, known: NodeFlow | None, config: Config)
     return ""
 
 
-def _short(sendable_msat: int, needed_msat: int, slots_free: int, slots_needed: int) -> str:
+def _short(sendable_msat: int, needed_msat: int, free: int, slots_needed: int) -> str:
     if sendable_msat < needed_msat:
         return (
             f"{show_sat(sendable_msat)} can be sent, and a full next round takes up to {show_sat(needed_msat)}: "
             "open a channel or bring money back into one"
         )
-    if slots_free < slots_needed:
-        return f"{slots_free} HTLC slots are free, and a full next round takes {slots_needed}: open a channel"
+    if free < slots_needed:
+        return f"{free} HTLC slots are free, and a full next round takes {slots_needed}: open a channel"
     return ""
 
 

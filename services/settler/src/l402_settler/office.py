@@ -8,6 +8,7 @@ import msgspec
 from l402core.errors import NotFound
 from l402core.escrow import RUNG_IGNORED, Rung, Sight
 from l402core.events import SubmissionView
+from l402core.lnd.fitness import readiness
 from l402core.outbox import Database, Transaction
 from l402core.rings import SigningRing
 from l402core.signing import SigningKey
@@ -38,8 +39,7 @@ class NodeSight(msgspec.Struct, kw_only=True):
 
     def readiness(self) -> dict[str, bool]:
         """For `/readyz`: whether rewards can be locked, and by name what stands against it."""
-        named = {f"lightning_{self.failing}": False} if self.failing else {}
-        return {"lightning": not self.failing, **named}
+        return readiness("lightning", self.failing)
 
 
 class Joined:

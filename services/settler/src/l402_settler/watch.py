@@ -1,7 +1,7 @@
 """The settler's eyes on its own node: payments, liquidity, height. It only looks; what was seen is joined in `tracking`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from l402core.documents import LADDER
 from l402core.errors import L402Error, Unavailable
 from l402core.escrow import RUNG_RECOVER, AskAgain, Rung
 from l402core.events import Reconcile, Reconciled
-from l402core.lnd.fitness import Trouble, shortage, silence, trouble
+from l402core.lnd.fitness import Trouble, shortage, silence, slots_free, trouble
 from l402core.lnd.port import ChannelView, InvoiceView, NodeInfo, PaymentView
 from l402core.metrics import NODE_HEIGHT, tell_fitness
 from l402core.outbox import Transaction
@@ -171,10 +171,10 @@ class Watch:
         if found is None:  # of an unfit node we believe neither height nor money
             active = [channel for channel in channels if channel.active]
             sight.height = info.block_height
-            sight.liquidity_msat = sum(channel.sendable_msat for channel in active)
-            sight.slots = sum(office.config.slots_per_channel - channel.pending_out for channel in active)
-            sight.slots_to = _slots_by_node(active, office.config.slots_per_channel)
-            sight.msat_to = _msat_by_node(active)
+            sight.slots_to = _by_node(active, lambda one: slots_free(one, office.config.slots_per_channel))
+            sight.slots = sum(sight.slots_to.values())
+            sight.msat_to = _by_node(active, lambda one: one.sendable_msat)
+            sight.liquidity_msat = sum(sight.msat_to.values())
             sight.failing = self._short_of(channels)
             tell_fitness(sight.failing)
             NODE_HEIGHT.set(sight.height)
@@ -219,17 +219,9 @@ class Watch:
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
 
 
-def _slots_by_node(channels: list[ChannelView], per_channel: int) -> dict[str, int]:
-    """What each neighbour's channels have left."""
-    free: dict[str, int] = {}
+def _by_node(channels: list[ChannelView], left_in: Callable[[ChannelView], int]) -> dict[str, int]:
+    """What the channels to each neighbour have left."""
+    left: dict[str, int] = {}
     for channel in channels:
-        free[channel.remote_pubkey] = free.get(channel.remote_pubkey, 0) + max(0, per_channel - channel.pending_out)
-    return free
-
-
-def _msat_by_node(channels: list[ChannelView]) -> dict[str, int]:
-    """What can be sent to each neighbour."""
-    sendable: dict[str, int] = {}
-    for channel in channels:
-        sendable[channel.remote_pubkey] = sendable.get(channel.remote_pubkey, 0) + channel.sendable_msat
-    return sendable
+        left[channel.remote_pubkey] = left.get(channel.remote_pubkey, 0) + left_in(channel)
+    return left

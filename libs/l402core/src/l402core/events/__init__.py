@@ -2,7 +2,7 @@
 
 Facts are past tense and have one writer (stream FACTS); requests to a work queue are imperative (stream WORK); questions
 are asked over core NATS and answered at once. The subject is `NAME.v1.<key>`; `Nats-Msg-Id` is `subject:revision`, so a
-fact published again from the books is the same message; a request that is made again has a mark besides. Consumers are
+fact published again from the books is the same message; a request names the making of the facts' stream besides. Consumers are
 idempotent and join in any order.
 Times are unix milliseconds, money integer msat, hashes and keys lower-case hex, scores nano-nats per token.
 """

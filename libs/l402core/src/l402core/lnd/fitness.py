@@ -49,6 +49,16 @@ def trouble(info: NodeInfo, *, network: str) -> Trouble | None:
     return None
 
 
+def readiness(part: str, failing: str) -> dict[str, bool]:
+    """For `/readyz`: whether a part is fit, and by name the check that it fails; "" for none."""
+    return {part: not failing, **({f"{part}_{failing}": False} if failing else {})}
+
+
+def slots_free(channel: ChannelView, per_channel: int) -> int:
+    """HTLCs that it still takes from us."""
+    return max(0, per_channel - channel.pending_out)
+
+
 def shortage(
     channels: Iterable[ChannelView], *, needed_msat: int, needed_slots: int, slots_per_channel: int
 ) -> Trouble | None:
@@ -62,7 +72,7 @@ def shortage(
     has_msat = sum(channel.sendable_msat for channel in active)
     if has_msat < needed_msat:
         return Trouble("liquidity", f"the node can send {has_msat} msat, and {needed_msat} are needed")
-    slots = sum(slots_per_channel - channel.pending_out for channel in active)
+    slots = sum(slots_free(channel, slots_per_channel) for channel in active)
     if slots < needed_slots:
         return Trouble("slots", f"{slots} HTLC slots are free, and {needed_slots} are needed")
     return None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 from l402core.errors import L402Error
-from l402core.lnd.fitness import Trouble, silence, trouble
+from l402core.lnd.fitness import Trouble, readiness, silence, trouble
 from l402core.lnd.port import NodeInfo
 from l402core.metrics import NODE_HEIGHT, tell_fitness
 
@@ -44,8 +44,7 @@ class NodeHeights:
 
     def readiness(self) -> dict[str, bool]:
         """For `/readyz`: whether a height is known, whether the node is fit to tell it, and by name why not."""
-        named = {f"lnd_{self._found.check}": False} if self._found else {}
-        return {"height": self.recent() is not None, "lnd": self._found is None, **named}
+        return {"height": self.recent() is not None, **readiness("lnd", self._found.check if self._found else "")}
 
     async def follow(self) -> None:
         """Poll and listen until cancelled. Listening makes it fresh, polling keeps it so while no block comes.
