@@ -16,7 +16,7 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,12 +58,17 @@ SETTINGS = {
     "L402_GATEWAY_MINTS_IN_ALL": "100000",
 }
 """Deadlines for a busy machine: phases end once everybody is through. One address is all peers here."""
-ON_LND = {"L402_SETTLER_COMMIT_S": "150", "L402_SETTLER_LOCK_S": "40"}
+ON_LND = {"L402_SETTLER_COMMIT_S": "240", "L402_SETTLER_LOCK_S": "60"}
 """Rungs that a killed lnd noted and never sent keep their ladders waiting for the last moment to lock."""
-ENDED_S = 240.0
+ENDED_S = 480.0
 """From the first fee to the last rung; a busy machine is no failure."""
-MOMENT_S = 180.0
+MOMENT_S = 240.0
 """For so long at most the right moment of a kill is waited for."""
+POLL_S = 0.1
+QUIET_S = 20.0
+"""No blocks while it may yet end by itself."""
+EXPIRED, AT_ONCE = 300, 6
+"""Blocks in which every rung expires, and how many come at a time: a third of those left when a payee's lnd cancels."""
 
 NODE, PAYEE = parts.COORDINATOR, NODES[1]
 LIGHTNING: dict[Backend, tuple[str, ...]] = {"lndsim": ("lightning",), "lnd": (NODE, PAYEE, reviving.BTCD)}
@@ -72,7 +77,7 @@ STREAMS = "nats and all that its streams held"
 CROWD = "a crowd of peers"
 EARLY = " while fees are paid"
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(1_500)]
 
 
 @pytest.mark.parametrize("backend", ["lndsim", pytest.param("lnd", marks=pytest.mark.real)])
@@ -99,9 +104,10 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
             record_property("killed with so many in flight", dict(killed))
             verdicts = [await one.verdicts() for one in played]
         record_property("verdicts", [dict(collections.Counter(map(kind_of, one))) for one in verdicts])
-        await until(
-            lambda: count(folder, "submissions", "state <> 'ended'") == 0, after_s=20, mine=mining(folder, backend)
-        )
+        async with asyncio.TaskGroup() as blocks:
+            come = blocks.create_task(BLOCKS[backend](folder))
+            await until(lambda: not still_open(folder), or_say=lambda: f"has not ended: {still_open(folder)}")
+            come.cancel()
         await until(lambda: count(folder, "tranches", "state not in ('settled', 'returned')") == 0)
         few = {name: killed.pop(name) for name in list(killed) if name.endswith(EARLY)}
         assert min(few.values()) >= peers // 10, f"killed with nothing in flight: {few}"
@@ -295,20 +301,24 @@ async def crowds(folder: Folder, network: Network, peers: int) -> AsyncIterator[
             await one.end()
 
 
-def mining(folder: Folder, backend: Backend) -> Callable[[], Awaitable[None]]:
-    """Blocks enough that whatever a peer left behind expires; a payee's node cancels it before."""
+async def simulated_blocks(folder: Folder) -> None:
+    """After a while so many that whatever a peer left behind expires; a payee's node cancels it before."""
+    await asyncio.sleep(QUIET_S)
+    async with Control(folder.lnd) as control:
+        await control.mine(EXPIRED)
 
-    async def simulated() -> None:
-        async with Control(folder.lnd) as control:
-            await control.mine(300)
 
-    async def real() -> None:
-        btcd = reviving.btcd_of(folder.lnd)
-        for _ in range(30):
-            await asyncio.to_thread(btcd.mine, 10)
-            await asyncio.sleep(0.5)
+async def real_blocks(folder: Folder) -> None:
+    """The same, and ever more until it is over: a rung that went to the chain ends there, once it is deep enough."""
+    await asyncio.sleep(QUIET_S)
+    while True:
+        await reviving.mine(folder.lnd, AT_ONCE)
 
-    return simulated if backend == "lndsim" else real
+
+BLOCKS: dict[Backend, Callable[[Folder], Coroutine[None, None, None]]] = {
+    "lndsim": simulated_blocks,
+    "lnd": real_blocks,
+}
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -316,10 +326,14 @@ def mining(folder: Folder, backend: Backend) -> Callable[[], Awaitable[None]]:
 
 def count(folder: Folder, table: str, where: str = "1", *, what: str = "count(*)") -> int:
     """Rows of the settler's books, read from outside."""
+    return int(rows(folder, f"select {what} from {table} where {where}")[0][0])  # noqa: S608 - ours
+
+
+def rows(folder: Folder, question: str) -> list[tuple[Any, ...]]:
+    """What the settler's books answer to somebody outside."""
     file = folder.settler / "books.sqlite3"
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        (found,) = connection.execute(f"select {what} from {table} where {where}").fetchone()  # noqa: S608 - ours
-    return int(found)
+        return connection.execute(question).fetchall()
 
 
 def kind_of(verdict: str) -> str:
@@ -345,16 +359,26 @@ def fees_of(journal: Path) -> int:
     return int(found)
 
 
+def still_open(folder: Folder) -> list[tuple[str, ...]]:
+    """Submissions that have not ended, each with its state and those of its rungs."""
+    return rows(
+        folder, """
+        select substr(commitment, 1, 8), state, coalesce((
+            select group_concat(state) from rungs where rungs.commitment = submissions.commitment
+        ), 'no rungs') from submissions where state <> 'ended'
+        """,
+    )  # fmt: skip
+
+
 async def until(
-    holds: Callable[[], bool], *, patience_s: float = ENDED_S, after_s: float = 0.0,
-    mine: Callable[[], Awaitable[None]] | None = None,
-) -> None:  # fmt: skip
-    """Ask until it holds; mine once, if it does not hold by itself for so long. Raises TimeoutError."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.timeout(patience_s):
-        while not holds():
-            if mine is not None and loop.time() - began > after_s:
-                await mine()
-                mine = None
-            await asyncio.sleep(0.1)
+    holds: Callable[[], bool], *, patience_s: float = ENDED_S, or_say: Callable[[], str] | None = None
+) -> None:
+    """Ask until it holds. Raises TimeoutError; AssertionError where there is more to say."""
+    try:
+        async with asyncio.timeout(patience_s):
+            while not holds():  # noqa: ASYNC110 - it sends no event
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        if or_say is None:
+            raise
+        raise AssertionError(or_say()) from None

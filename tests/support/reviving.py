@@ -8,11 +8,14 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from l402core.errors import L402Error
 from l402core.lnd.stubs import lnrpc
-from l402core.lnd.wire import LndEndpoint, Wire
+from l402core.lnd.wire import Wire
+from l402train.credentials import endpoint_of
 from l402train.exits import Exit
 from l402train.folder import Folder
 from l402train.lightning.btcd import Btcd
@@ -39,6 +42,15 @@ async def kill(lnd: Path, name: str) -> None:
             await asyncio.sleep(POLL_S)
 
 
+async def mine(lnd: Path, blocks: int) -> None:
+    """So many, and until every lnd below the folder knows them: one that lags would let what it holds expire."""
+    btcd = btcd_of(lnd)
+    await asyncio.to_thread(btcd.mine, blocks)
+    async with asyncio.timeout(PATIENCE_S):
+        while not await _know(lnd, await asyncio.to_thread(btcd.call, "getblockcount")):  # noqa: ASYNC110 - it sends no event
+            await asyncio.sleep(POLL_S)
+
+
 def btcd_of(lnd: Path) -> Btcd:
     """How to ask btcd."""
     told = json.loads((lnd / BTCD_FILE).read_text())
@@ -57,18 +69,32 @@ async def _mines(lnd: Path) -> bool:
 
 async def _usable(lnd: Path) -> bool:
     """Every lnd knows the chain's tip, and every channel that it has is active."""
+    async for info, channels in _told(lnd):
+        if info is None or not info.synced_to_chain or not all(channel.active for channel in channels):
+            return False
+    return True
+
+
+async def _know(lnd: Path, height: int) -> bool:
+    async for info, _ in _told(lnd):
+        if info is None or info.block_height < height:
+            return False
+    return True
+
+
+async def _told(lnd: Path) -> AsyncIterator[tuple[Any, Sequence[Any]]]:
+    """What each says of itself and of its channels; None of one that does not answer."""
     for node in json.loads((lnd / NODES).read_text()).values():
-        wire = Wire(LndEndpoint(node["host"], Path(node["tls_cert"]), Path(node["macaroons"]["admin"])))
+        wire = Wire(endpoint_of(node))
         try:
             info = await wire.call("/lnrpc.Lightning/GetInfo", lnrpc.GetInfoRequest())
             channels = (await wire.call("/lnrpc.Lightning/ListChannels", lnrpc.ListChannelsRequest())).channels
         except L402Error:
-            return False
+            yield None, ()
+        else:
+            yield info, channels
         finally:
             await wire.close()
-        if not info.synced_to_chain or not all(channel.active for channel in channels):
-            return False
-    return True
 
 
 async def _serve(plan: Plan) -> Exit:
