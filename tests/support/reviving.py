@@ -12,7 +12,8 @@ from pathlib import Path
 
 from l402core.errors import L402Error
 from l402core.lnd.stubs import lnrpc
-from l402core.lnd.wire import LndEndpoint, Wire
+from l402core.lnd.wire import Wire
+from l402train.credentials import endpoint_of
 from l402train.exits import Exit
 from l402train.folder import Folder
 from l402train.lightning.btcd import Btcd
@@ -58,7 +59,7 @@ async def _mines(lnd: Path) -> bool:
 async def _usable(lnd: Path) -> bool:
     """Every lnd knows the chain's tip, and every channel that it has is active."""
     for node in json.loads((lnd / NODES).read_text()).values():
-        wire = Wire(LndEndpoint(node["host"], Path(node["tls_cert"]), Path(node["macaroons"]["admin"])))
+        wire = Wire(endpoint_of(node))
         try:
             info = await wire.call("/lnrpc.Lightning/GetInfo", lnrpc.GetInfoRequest())
             channels = (await wire.call("/lnrpc.Lightning/ListChannels", lnrpc.ListChannelsRequest())).channels
