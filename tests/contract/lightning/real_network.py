@@ -15,6 +15,8 @@ from tests.support.lnd import LndNetwork, running_network
 class RealBackend:
     """See `Backend`."""
 
+    lacks: frozenset[str] = frozenset()
+
     def __init__(self, network: LndNetwork) -> None:
         self._network = network
         self.before_any: dict[str, tuple[str, str]] = {}
