@@ -41,7 +41,7 @@ class Backend(Protocol):
     before_any: dict[str, tuple[str, str]]
     """What `look_up_before_any` was told."""
     lacks: frozenset[str]
-    """Calls that it does not have at all, where lnd has them."""
+    """Calls of some lnd that it does not have at all."""
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint: ...
 
