@@ -88,8 +88,7 @@ class StreamUse(msgspec.Struct, frozen=True, kw_only=True):
 
 async def streams(folder: Folder) -> dict[str, StreamUse]:
     """Messages ever published to each stream, and their bytes as far as they are still kept. A work queue forgets."""
-    passwords = msgspec.json.decode(folder.passwords.read_bytes(), type=dict[str, str])
-    url = bus_users.url_of(folder.describe().nats_url, MIGRATION, passwords)
+    url = bus_users.url_of(folder.describe().nats_url, MIGRATION, bus_users.read(folder.passwords))
     client = await nats.connect(url, inbox_prefix=inbox(MIGRATION), connect_timeout=5)
     try:
         context = client.jetstream()

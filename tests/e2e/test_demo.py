@@ -22,7 +22,8 @@ from lndsim.network import Network
 
 from tests.support import leaks
 from tests.support.demos import COMMAND, CONSOLE, ROUNDS, Run, environment, printed
-from tests.support.secrets_scan import WINDOW, Needles, key_values, rows, scan, spellings
+from tests.support.secrets_scan import WINDOW, Needles, key_values, scan, spellings
+from tests.support.watching import rows
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"

@@ -10,7 +10,7 @@ from tests.support.demos import LIMIT_S, Run, a_demo
 from tests.support.leaks import leaks, node_keys, reward_preimages
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
-from tests.support.secrets_scan import rows
+from tests.support.watching import rows
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lnd"), pytest.mark.timeout(LIMIT_S + 20)]
 PEERS = 3

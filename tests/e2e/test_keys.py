@@ -1,11 +1,9 @@
 """Every key of a running network is made new in the middle of a round, by the commands, and nothing is started again."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -19,10 +17,11 @@ from l402train.folder import Folder
 from l402train.rotating import READ_AGAIN_MS
 from l402train.stack import Plan, running
 
-from tests.e2e.test_owed import SETTINGS, count, until
+from tests.e2e.test_owed import SETTINGS
 from tests.support import wire
 from tests.support.demos import printed
 from tests.support.secrets_scan import key_values, scan
+from tests.support.watching import NETWORK_S, books_of, count, rows, until
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 ONLY_TIME = ("sealing",)
@@ -41,11 +40,11 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
     folder.create()
     async with running(folder, Plan(peers=1, rounds=2, workers=1, seed=8, overheard=True).checked(), print) as network:
         made_new = key_values(folder.keys)
-        await until(lambda: count(folder, "submissions") == 1)
+        await until(lambda: count(folder, "submissions") == 1, patience_s=NETWORK_S)
         worker = folder.describe().pids["worker-1"]
         os.kill(worker, signal.SIGSTOP)
         try:
-            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1, patience_s=NETWORK_S)
             before = {ring: (await keys(folder, ring))[0] for ring in RINGS}
             for ring in RINGS:
                 assert (await command(folder, "rotate", ring))[0] == 0
@@ -54,8 +53,10 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
             replaced_s = time.monotonic()
         finally:
             os.kill(worker, signal.SIGCONT)
-        await until(lambda: count(folder, "submissions", "state = 'ended'") == 2)
-        await until(lambda: count(folder, "tranches", "state not in ('settled', 'returned')") == 0)
+        await until(lambda: count(folder, "submissions", "state = 'ended'") == 2, patience_s=NETWORK_S)
+        await until(
+            lambda: count(folder, "tranches", "state not in ('settled', 'returned')") == 0, patience_s=NETWORK_S
+        )
         first, second = terms(folder)
         assert not {first.settler, first.attestor, first.reading_key} & {
             second.settler,
@@ -65,7 +66,7 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
         assert (len(first.hand_overs), len(second.hand_overs)) == (0, 3)
         assert count(folder, "rungs", "state = 'settled'") > 0
         assert count(folder, "credits") == count(folder, "freezes") == 0
-        ledger = books.ledger(folder.settler / "books.sqlite3")
+        ledger = books.ledger(books_of(folder))
         assert ledger.debits_msat == ledger.credits_msat
         assert not (await comparing.ask(network.nats_url)).differences
         await asyncio.sleep(
@@ -97,7 +98,5 @@ async def keys(folder: Folder, ring: str) -> list[str]:
 
 def terms(folder: Folder) -> list[Terms]:
     """What each round was opened under."""
-    file = folder.settler / "books.sqlite3"
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        rows = connection.execute("select terms from rounds order by round").fetchall()
-    return [msgspec.json.decode(msgspec.json.decode(row[0], type=Signed).body, type=Terms) for row in rows]
+    kept = rows(books_of(folder), "select terms from rounds order by round")
+    return [msgspec.json.decode(msgspec.json.decode(one, type=Signed).body, type=Terms) for (one,) in kept]

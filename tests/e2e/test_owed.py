@@ -7,8 +7,7 @@ import json
 import os
 import secrets
 import signal
-import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from l402train.stack import Network, Plan, running
 from lndsim import Control
 
 from tests.support import wire
+from tests.support.watching import NETWORK_S, books_of, count, decisions_of, rows, until
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 SETTINGS = {
@@ -38,7 +38,6 @@ PAST_THE_REVEAL = 30
 INSIDE_THE_MARGIN = 21
 """Blocks before the HTLCs expire: the oracle reveals nothing within 24, and payees cancel at 18."""
 DOWN = ("settler", "attestor", "invoicer")
-PATIENCE_S = 240.0
 
 
 async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
@@ -52,12 +51,12 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
     folder = Folder(tmp_path / "network")
     folder.create()
     async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=5, overheard=True).checked(), print) as network:
-        await until(lambda: count(folder, "submissions") == 1)
+        await until(lambda: count(folder, "submissions") == 1, patience_s=NETWORK_S)
         async with decided_and_untold(folder):
             heights = heights_at(folder)
             async with Control(folder.lnd) as control:
                 await control.mine(PAST_THE_REVEAL)
-            await until(lambda: min(heights_at(folder)) >= max(heights) + PAST_THE_REVEAL)
+            await until(lambda: min(heights_at(folder)) >= max(heights) + PAST_THE_REVEAL, patience_s=NETWORK_S)
         await paid_anew(folder, network)
     assert wire.heard(folder, "escrow.lock.v1", "gradient.scored.v1", "escrow.register_locks.v1")
 
@@ -73,9 +72,9 @@ async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earne
     folder = Folder(tmp_path / "network")
     folder.create()
     async with running(folder, Plan(peers=1, rounds=1, workers=1, seed=6, overheard=True).checked(), print) as network:
-        await until(lambda: count(folder, "submissions") == 1)
+        await until(lambda: count(folder, "submissions") == 1, patience_s=NETWORK_S)
         async with decided_and_untold(folder):
-            expiry = min(number(folder, "select expiry_height from rungs"))
+            expiry = count(folder, "rungs", what="min(expiry_height)")
             for name in DOWN:
                 network.process(name).kill()
             async with Control(folder.lnd) as control:
@@ -93,13 +92,13 @@ async def decided_and_untold(folder: Folder) -> AsyncIterator[None]:
     worker, file = folder.describe().pids["worker-1"], folder.keys / "attestor.json"
     os.kill(worker, signal.SIGSTOP)
     try:
-        await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+        await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1, patience_s=NETWORK_S)
         held, other = json.loads(file.read_bytes()), {"other": secrets.token_hex(32)}
         replace(file, {**held, "preimage_keys": other})
         await asyncio.sleep(2 * EVERY_S)  # whoever looks from here on finds it
     finally:
         os.kill(worker, signal.SIGCONT)
-    await until(lambda: decided(folder) == [(0,)])
+    await until(lambda: decided(folder) == [(0,)], patience_s=NETWORK_S)
     try:
         yield
     finally:
@@ -117,26 +116,24 @@ def replace(file: Path, keys: dict[str, object]) -> None:
 
 def decided(folder: Folder) -> list[tuple[int]]:
     """Whether each decision was told, in the attestor's own table."""
-    file = folder.attestor / "decisions.sqlite3"
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        return connection.execute("select said from decisions").fetchall()
+    return rows(decisions_of(folder), "select said from decisions")
 
 
 async def paid_anew(folder: Folder, network: Network) -> None:
     """The first ladder comes back whole, the second is paid, the books balance and agree with the node, and nothing is owed."""
-    await until(lambda: count(folder, "transfers", "kind = 'owed'") == 1)
-    await until(lambda: count(folder, "submissions", "state = 'ended'") == 1)
+    await until(lambda: count(folder, "transfers", "kind = 'owed'") == 1, patience_s=NETWORK_S)
+    await until(lambda: count(folder, "submissions", "state = 'ended'") == 1, patience_s=NETWORK_S)
     assert count(folder, "rungs", "attempt = 1 and state = 'returned'") == 6
     assert count(folder, "rungs", "attempt = 2 and state = 'settled'") > 0
     assert count(folder, "rungs", "attempt = 2 and state <> 'settled'") == 0
-    ledger = books.ledger(folder.settler / "books.sqlite3")
+    ledger = books.ledger(books_of(folder))
     (owed,) = [one for name, one in ledger.accounts.items() if name.startswith("owed:")]
     (peer,) = [one for name, one in ledger.accounts.items() if name.startswith("peer:")]
     assert owed.debits_msat == owed.credits_msat > 0
     assert peer.debits_msat == peer.credits_msat
     assert ledger.accounts["rewards"].debits_msat == owed.credits_msat
     assert ledger.debits_msat == ledger.credits_msat
-    assert debts.debts(folder.settler / "books.sqlite3") == []
+    assert debts.debts(books_of(folder)) == []
     assert not (await comparing.ask(network.nats_url)).differences
     assert count(folder, "freezes") == 0
 
@@ -150,25 +147,3 @@ def heights_at(folder: Folder) -> tuple[int, ...]:
         lines = [line for line in page.splitlines() if line.startswith("l402_node_block_height ")]
         found.append(int(float(lines[0].split()[1])))
     return tuple(found)
-
-
-def count(folder: Folder, table: str, where: str = "1") -> int:
-    """Rows of the settler's books, read from outside."""
-    file = folder.settler / "books.sqlite3"
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        (found,) = connection.execute(f"select count(*) from {table} where {where}").fetchone()  # noqa: S608 - ours
-    return int(found)
-
-
-def number(folder: Folder, query: str) -> list[int]:
-    """A column of the settler's books."""
-    file = folder.settler / "books.sqlite3"
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        return [int(row[0]) for row in connection.execute(query)]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds. Raises TimeoutError."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - other processes' books tell nobody of a change
-            await asyncio.sleep(0.1)

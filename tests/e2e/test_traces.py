@@ -8,9 +8,10 @@ from l402train.folder import Folder
 from l402train.stack import Plan, running
 from lndsim import Control, Fault, FaultKind
 
-from tests.e2e.test_owed import SETTINGS, count, until
+from tests.e2e.test_owed import SETTINGS
 from tests.support.demos import Run
 from tests.support.trees import Tree, trees
+from tests.support.watching import NETWORK_S, count, until
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 
@@ -134,10 +135,10 @@ async def test_a_lock_that_fails_is_told_by_the_same_tree(tmp_path: Path, monkey
         async with Control(folder.lnd) as control:
             slow = Fault(kind=FaultKind.DELAY, method="AddHoldInvoice", node="peer-1", seconds=8.0)
             await control.plan_fault(slow)  # time enough between the offer and the ladder
-            await until(lambda: count(folder, "submissions", "state = 'offered'") == 1)
+            await until(lambda: count(folder, "submissions", "state = 'offered'") == 1, patience_s=NETWORK_S)
             await control.fill("coordinator", "peer-1")
-        await until(lambda: count(folder, "credits") == 1)
-        await until(lambda: count(folder, "rungs", "state in ('registered', 'in flight')") == 0)
+        await until(lambda: count(folder, "credits") == 1, patience_s=NETWORK_S)
+        await until(lambda: count(folder, "rungs", "state in ('registered', 'in flight')") == 0, patience_s=NETWORK_S)
     assert count(folder, "rungs", "state = 'settled'") == 0
     mine = [tree for tree in trees(spans.read(folder.traces)).values() if "peer-agent submission" in tree.roots]
     failed = [tree for tree in mine if tree.counts[RETURNED]]

@@ -1,6 +1,7 @@
 """A coordinator's node that cannot lock rewards, through the real services: no fee is sold, and its operator is told why."""
 
 import asyncio
+import functools
 import json
 import secrets
 import subprocess
@@ -12,9 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from l402core.lnd.grpc import GrpcNode, LndEndpoint, connect
+from l402core.lnd.grpc import GrpcNode, connect
 from l402core.lnd.port import ChannelView, PaymentStatus
 from l402train import books, parts, services
+from l402train.credentials import endpoint_of
 from l402train.folder import Folder
 from l402train.lightning import backend, network, plan
 from l402train.parts import COORDINATOR, OBSERVER
@@ -25,6 +27,7 @@ from lndsim import Control, Guise
 from tests.support.demos import COMMAND, environment, printed
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
+from tests.support.watching import books_of, until
 
 PATIENCE_S = 120.0
 LEFT_MSAT = 2_500_000
@@ -83,6 +86,10 @@ class Place:
         status, body = services.get((self.folder.run / f"{service}.url").read_text().strip() + path)
         return status, body.decode()
 
+    async def is_ready(self, service: str, *, status: int = 200) -> bool:
+        """Whether a service's `/readyz` answers so."""
+        return (await asyncio.to_thread(self.told, service, "/readyz"))[0] == status
+
     def status(self) -> str:
         """`l402-train status`."""
         command = [*COMMAND, "status", "--dir", str(self.folder.root)]
@@ -130,7 +137,7 @@ async def refused_and_sold_again(
         assert words in said.partition("nothing is sold: ")[2], said
     await place.challenged(lambda answer: answer.status_code == 402)
     for service in tellers:
-        await until(lambda service=service: place.told(service, "/readyz")[0] == 200)  # type: ignore[misc]  # bound now
+        await until(functools.partial(place.is_ready, service), patience_s=PATIENCE_S)
         assert failing(place, service) == set(), (check, service)
     assert " NOT READY" not in await asyncio.to_thread(place.status), check
 
@@ -153,13 +160,6 @@ def failing(place: Place, service: str) -> set[str]:
     return bad
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - the world outside sends no event
-            await asyncio.sleep(0.2)
-
-
 @asynccontextmanager
 async def guise(control: Control, name: str, shown: Guise) -> AsyncIterator[None]:
     """A simulated node that says so of itself."""
@@ -175,7 +175,7 @@ async def no_slots(place: Place, control: Control) -> AsyncIterator[None]:
     taken = [await control.fill(COORDINATOR, other) for other in others]
     yield
     channels = await place.get("/v1/channels")
-    opening = books.ledger(place.folder.settler / "books.sqlite3")
+    opening = books.ledger(books_of(place.folder))
     freed = [await control.drain(COORDINATOR, other) for other in others]
     assert taken == freed
     assert max(taken) == 483
@@ -215,7 +215,7 @@ async def hold(ours: GrpcNode, theirs: GrpcNode, channel: ChannelView) -> bytes:
 
 def node_of(entry: dict[str, Any]) -> GrpcNode:
     """As its owner."""
-    return connect(LndEndpoint(entry["host"], Path(entry["tls_cert"]), Path(entry["macaroons"]["admin"])))
+    return connect(endpoint_of(entry))
 
 
 @pytest.mark.xdist_group("demo")
@@ -234,11 +234,11 @@ async def test_no_fee_is_sold_while_the_node_cannot_lock_a_ladder_and_each_cause
                 lasting = no_slots(place, control) if check == "slots" else no_money(folder.nodes)
             await refused_and_sold_again(place, check, words, tellers, lasting)
         async with guise(control, OBSERVER, GUISES["network"]):
-            await until(lambda: place.told("attestor", "/readyz")[0] == 503)
+            await until(functools.partial(place.is_ready, "attestor", status=503), patience_s=PATIENCE_S)
             assert unready(place, "attestor") == {"lnd", "lnd_network"}
             assert failing(place, "attestor") == {"network"}
             assert "lnd_network NOT READY" in await asyncio.to_thread(place.status)
-        await until(lambda: place.told("attestor", "/readyz")[0] == 200)
+        await until(functools.partial(place.is_ready, "attestor"), patience_s=PATIENCE_S)
         assert failing(place, "attestor") == set()
 
 

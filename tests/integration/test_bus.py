@@ -15,6 +15,7 @@ from l402core.telemetry import span, trace_id
 from opentelemetry.sdk.trace import TracerProvider
 
 from tests.support.nats import running_nats
+from tests.support.watching import until
 
 FEE = FeeSettled(id="f", occurred_at_ms=1, payment_hash="aa" * 32, amount_msat=5, settle_index=1)
 CONSUMER = Consumer("tester", FeeSettled, ack_wait_s=2)
@@ -40,7 +41,7 @@ async def test_a_fact_published_twice_is_heard_once(url: str) -> None:
     await bus.start()
     await bus.publish(FEE)
     await bus.publish(FEE)
-    await _until(lambda: bool(heard))
+    await until(lambda: bool(heard))
     await asyncio.sleep(0.3)
     await bus.stop()
     assert heard == [FEE]
@@ -59,7 +60,7 @@ async def test_a_handler_that_cannot_now_is_asked_again(url: str) -> None:
     bus.consume(CONSUMER, hear)
     await bus.start()
     await bus.publish(FEE)
-    await _until(lambda: len(attempts) == 3)
+    await until(lambda: len(attempts) == 3)
     await bus.stop()
     assert len(attempts) == 3
 
@@ -81,7 +82,7 @@ async def test_whoever_must_know_of_a_dead_letter_hears_first(url: str) -> None:
     bus.consume(CONSUMER, hear, dead)
     await bus.start()
     await bus.publish(FEE)
-    await _until(lambda: len(told) == 2)
+    await until(lambda: len(told) == 2)
     await bus.stop()
     assert told == [(FEE.subject, "Contradiction")] * 2
 
@@ -103,7 +104,7 @@ async def test_the_last_delivery_is_a_dead_letter_too(tmp_path: Path) -> None:
         bus.consume(impatient, hear, dead)
         await bus.start()
         await bus.publish(FEE)
-        await _until(lambda: bool(told))
+        await until(lambda: bool(told))
         await bus.stop()
     assert told == [FEE.subject]
 
@@ -144,7 +145,7 @@ async def test_poison_is_a_dead_letter_and_the_next_message_is_heard(url: str) -
     await bus.start()
     await bus.publish_raw(FACTS, f"{FeeSettled.name}.poison", "p", b"{not json")
     await bus.publish(FEE)
-    await _until(lambda: bool(heard))
+    await until(lambda: bool(heard))
     await bus.stop()
     assert heard == [FEE]
 
@@ -215,11 +216,3 @@ async def test_the_migration_can_run_again(url: str) -> None:
 
 def _mint(amount_msat: int) -> FeeMint:
     return FeeMint(round=1, commitment="c", amount_msat=amount_msat, expiry_s=60)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(150):
-        if condition():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("it did not happen within 15 s")

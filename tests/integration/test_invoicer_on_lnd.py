@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from l402core.signing import SigningKey
 from lndsim import Simulation
 
 from tests.support.nats import running_nats
+from tests.support.watching import until
 
 ATTESTOR = SigningKey(b"\x02" * 32)
 PATIENCE_S = 20.0
@@ -102,16 +103,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             await world.listen()
             yield world
             await world.close()
-
-
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until it holds; fails after PATIENCE_S."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            answer = holds()
-            if await answer if isinstance(answer, Awaitable) else answer:
-                return
-            await asyncio.sleep(0.02)
 
 
 async def a_lock(world: World, *, name: str = "c", **changes: Any) -> EscrowLock:

@@ -1,7 +1,6 @@
 """The connection beneath the bus, on a real nats-server: what it promises when the server, or a consumer, goes away."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import nats
@@ -15,6 +14,7 @@ from nats.errors import NoRespondersError
 
 from tests.support.cutting import Cut
 from tests.support.nats import free_port, running_nats
+from tests.support.watching import until
 
 CONSUMER = Consumer("tester", FeeSettled, workers=3, ack_wait_s=2)
 
@@ -36,7 +36,7 @@ async def test_no_more_are_in_hand_than_the_consumer_says(tmp_path: Path) -> Non
         bus.consume(CONSUMER, hear)
         await bus.start()
         await asyncio.gather(*(bus.publish(_fee(number)) for number in range(40)))
-        await _until(lambda: len(most) == 40 and not now)
+        await until(lambda: len(most) == 40 and not now)
         await bus.stop()
     assert max(most) == 3
 
@@ -55,11 +55,11 @@ async def test_a_server_that_comes_back_is_heard_again(tmp_path: Path) -> None:
         bus.consume(CONSUMER, hear)
         await bus.start()
         await bus.publish(_fee(1))
-        await _until(lambda: heard == [1])
+        await until(lambda: heard == [1])
     with running_nats(folder, port=port) as url:
         await migrate(url, (CONSUMER,))
         await _until_stored(bus, _fee(2))
-        await _until(lambda: heard == [1, 2])
+        await until(lambda: heard == [1, 2])
         await bus.stop()
 
 
@@ -73,7 +73,7 @@ async def test_a_wire_that_nobody_closed_and_nothing_comes_on_is_given_up(tmp_pa
             link.cut.append(lost.set)
             wire.silence()
             await asyncio.wait_for(lost.wait(), 30)
-            await _until(link.connected)
+            await until(link.connected)
             with pytest.raises(NoRespondersError):  # the server's own word, on the new wire
                 await link.request("nobody.listens", b"", {}, 10)
             await link.close()
@@ -95,7 +95,7 @@ async def test_a_consumer_that_is_made_again_is_read_again(tmp_path: Path) -> No
         await client.jetstream().delete_consumer(FACTS, CONSUMER.durable)
         await bus.publish(_fee(1))
         await migrate(url, (CONSUMER,))
-        await _until(lambda: heard == [1])
+        await until(lambda: heard == [1])
         await client.close()
         await bus.stop()
 
@@ -152,11 +152,3 @@ async def _until_stored(bus: Bus, event: FeeSettled) -> None:
             continue
         return
     raise AssertionError("the server did not come back")
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(150):
-        if condition():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("it did not happen within 15 s")

@@ -20,7 +20,7 @@ from lndsim import Simulation
 
 from tests.support import coordinators
 from tests.support.coordinators import ACCEPTED_UNITS, ATTESTOR, FEE_MSAT, UNIT_MSAT, Coordinator, now_ms
-from tests.support.peer import Killed, Stage
+from tests.support.peer import Killed, Stage, staged
 
 OWED = ACCEPTED_UNITS * UNIT_MSAT
 RUNGS = [UNIT_MSAT << index for index in range(6) if ACCEPTED_UNITS >> index & 1]
@@ -100,16 +100,11 @@ def owed_preimage(commitment: str, index: int) -> bytes:
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """A coordinator that decides too late, and a peer, joined by one channel."""
-    async with await Simulation.start(tmp_path / "lnd") as simulation:
-        for name in ("coordinator", "peer"):
-            await simulation.add_node(name)
-        simulation.network.open_channel("coordinator", "peer", 2_000_000_000, 1_000_000_000)
-        stage = Stage(simulation, tmp_path / "peer")
-        stage.folder.mkdir()
-        stage.coordinator = Late(stage.ours)
-        stage.coordinator.open_round(1)
+    async with (
+        await Simulation.start(tmp_path / "lnd") as simulation,
+        staged(simulation, tmp_path / "peer", plays=Late) as stage,
+    ):
         yield stage
-        await stage.close()
 
 
 async def paid_once(stage: Stage) -> None:
@@ -130,26 +125,22 @@ async def test_what_is_owed_is_collected_through_the_new_offer(stage: Stage) -> 
 async def test_a_peer_killed_while_it_collects_collects_once(tmp_path: Path, after: bool) -> None:
     """Killed at each call from the decision on, the next start has the money, and no rung is made twice."""
     async with await Simulation.start(tmp_path / "lnd") as simulation:
-        await simulation.add_node("coordinator")
         for dies_at in itertools.count(14, 2):
-            folder = tmp_path / str(dies_at)
-            folder.mkdir()
-            await simulation.add_node(name := f"peer{dies_at}")
-            await simulation.add_node(ours := f"coordinator{dies_at}")
-            simulation.network.open_channel(ours, name, 2_000_000_000, 1_000_000_000)
-            stage = Stage(simulation, folder, peer=name, coordinator=ours)
-            stage.coordinator = Late(stage.ours)
-            stage.coordinator.open_round(1)
-            try:
-                await stage.run(dies_at=dies_at, after=after, **FAST)
-            except Killed:
-                await stage.run(**FAST)
-                await paid_once(stage)
-            else:
-                assert dies_at > 30
-                return
-            finally:
-                await stage.close()
+            async with staged(
+                simulation,
+                tmp_path / str(dies_at),
+                peer=f"peer{dies_at}",
+                coordinator=f"coordinator{dies_at}",
+                plays=Late,
+            ) as stage:
+                try:
+                    await stage.run(dies_at=dies_at, after=after, **FAST)
+                except Killed:
+                    await stage.run(**FAST)
+                    await paid_once(stage)
+                else:
+                    assert dies_at > 30
+                    return
 
 
 async def test_on_the_coordinators_word_alone_no_earned_rung_is_given_up(stage: Stage) -> None:

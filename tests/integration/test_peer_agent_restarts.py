@@ -13,21 +13,17 @@ from l402core.sealing import unseal_payload
 from lndsim import Simulation
 
 from tests.support.coordinators import ACCEPTED_UNITS, FEE_MSAT, READING, UNIT_MSAT, Coordinator, now_ms
-from tests.support.peer import RUNGS, Killed, Stage
+from tests.support.peer import RUNGS, Killed, Stage, staged
 
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """A coordinator and a peer, joined by one channel."""
-    async with await Simulation.start(tmp_path / "lnd") as simulation:
-        for name in ("coordinator", "peer"):
-            await simulation.add_node(name)
-        simulation.network.open_channel("coordinator", "peer", 2_000_000_000, 1_000_000_000)
-        stage = Stage(simulation, tmp_path / "peer")
-        stage.folder.mkdir()
-        stage.coordinator.open_round(1)
+    async with (
+        await Simulation.start(tmp_path / "lnd") as simulation,
+        staged(simulation, tmp_path / "peer") as stage,
+    ):
         yield stage
-        await stage.close()
 
 
 async def all_went_well(stage: Stage) -> None:
@@ -54,24 +50,18 @@ async def test_a_round_from_the_terms_to_the_last_rung(stage: Stage) -> None:
 async def test_a_peer_killed_at_any_call_is_paid_once_and_pays_once(tmp_path: Path, after: bool) -> None:
     """Killed at each call it makes, to its node or the coordinator, the next start ends the round as if nothing was."""
     async with await Simulation.start(tmp_path / "lnd") as simulation:
-        await simulation.add_node("coordinator")
         for dies_at in range(1_000):
-            folder = tmp_path / str(dies_at)
-            folder.mkdir()
-            await simulation.add_node(name := f"peer{dies_at}")
-            simulation.network.open_channel("coordinator", name, 2_000_000_000, 1_000_000_000)
-            stage = Stage(simulation, folder, peer=name)
-            stage.coordinator.open_round(1)
-            try:
-                await stage.run(dies_at=dies_at, after=after)
-            except Killed:
-                await stage.run()
-                await all_went_well(stage)
-            else:
-                assert dies_at > 3 * RUNGS
-                return
-            finally:
-                await stage.close()
+            async with staged(
+                simulation, tmp_path / str(dies_at), peer=f"peer{dies_at}", coordinator=f"coordinator{dies_at}"
+            ) as stage:
+                try:
+                    await stage.run(dies_at=dies_at, after=after)
+                except Killed:
+                    await stage.run()
+                    await all_went_well(stage)
+                else:
+                    assert dies_at > 3 * RUNGS
+                    return
     pytest.fail("the agent never came to an end")
 
 

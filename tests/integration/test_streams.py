@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -13,6 +13,7 @@ from l402core.events import FACTS, FeeSettled
 from l402core.streams import Declared, incarnation, keep_streams
 
 from tests.support.nats import running_nats
+from tests.support.watching import until
 
 CONSUMER = Consumer("tester", FeeSettled, ack_wait_s=2)
 
@@ -46,7 +47,7 @@ async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> 
     await bus.start()
     keeping = asyncio.create_task(keep_streams(url, "settler", say_again, every_s=0.1))
     await bus.publish(fee(1))
-    await _until(lambda: heard == [1])
+    await until(lambda: heard == [1])
     await asyncio.sleep(0.5)
     client = await nats.connect(url)
     stream = client.jetstream()
@@ -54,7 +55,7 @@ async def test_what_vanished_is_declared_and_said_again(url: str, loss: str) -> 
         await stream.delete_stream(FACTS)
     else:
         await stream.delete_consumer(FACTS, CONSUMER.durable)
-    await _until(lambda: 2 in heard)
+    await until(lambda: 2 in heard)
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await client.close()
@@ -80,7 +81,7 @@ async def test_everybody_who_keeps_books_says_them_again(url: str) -> None:
     assert before == await incarnation(url, "attestor") != "", "it stays the same through everybody's restarts"
     await client.jetstream().delete_stream(FACTS)
     assert await incarnation(url, "settler") == ""
-    await _until(lambda: set(said) == {"quick", "slow"})
+    await until(lambda: set(said) == {"quick", "slow"})
     assert set(said.values()) == {await incarnation(url, "settler")} != {before}
     for keeper in keepers:
         keeper.cancel()
@@ -130,11 +131,3 @@ async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(
     done, _ = await asyncio.wait({keeping}, timeout=10)
     assert keeping in done
     assert not inside.is_set()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("it did not happen within 30 s")

@@ -13,7 +13,8 @@ from l402core.events import EscrowFrozen, EscrowThawed, ReadStops
 from tests.support.cutting import Cut
 from tests.support.nats import running_nats
 from tests.support.settler import Stage
-from tests.unit.invoicer.test_invoicer_frozen import COMMITMENT, Bench, until
+from tests.support.watching import until
+from tests.unit.invoicer.test_invoicer_frozen import COMMITMENT, Bench
 
 
 @pytest.fixture

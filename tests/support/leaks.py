@@ -22,7 +22,8 @@ from l402train.books import opened
 from lndsim.journal import Journal
 from lndsim.network import Network
 
-from tests.support.secrets_scan import at_home, key_values, rows, scan, signature
+from tests.support.secrets_scan import at_home, key_values, scan, signature
+from tests.support.watching import rows
 
 Secrets = dict[str, bytes]
 
@@ -146,7 +147,7 @@ def _rows(database: Path | str, query: str) -> Iterator[tuple[object, ...]]:
             yield from (tuple(row) for row in connection.execute(sa.text(query)))
     elif database.exists():
         with contextlib.suppress(sqlite3.OperationalError):
-            yield from rows(database.absolute(), query)
+            yield from rows(database, query)
 
 
 def _bytes(body: object) -> bytes:

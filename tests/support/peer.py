@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,29 @@ class StubWork:
 
     def conclude(self, round_: int, *, accepted: bool) -> None:
         self.concluded.append((round_, accepted))
+
+
+@asynccontextmanager
+async def staged(
+    simulation: Simulation,
+    folder: Path,
+    *,
+    peer: str = "peer",
+    coordinator: str = "coordinator",
+    plays: Callable[[GrpcNode], Coordinator] = Coordinator,
+) -> "AsyncIterator[Stage]":
+    """Two new nodes with one channel between them, and a round that is open."""
+    for name in (coordinator, peer):
+        await simulation.add_node(name)
+    simulation.network.open_channel(coordinator, peer, 2_000_000_000, 1_000_000_000)
+    await asyncio.to_thread(folder.mkdir)
+    stage = Stage(simulation, folder, peer=peer, coordinator=coordinator)
+    stage.coordinator = plays(stage.ours)
+    stage.coordinator.open_round(1)
+    try:
+        yield stage
+    finally:
+        await stage.close()
 
 
 class Stage:

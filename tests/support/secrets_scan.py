@@ -153,12 +153,3 @@ def dumped(database: Path) -> bytes:
             for row in connection.execute(f'select * from "{table.decode()}"')  # noqa: S608 - its own names
             for value in row
         )
-
-
-def rows(database: Path, query: str, *values: object) -> list[tuple[object, ...]]:
-    """A query on a SQLite file, read-only."""
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
-    try:
-        return connection.execute(query, values).fetchall()
-    finally:
-        connection.close()

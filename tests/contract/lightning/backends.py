@@ -21,6 +21,17 @@ PATIENCE_S = 20.0
 LOOKUP = "/lnrpc.Lightning/LookupInvoice"
 LOOKUP_V2 = "/invoicesrpc.Invoices/LookupInvoiceV2"
 
+MOVES = ("SendCoins", "SendMany", "SendPaymentSync", "SendToRouteSync", "NewAddress")
+OPENS = ("OpenChannelSync", "CloseChannel", "UpdateChannelPolicy", "ConnectPeer")
+FORGETS = ("DeletePayment", "DeleteAllPayments", "StopDaemon")
+LNDSIM_LACKS = frozenset(
+    (
+        *(f"/lnrpc.Lightning/{name}" for name in (*MOVES, *OPENS, *FORGETS)),
+        *(f"/routerrpc.Router/{name}" for name in ("SendToRouteV2", "ResetMissionControl", "HtlcInterceptor")),
+    )
+)
+"""What moves money out in another way, or forgets where it went."""
+
 T = TypeVar("T")
 
 
@@ -29,6 +40,8 @@ class Backend(Protocol):
 
     before_any: dict[str, tuple[str, str]]
     """What `look_up_before_any` was told."""
+    lacks: frozenset[str]
+    """Calls of some lnd that it does not have at all."""
 
     def endpoint(self, name: str, macaroon: str = "admin") -> LndEndpoint: ...
 
@@ -37,6 +50,8 @@ class Backend(Protocol):
 
 class SimBackend:
     """lndsim, in this process."""
+
+    lacks = LNDSIM_LACKS
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation

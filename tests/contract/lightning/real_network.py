@@ -15,6 +15,9 @@ from tests.support.lnd import LndNetwork, running_network
 class RealBackend:
     """See `Backend`."""
 
+    lacks = frozenset(f"/lnrpc.Lightning/{name}" for name in ("SendPaymentSync", "SendToRouteSync"))
+    """Older lnds have both; version 0.21.0 does not."""
+
     def __init__(self, network: LndNetwork) -> None:
         self._network = network
         self.before_any: dict[str, tuple[str, str]] = {}

@@ -11,6 +11,7 @@ from l402_gateway.config import Config as GatewayConfig
 from l402_gateway.control_plane import Credit
 from l402_oracle.config import AttestorConfig
 from l402_oracle.keys import _AttestorFile, _WorkerFile
+from l402_oracle.worker.results import Opened
 from l402_peer_agent.adapters.gateway import CreditGrant
 from l402_peer_agent.adapters.journal import decoded, encoded
 from l402_peer_agent.journal import Attempt, Payment, Token
@@ -28,12 +29,21 @@ from l402train.services import Wiring
 from tests.support.secrets_scan import key_values
 
 ROOT = Path(__file__).parents[3]
-NAMES = re.compile(r"_*((?!sealed_)\w+_)?(preimages?|macaroons?|(signing|seed|answers|preimage)_keys?)_?")
+NAMES = re.compile(
+    r"_*((?!sealed_)\w+_)?(preimages?|macaroons?|(signing|seed|answers|preimage|sealing|content|reading|root)_keys?|passwords?)_?"
+)
 """As a parameter, a field, a variable or a function is named that is a secret, or gives one. What is sealed is none."""
 IN_THE_CLEAR = {
     "node.py macaroon",  # its name
     "rotating.py _add_preimage",  # the key's id
     "control_plane.py macaroon", "gateway.py macaroon",  # an answer as JSON, which hides it from `repr`
+    "btcd.py password",  # a file as JSON, likewise
+    "books.py _without_password",  # what is left
+    "documents.py reading_key", "rounds.py reading_key",  # the public half
+    "scope.py root_key", "baking.py root_key", "command.py root_key",  # its number
+    "documents.py content_key", "evidence.py content_key", "parts.py content_key", "building_again.py content_key",  # published
+    "results.py content_key",  # before that, hidden
+    "sealing.py content_key",  # where it is used
 }  # fmt: skip
 HIDDEN = "5a" * 32
 URL = f"nats://settler:{HIDDEN}@127.0.0.1:4222"
@@ -74,6 +84,7 @@ def test_what_must_be_text_is_not_shown_by_what_holds_it() -> None:
         token, payment, attempt, view,
         Credit(macaroon=HIDDEN, payment_hash="", token_id="", amount_msat=1),
         CreditGrant(macaroon=HIDDEN, payment_hash="", token_id="", amount_msat=1),
+        Opened(packed=b"", content_key=HIDDEN, round=1, checkpoint="", peer=""),
         Btcd(rpc="", listen="", cert=Path(), user="", password=HIDDEN),
         Wiring(
             network="", nats_urls={"settler": URL}, redis_url=URL, attestor_port=1, gateway_port=1, nodes={},

@@ -26,20 +26,12 @@ from l402core.events import (
 )
 from l402core.lnd.port import PaymentStatus, PaymentView
 
+from tests.support.watching import until
 from tests.unit.invoicer.test_invoicer_policy import ATTESTOR, HASHES, NOW_S, a_lock
 
 COMMITMENT = "cc" * 32
 LIMIT_S = 30
 A = TypeVar("A", bound=msgspec.Struct)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Whatever it depends on has happened."""
-    for _ in range(LIMIT_S * 100):
-        if is_so():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within {LIMIT_S} s")
 
 
 class Node:

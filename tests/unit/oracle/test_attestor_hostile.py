@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,14 +23,6 @@ from tests.support.oracle import (
 
 UNSEALABLE = ["zz", "", "00" * 31, "00" * 32, "01" + "00" * 31, "é" * 64]
 """Not hex, too short, and points of low order, to which libsodium seals nothing."""
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 def offer_of(stage: Stage, name: str) -> Offer:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,6 @@ from tests.support.oracle import (
 )
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor, on each database."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def decided(stage: Stage, *, height: int, expiry: int = 160) -> Offer:

@@ -1,8 +1,6 @@
 """The attestor and sponsors: hashes announced, each funded round's checkpoint judged once, and what never happens."""
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,14 +46,6 @@ from tests.support.oracle import (
 SPONSOR = SigningKey(bytes([21]) * 32)
 BOX = UnsealingKey(bytes([22]) * 32)
 AMOUNT, MARGIN = 20_000_000, NANO // 50
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor, on each database."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 def ask(*, by: SigningKey = SETTLER, pledged_by: SigningKey = SPONSOR, **other: Any) -> SponsorshipAnnounce:

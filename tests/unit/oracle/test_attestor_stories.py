@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -50,14 +49,6 @@ from tests.support.oracle import (
     sealing_key,
     sha,
 )
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def bring(stage: Stage, *names: str, lock: bool = True, expiry: int = 160) -> dict[str, Offer]:

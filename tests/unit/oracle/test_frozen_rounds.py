@@ -1,8 +1,5 @@
 """A round that the oracle froze: nothing of it is ever judged, a person ends it, and the network goes on."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from l402_oracle.attestor.wiring import round_sight
 from l402_oracle.derive import seed_commitment
@@ -20,14 +17,6 @@ from tests.support.oracle import (
     round_closed,
     sha,
 )
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def a_frozen_round(stage: Stage, number: int = 1) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +43,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(books, "read_submissions", counted)
     return counts
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """An attestor, and the others."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 def a_stage(folder: Path) -> Stage:

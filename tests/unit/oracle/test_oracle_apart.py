@@ -5,9 +5,7 @@ of the workers and of the peer are not its own.
 """
 
 import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,14 +41,6 @@ from tests.support.oracle import (
 from tests.support.secrets_scan import Needles
 
 NAMES = ("ann", "bob", "cy")
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor, among an attacker's services."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def a_lying_coordinator(stage: Stage) -> dict[str, Offer]:

@@ -1,6 +1,6 @@
 """What the oracle could not pay now it neither judges nor shows, and what a peer was told for good stays so."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,6 @@ from tests.support.oracle import (
 
 LAPSES_MS = JUDGE_BY_MS + JUDGED_LATEST_MS
 GRACE_MS = int(PeerConfig.model_fields["grace_s"].default * 1_000)
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def uploaded(stage: Stage, *names: str, **expiries: int) -> dict[str, Offer]:

@@ -1,8 +1,6 @@
 """A payload that workers did not survive: its fee comes back, its peer waits for some rounds, and nobody waits for it."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -43,14 +41,6 @@ from tests.support.oracle import (
 from tests.unit.oracle.test_worker import Bench, a_job
 
 DIED = f"{ISOLATED}: {GIVEN_UP}"
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def asks(stage: Stage, peer: str, number: int, seq: int = 0) -> Offer | None:

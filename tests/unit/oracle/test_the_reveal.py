@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,14 +26,6 @@ from tests.support.oracle import (
     sealing_key,
     sha,
 )
-
-
-@pytest.fixture
-def stage(tmp_path: Path, each_database: str) -> Iterator[Stage]:
-    """One attestor, on each database."""
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
 
 
 async def up_to_judging(stage: Stage, *names: str, lock: bool = True) -> dict[str, Offer]:

@@ -40,14 +40,30 @@ def stating(question: SubmissionOpen, peer: SigningKey = PEER, **changes: Any) -
     )
 
 
-async def unroutable(stage: Stage, name: str, **opening: Any) -> None:
-    """A submission whose ladder finds no way to the peer's node, to its end."""
-    await stage.desk.open(stage.opening(name, **opening))
-    await stage.settler.on_offer(stage.offer(name))
-    await stage.desk.register_locks(stage.locks(name))
+async def sent_in_vain(
+    stage: Stage, name: str, round_: int = 1, why: str = NO_ROUTE, *, late: bool = False, **opening: Any
+) -> None:
+    """A submission whose ladder is sent in vain, to its end: at once, or only when the time to lock is over."""
+    await stage.desk.open(stage.opening(name, round_=round_, **opening))
+    await stage.settler.on_offer(stage.offer(name, round_))
+    await stage.desk.register_locks(stage.locks(name, round_))
+    if late:
+        await stage.turn(now_ms=stage.terms(round_).lock_by_ms)
     for index in range(6):
-        await stage.seen(name, index, PaymentStatus.FAILED, NO_ROUTE)
+        await stage.seen(name, index, PaymentStatus.FAILED, why)
     assert (await stage.office.view(sha(name))).state == "ended"
+
+
+async def pays_in_the_end(stage: Stage, *, late: bool) -> None:
+    """Round after round there is no way to its node: three times its fee comes back, and the fourth time it is earned."""
+    back: dict[str, Any] = {}
+    for round_, name in enumerate("abcd", start=1):
+        await stage.open_round(round_)
+        await sent_in_vain(stage, name, round_, late=late, **back)
+        assert (await stage.office.view(sha(name))).credit_available == (name != "d")
+        if name != "d":
+            back = await credit_of(stage, "a", f"token {'abcd'[round_]}")
+    assert (await stage.ledger())["fees:earned"] == 500_000
 
 
 async def credit_of(stage: Stage, fee: str, token: str) -> dict[str, Any]:
@@ -101,15 +117,15 @@ async def test_a_second_fee_for_an_open_commitment_is_kept_as_a_credit(stage: St
 
 async def test_a_place_that_failed_and_ended_is_free_again(stage: Stage) -> None:
     """A peer that our node cannot reach must not take a place from others for the rest of the round."""
-    await unroutable(stage, "a")
+    await sent_in_vain(stage, "a")
     assert (await stage.desk.read_round(ReadRound())).places_left == 2
 
 
 async def test_one_credit_does_not_turn_for_ever_in_one_round(stage: Stage) -> None:
     """After a few failures in a round the peer waits for the next one, with its credit."""
-    await unroutable(stage, "a")
+    await sent_in_vain(stage, "a")
     for name in ("b", "c"):
-        await unroutable(stage, name, **await credit_of(stage, "a", f"token {name}"))
+        await sent_in_vain(stage, name, **await credit_of(stage, "a", f"token {name}"))
     with pytest.raises(Conflict) as caught:
         await stage.desk.open(stage.opening("d", **await credit_of(stage, "a", "token d")))
     assert caught.value.code == "peer_attempts"
@@ -283,41 +299,14 @@ async def test_a_peer_that_no_route_ever_reaches_pays_for_its_places_in_the_end(
     make_stage: Callable[..., Stage],
 ) -> None:
     """One fee comes back a few times; then the way to a node that is never found counts as that node's affair."""
-    stage = make_stage(places=8)
-    back: dict[str, Any] = {}
-    for round_, name in enumerate("abcd", start=1):
-        await stage.open_round(round_)
-        await stage.desk.open(stage.opening(name, round_=round_, **back))
-        await stage.settler.on_offer(stage.offer(name, round_))
-        await stage.desk.register_locks(stage.locks(name, round_))
-        for index in range(6):
-            await stage.seen(name, index, PaymentStatus.FAILED, NO_ROUTE)
-        view = await stage.office.view(sha(name))
-        assert (view.state, view.credit_available) == ("ended", name != "d")
-        if name != "d":
-            back = await credit_of(stage, "a", f"token {'abcd'[round_]}")
-    assert (await stage.ledger())["fees:earned"] == 500_000
+    await pays_in_the_end(make_stage(places=8), late=False)
 
 
 async def test_a_peer_that_keeps_our_node_searching_until_the_deadline_pays_in_the_end(
     make_stage: Callable[..., Stage],
 ) -> None:
     """Its rungs are still being sent when the time to lock is over, round after round: its fee comes back a few times."""
-    stage = make_stage(places=8)
-    back: dict[str, Any] = {}
-    for round_, name in enumerate("abcd", start=1):
-        await stage.open_round(round_)
-        await stage.desk.open(stage.opening(name, round_=round_, **back))
-        await stage.settler.on_offer(stage.offer(name, round_))
-        await stage.desk.register_locks(stage.locks(name, round_))
-        await stage.turn(now_ms=stage.terms(round_).lock_by_ms)
-        for index in range(6):
-            await stage.seen(name, index, PaymentStatus.FAILED, NO_ROUTE)
-        view = await stage.office.view(sha(name))
-        assert (view.state, view.credit_available) == ("ended", name != "d")
-        if name != "d":
-            back = await credit_of(stage, "a", f"token {'abcd'[round_]}")
-    assert (await stage.ledger())["fees:earned"] == 500_000
+    await pays_in_the_end(make_stage(places=8), late=True)
 
 
 async def test_a_balance_of_ours_that_is_short_is_our_fault_however_often(make_stage: Callable[..., Stage]) -> None:
@@ -326,10 +315,6 @@ async def test_a_balance_of_ours_that_is_short_is_our_fault_however_often(make_s
     back: dict[str, Any] = {}
     for round_, name in enumerate("abcd", start=1):
         await stage.open_round(round_)
-        await stage.desk.open(stage.opening(name, round_=round_, **back))
-        await stage.settler.on_offer(stage.offer(name, round_))
-        await stage.desk.register_locks(stage.locks(name, round_))
-        for index in range(6):
-            await stage.seen(name, index, PaymentStatus.FAILED, "FAILURE_REASON_INSUFFICIENT_BALANCE")
+        await sent_in_vain(stage, name, round_, "FAILURE_REASON_INSUFFICIENT_BALANCE", **back)
         assert (await stage.office.view(sha(name))).credit_available
         back = await credit_of(stage, "a", f"token {'abcde'[round_]}")

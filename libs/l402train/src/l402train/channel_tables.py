@@ -1,4 +1,7 @@
-"""What a person sees of the coordinator's channels: tables and sentences. It decides nothing."""
+"""What a person sees of the coordinator's channels: tables and sentences. It decides nothing.
+
+The gateway's status page calls the same figures by the same words.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -11,6 +14,8 @@ from l402train.report import ChannelReport, NextRoundReport
 from l402train.screen import lined, sat
 
 NETS_SHOWN = 3
+NET, NEXT_ROUND, SLOTS = "net by round", "next round", "slots in use"
+"""What the last rounds left with the coordinator, the newest last; what the next one may take; of how many."""
 COLUMNS: dict[str, Callable[[ChannelReport], str]] = {
     "capacity": lambda one: sat(one.capacity_msat),
     "ours before": lambda one: sat(one.local_before_msat),
@@ -18,14 +23,14 @@ COLUMNS: dict[str, Callable[[ChannelReport], str]] = {
     "theirs": lambda one: sat(one.remote_after_msat),
     "fees in": lambda one: sat(one.fees_msat),
     "rewards out": lambda one: sat(one.rewards_msat),
-    "net, newest last": lambda one: _nets([flow.net_msat for flow in one.flow]),
-    "next round": lambda one: sat(one.needed_msat),
-    "slots": lambda one: f"{one.slots_used}/{one.slots_used + one.slots_free}",
+    NET: lambda one: _nets([flow.net_msat for flow in one.flow]),
+    NEXT_ROUND: lambda one: sat(one.needed_msat),
+    SLOTS: lambda one: f"{one.slots_used}/{one.slots_used + one.slots_free}",
 }
 """What the page shows of a channel."""
-ADDED = ("capacity", "ours before", "after", "theirs", "fees in", "rewards out", "slots")
+ADDED = ("capacity", "ours before", "after", "theirs", "fees in", "rewards out", SLOTS)
 """Whose sums over all channels mean something."""
-ON_A_TERMINAL = ("capacity", "ours before", "after", "fees in", "rewards out", "net, newest last", "slots")
+ON_A_TERMINAL = ("capacity", "ours before", "after", "fees in", "rewards out", NET, SLOTS)
 """As many as fit: theirs is the rest, and what the next round needs of all is told below."""
 
 
@@ -87,7 +92,7 @@ def tell(out: Console, view: ChannelsView) -> None:
     flows = {flow.node: flow for flow in view.flows}
     table = lined("The coordinator's channels, in satoshi")
     table.add_column("with")
-    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", "net of rounds", "need", "slots"):
+    for name in ("capacity", "ours", "theirs", "fees in", "rewards out", NET, NEXT_ROUND, SLOTS):
         table.add_column(name, justify="right")
     for one in view.channels:
         flow = flows[one.node]

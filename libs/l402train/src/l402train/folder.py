@@ -132,7 +132,7 @@ class Folder:
 
         server = self.describe().nats_url
         try:
-            passwords = msgspec.json.decode(self.passwords.read_bytes(), type=dict[str, str])
+            passwords = bus_users.read(self.passwords)
         except (OSError, msgspec.DecodeError) as error:
             raise Stop(Exit.NOT_FOUND, f"{self.passwords} is missing or not readable") from error
         return bus_users.url_of(server, OPERATOR, passwords)

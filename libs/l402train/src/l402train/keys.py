@@ -9,6 +9,7 @@ import msgspec
 from l402core.l402 import keys as root_keys
 from l402core.rights import USERS
 from l402core.sealing import UnsealingKey
+from l402core.secret import Secret
 from l402core.signing import SigningKey
 
 from l402train.folder import Folder
@@ -31,9 +32,9 @@ class Keyring:
         """32 bytes for a name."""
         return hmac.digest(self._master, name.encode(), "sha256")
 
-    def passwords(self) -> dict[str, str]:
-        """One for each user of the bus."""
-        return {user: self.secret(f"bus/{user}").hex() for user in USERS}
+    def passwords(self) -> dict[str, Secret]:
+        """One for each user of the bus, as text."""
+        return {user: Secret(self.secret(f"bus/{user}").hex().encode()) for user in USERS}
 
     def stream(self, name: str) -> Callable[[int], bytes]:
         """A source of bytes for a name, as `l402core` asks for one."""
@@ -103,7 +104,8 @@ def write_keys(folder: Folder, ring: Keyring, peers: tuple[str, ...]) -> Public:
     """Write every key file, mode 0600; returns the public halves."""
     for name, content in files(ring, peers).items():
         _write(folder, name, content)
-    _write(folder, folder.passwords.stem, ring.passwords())
+    passwords = {user: one.reveal().decode() for user, one in ring.passwords().items()}
+    _write(folder, folder.passwords.stem, passwords)
     root_keys.save(gateway_ring(ring), folder.keys / "gateway.json")
     return public_halves(ring, peers)
 

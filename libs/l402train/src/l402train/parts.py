@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from l402core.secret import Secret
+
 from l402train import bus_users
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
@@ -81,7 +83,11 @@ def version_of(program: Path) -> str:
 
 
 def start_nats(
-    folder: Folder, environment: dict[str, str], passwords: Mapping[str, str] | None = None, *, overheard: bool = False
+    folder: Folder,
+    environment: dict[str, str],
+    passwords: Mapping[str, Secret] | None = None,
+    *,
+    overheard: bool = False,
 ) -> Process:
     """A server on a port of its own choice, whose JetStream writes through to the disk. No passwords: anybody may say all.
 

@@ -72,16 +72,16 @@ def bus_users(
     import msgspec
     from l402core.rights import USERS
 
-    from l402train.bus_users import block
+    from l402train.bus_users import block, read
 
     async def story() -> Exit:
         try:
-            told = msgspec.json.decode(passwords.read_bytes(), type=dict[str, str])
+            told = read(passwords)
         except OSError as error:
             raise stop_for(error, passwords) from error
         except msgspec.DecodeError as error:
             raise Stop(Exit.USAGE, f"{passwords} is not a JSON object of passwords: {error}") from error
-        if set(told) != set(USERS) or not all(told.values()):
+        if set(told) != set(USERS) or not all(one.reveal() for one in told.values()):
             raise Stop(Exit.USAGE, f"{passwords} must have a password for each of {', '.join(USERS)}, and no other")
         sys.stdout.write(block(told))
         return Exit.FINE

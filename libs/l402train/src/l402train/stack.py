@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 from l402core.errors import L402Error
 from l402core.rights import MIGRATION, OPERATOR, USERS
+from l402core.secret import Secret
 
 from l402train import books, bus_users, credentials, keys, migration, parts, peers, services
 from l402train.exits import Exit, Stop, stop_for
@@ -98,7 +99,7 @@ class Network:
         self.nats_url = ""
         """As the operator."""
         self._server = ""
-        self._passwords: dict[str, str] = {}
+        self._passwords: dict[str, Secret] = {}
         self.set_up_s: dict[str, float] = {}
         """Seconds from the start until each step was through."""
         self._note = note

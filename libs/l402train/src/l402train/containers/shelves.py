@@ -10,6 +10,7 @@ from pathlib import Path
 
 from l402core.l402 import keys as root_keys
 from l402core.rights import MIGRATION, OPERATOR, SERVICES
+from l402core.secret import Secret
 
 from l402train import bus_users, keys
 from l402train.exits import stop_for
@@ -113,16 +114,22 @@ class Shelves:
         self.put(MIGRATION, "decisions_url", POSTGRES.format("decisions", decisions, "decisions"))
         self.put("redis", "redis.conf", f'requirepass {cache}\nsave ""\nmaxmemory 256mb\n', mode=0o644)
         self.put("postgres", "password", ring.secret("database/postgres").hex(), mode=0o644)
-        self.put("postgres", "users.sql", _sql({"books": books, "decisions": decisions}), mode=0o644)
+        self.put(
+            "postgres",
+            "users.sql",
+            _sql({"books": Secret(books.encode()), "decisions": Secret(decisions.encode())}),
+            mode=0o644,
+        )
 
     def _theirs(self) -> None:
         """The chain's password, for whoever speaks to it."""
-        password = self._ring.secret("btcd").hex()
+        password = Secret(self._ring.secret("btcd").hex().encode())
         told = {
-            "rpc": BTCD_RPC, "listen": BTCD_LISTEN, "cert": str(BTCD_CERT), "user": "l402", "password": password,
+            "rpc": BTCD_RPC, "listen": BTCD_LISTEN, "cert": str(BTCD_CERT), "user": "l402",
+            "password": password.reveal().decode(),
         }  # fmt: skip
         self.put("btcd", "btcd.json", json.dumps(told))
-        self.put("btcd", "btcd.conf", f"rpcuser=l402\nrpcpass={password}\n", mode=0o644)
+        self.put("btcd", "btcd.conf", f"rpcuser=l402\nrpcpass={password.reveal().decode()}\n", mode=0o644)
         self.put("btcd", "lnd.conf", _lnd_conf(password), mode=0o644)
 
     def _bus(self) -> None:
@@ -132,14 +139,14 @@ class Shelves:
             self.put(user, "nats_url", bus_users.url_of(NATS, user, passwords))
 
 
-def _lnd_conf(password: str) -> str:
-    return _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=password, level=LND_LOG_LEVEL)
+def _lnd_conf(password: Secret) -> str:
+    return _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=password.reveal().decode(), level=LND_LOG_LEVEL)
 
 
-def _sql(passwords: dict[str, str]) -> str:
+def _sql(passwords: dict[str, Secret]) -> str:
     """A database for each owner, who may use no other."""
     return "".join(
-        f"CREATE ROLE {name} LOGIN PASSWORD '{password}';\nCREATE DATABASE {name} OWNER {name};\n"
+        f"CREATE ROLE {name} LOGIN PASSWORD '{password.reveal().decode()}';\nCREATE DATABASE {name} OWNER {name};\n"
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n"
         for name, password in passwords.items()
     )

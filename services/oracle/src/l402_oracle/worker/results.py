@@ -9,9 +9,13 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
     packed: bytes
     content_key: str
+    """Nobody else's before the judgement, and then on the receipt."""
     round: int
     checkpoint: str
     peer: str
+
+    def __repr__(self) -> str:
+        return f"Opened(round={self.round}, peer={self.peer})"
 
 
 class Screening(msgspec.Struct, frozen=True, kw_only=True):
