@@ -14,7 +14,6 @@ import functools
 import json
 import re
 import shutil
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -32,6 +31,7 @@ from lndsim import Control
 from tests.support import crowd, reviving
 from tests.support.lnd import lnd_is_there
 from tests.support.real import require_real
+from tests.support.watching import books_of, count, rows, until
 
 Backend = Literal["lndsim", "lnd"]
 PEERS = 200
@@ -64,7 +64,6 @@ ENDED_S = 480.0
 """From the first fee to the last rung; a busy machine is no failure."""
 MOMENT_S = 240.0
 """For so long at most the right moment of a kill is waited for."""
-POLL_S = 0.1
 QUIET_S = 20.0
 """No blocks while it may yet end by itself."""
 EXPIRED, AT_ONCE = 300, 6
@@ -98,7 +97,7 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
         expected=tuple(crowd.identity(number).public for number in range(peers)),
     ).checked()  # fmt: skip
     async with running(folder, plan, print) as network:
-        await until(lambda: count(folder, "rounds") == 1)
+        await until(lambda: count(folder, "rounds") == 1, patience_s=ENDED_S)
         async with crowds(folder, network, peers) as played:
             killed = await kill_everything(network, played[0], backend)
             record_property("killed with so many in flight", dict(killed))
@@ -106,9 +105,12 @@ async def test_every_process_killed_in_turn_and_every_submission_ends(
         record_property("verdicts", [dict(collections.Counter(map(kind_of, one))) for one in verdicts])
         async with asyncio.TaskGroup() as blocks:
             come = blocks.create_task(BLOCKS[backend](folder))
-            await until(lambda: not still_open(folder), or_say=lambda: f"has not ended: {still_open(folder)}")
+            try:
+                await until(lambda: not still_open(folder), patience_s=ENDED_S)
+            except TimeoutError:
+                pytest.fail(f"has not ended: {still_open(folder)}")
             come.cancel()
-        await until(lambda: count(folder, "tranches", "state not in ('settled', 'returned')") == 0)
+        await until(lambda: count(folder, "tranches", "state not in ('settled', 'returned')") == 0, patience_s=ENDED_S)
         few = {name: killed.pop(name) for name in list(killed) if name.endswith(EARLY)}
         assert min(few.values()) >= peers // 10, f"killed with nothing in flight: {few}"
         assert min(killed.values()) >= IN_FLIGHT, f"killed with too little in flight: {killed}"
@@ -127,7 +129,7 @@ async def judged(folder: Folder, network: Network, verdicts: list[list[str]], pe
     as_peers_tell_it(folder, verdicts, peers)
     assert count(folder, "rungs", "state = 'settled'") > 0
     assert count(folder, "rungs", "state in ('registered', 'in flight')") == 0
-    ledger = books.ledger(folder.settler / "books.sqlite3")
+    ledger = books.ledger(books_of(folder))
     assert ledger.open_escrows == 0
     assert ledger.debits_msat == ledger.credits_msat
     assert all(one.pending_debits_msat == one.pending_credits_msat == 0 for one in ledger.accounts.values())
@@ -324,18 +326,6 @@ BLOCKS: dict[Backend, Callable[[Folder], Coroutine[None, None, None]]] = {
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def count(folder: Folder, table: str, where: str = "1", *, what: str = "count(*)") -> int:
-    """Rows of the settler's books, read from outside."""
-    return int(rows(folder, f"select {what} from {table} where {where}")[0][0])  # noqa: S608 - ours
-
-
-def rows(folder: Folder, question: str) -> list[tuple[Any, ...]]:
-    """What the settler's books answer to somebody outside."""
-    file = folder.settler / "books.sqlite3"
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        return connection.execute(question).fetchall()
-
-
 def kind_of(verdict: str) -> str:
     """Its first word."""
     return verdict.partition(":")[0]
@@ -354,31 +344,15 @@ def rewards_of(folder: Folder) -> list[int]:
 
 def fees_of(journal: Path) -> int:
     """How many fees one peer has paid, as it remembers it."""
-    with contextlib.closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-        (found,) = connection.execute("select count(*) from payments where status = 'settled'").fetchone()
-    return int(found)
+    return len(rows(journal, "select 1 from payments where status = 'settled'"))
 
 
 def still_open(folder: Folder) -> list[tuple[str, ...]]:
     """Submissions that have not ended, each with its state and those of its rungs."""
     return rows(
-        folder, """
+        books_of(folder), """
         select substr(commitment, 1, 8), state, coalesce((
             select group_concat(state) from rungs where rungs.commitment = submissions.commitment
         ), 'no rungs') from submissions where state <> 'ended'
         """,
     )  # fmt: skip
-
-
-async def until(
-    holds: Callable[[], bool], *, patience_s: float = ENDED_S, or_say: Callable[[], str] | None = None
-) -> None:
-    """Ask until it holds. Raises TimeoutError; AssertionError where there is more to say."""
-    try:
-        async with asyncio.timeout(patience_s):
-            while not holds():  # noqa: ASYNC110 - it sends no event
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        if or_say is None:
-            raise
-        raise AssertionError(or_say()) from None
