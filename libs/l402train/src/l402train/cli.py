@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from l402_peer_agent.adversaries.names import Adversary
 
-from l402train import orders_command, setup_command
+from l402train import orders_command, setup_command, standing_command
 from l402train.containers.command import app as containers_app
 from l402train.containers.command import follow
 from l402train.exits import MEANINGS, Exit, Stop
@@ -57,6 +57,7 @@ app.command(bake)
 app.command(revoke)
 app.command(macaroon)
 orders_command.register(app)
+standing_command.register(app)
 setup_command.register(app)
 app.command(keys_app)
 app.command(containers_app)
