@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from l402_invoicer.app import CONSUMERS as INVOICER
 from l402_settler.app import CONSUMERS as SETTLER
@@ -12,11 +13,15 @@ from l402_settler.writing_off import WritingOff
 from l402core.bus import Bus, migrate
 from l402core.errors import Conflict, Contradiction, NotFound
 from l402core.events import (
+    ChannelStanding,
+    ChannelsView,
     EndRound,
     EscrowLock,
     Freeze,
+    NodeFlow,
     Pardon,
     Pardoned,
+    ReadChannels,
     RoundEnded,
     SaidAgain,
     SayAgain,
@@ -138,6 +143,30 @@ async def test_the_oracle_is_asked_to_say_it_again(url: str) -> None:
     bus.answer(SayAgain, say)
     await bus.start()
     assert await order(url, "again") == (Exit.FINE, "round.aggregate.v1.7\n")
+    await bus.stop()
+
+
+async def test_an_operator_sees_the_channels_though_no_stranger_may(url: str) -> None:
+    """The settler tells them over the bus; with what stands against the next round."""
+    bus, node = Bus(url, "settler"), sha("node")
+    standing = ChannelStanding(
+        node=node, channel_id="1", active=True, capacity_msat=20_000_000, local_msat=9_000_000, remote_msat=11_000_000,
+        slots_used=6, slots_free=477, needed_msat=6_300_000, warning="",
+    )  # fmt: skip
+    view = ChannelsView(
+        at_ms=1, channels=(standing,), flows=(NodeFlow(node=node, fees_msat=500_000, rewards_msat=200_000, rounds=()),),
+        sendable_msat=9_000_000, needed_msat=12_600_000, slots_free=477, slots_needed=12, warning="too little is sendable",
+    )  # fmt: skip
+
+    async def read(_question: ReadChannels) -> ChannelsView:
+        return view
+
+    bus.answer(ReadChannels, read)
+    await bus.start()
+    code, told = await order(url, "channels", "--json")
+    assert (code, json.loads(told)) == (Exit.FINE, json.loads(msgspec.json.encode(view)))
+    code, told = await order(url, "channels")
+    assert (code, "6/483" in told, "too little is sendable" in told) == (Exit.FINE, True, True)
     await bus.stop()
 
 

@@ -27,6 +27,20 @@ except ValueError:
 provider.shutdown()
 """
 
+SAMPLED = """
+import sys
+from pathlib import Path
+from l402core import telemetry
+
+provider = telemetry.setup("tester", trace_file=Path(sys.argv[1]))
+stranger = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
+told = {"ours": "", "a stranger's, sampled": stranger + "01", "a stranger's, not sampled": stranger + "00"}
+for name, parent in told.items():
+    with telemetry.span(name, parent=parent):
+        pass
+provider.shutdown()
+"""
+
 
 class Collector(BaseHTTPRequestHandler):
     """Takes OTLP over HTTP, as a real collector does."""
@@ -83,9 +97,27 @@ def test_the_text_of_an_error_never_reaches_a_span(tmp_path: Path, collector: st
     assert b"preimage" not in b"".join(body for _, body in Collector.received)
 
 
-def run(trace_file: Path, **environment: str) -> None:
-    """A process that makes two spans and ends."""
+@pytest.mark.parametrize(
+    ("sampler", "share", "kept"),
+    [
+        ("parentbased_traceidratio", "1", {"ours", "a stranger's, sampled"}),
+        ("parentbased_traceidratio", "0", {"a stranger's, sampled"}),
+        ("traceidratio", "0", set()),
+        ("", "", {"ours", "a stranger's, sampled"}),
+    ],
+)
+def test_how_much_is_kept_is_the_sdks_own_setting(tmp_path: Path, sampler: str, share: str, kept: set[str]) -> None:
+    """OTEL_TRACES_SAMPLER: by default, and where it is parent based, whoever sends a traceparent decides; else we do."""
+    chosen = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": share} if sampler else {}
+    file = tmp_path / "spans.jsonl"
+    run(file, program=SAMPLED, **chosen)
+    lines = file.read_text().splitlines() if file.exists() else []
+    assert {json.loads(line)["name"] for line in lines} == kept
+
+
+def run(trace_file: Path, *, program: str = PROGRAM, **environment: str) -> None:
+    """A process that makes a few spans and ends."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(trace_file)], env={**clean, **environment}, check=True, timeout=60
+        [sys.executable, "-c", program, str(trace_file)], env={**clean, **environment}, check=True, timeout=60
     )

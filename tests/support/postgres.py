@@ -50,9 +50,9 @@ class Postgres:
         """Of one database."""
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self._port}/{name}"
 
-    def make(self, package: str) -> str:
+    def make(self, package: str, *, name: str = "") -> str:
         """The URL of a fresh database with the tables of a package."""
-        template, name = f"template_{package}", f"test_{next(_numbers)}"
+        template, name = f"template_{package}", name or f"test_{next(_numbers)}"
         if template not in self._templates:
             self._do(f"create database {template}")
             upgrade(self.url(template), package)
@@ -65,6 +65,18 @@ class Postgres:
         words = [str(program("pg_dump")), "--host=127.0.0.1", f"--port={self._port}", f"--username={USER}"]
         file.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([*words, f"--file={file}", url.rsplit("/", 1)[1]], check=True)
+
+    def shut(self, *urls: str) -> None:
+        """Nobody comes in any more, and whoever is in is thrown out."""
+        for url in urls:
+            name = url.rsplit("/", 1)[1]
+            self._do(f"alter database {name} allow_connections false")
+            self._do(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")  # noqa: S608 - ours
+
+    def open(self, *urls: str) -> None:
+        """As before."""
+        for url in urls:
+            self._do(f"alter database {url.rsplit('/', 1)[1]} allow_connections true")
 
     def drop(self, url: str) -> None:
         """Whoever is still connected to it loses it."""

@@ -165,13 +165,13 @@ class Stage:
         )
         await self.settler.on_fee(event)
 
-    async def seen(self, name: str, index: int, status: PaymentStatus, failure: str = "") -> None:
+    async def seen(self, name: str, index: int, status: PaymentStatus, failure: str = "", *, height: int = 190) -> None:
         """Our node reports a rung's payment."""
         await record_sight(
             self.office,
             PaymentView(
                 payment_hash=bytes.fromhex(sha(f"rung {name} {index}")), status=status, amount_msat=0, failure=failure,
-                htlc_expiry_heights=(190,),
+                htlc_expiry_heights=(height,),
             ),
         )  # fmt: skip
 

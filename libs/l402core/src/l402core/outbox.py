@@ -137,6 +137,14 @@ class Database:
         except NOT_NOW as error:
             raise Unavailable("database", f"the database does not answer: {error.orig}") from error
 
+    async def answers(self) -> bool:
+        """For `/readyz`: whether it can be read now."""
+        try:
+            await self.read(lambda tx: tx.scalar(sa.select(sa.literal(1))))
+        except Unavailable:
+            return False
+        return True
+
     def _on(self, commit: Commit, parent: str = "") -> "Transaction":
         """What may be done in an open transaction."""
         return Transaction(commit, self.speak, parent, self._since)

@@ -1,10 +1,11 @@
 """What a person asks of a network that runs or has run, and in which words: `status`, `trace`, `ledger`, `explain`,
-`verify-receipt`, `reconcile` and `config`.
+`rungs`, `channels`, `verify-receipt`, `reconcile` and `config`.
 
 It decides nothing.
 """
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from cyclopts import App, Parameter
 
 from l402train.exits import Exit
 from l402train.folder import Folder
-from l402train.orders_command import DEMO_FOLDER, Books, Dir, Json, Nats
+from l402train.orders_command import DEMO_FOLDER, Books, Dir, Json, Nats, ask
 from l402train.running import run
 
 # Each command imports its story when it is called, so that `--help` and `status` answer at once.
@@ -21,7 +22,7 @@ from l402train.running import run
 
 def register(app: App) -> None:
     """All of them, as commands of the whole."""
-    for command in (status, trace, ledger, explain, verify_receipt, reconcile, config):
+    for command in (status, trace, ledger, explain, rungs, channels, verify_receipt, reconcile, config):
         app.command(command)
 
 
@@ -111,6 +112,37 @@ def explain(
         return looking.explain(screen.console(), where=where, wanted=submission, as_json=as_json)
 
     return run(story(), as_json=as_json)
+
+
+def rungs(*, folder: Dir = DEMO_FOLDER, books: Books = None, as_json: Json = False) -> int:
+    """Rewards that are locked and have not ended: for whom, and at which block each HTLC expires, the nearest first."""
+    from l402train import open_rungs, screen
+
+    async def story() -> Exit:
+        found = open_rungs.open_rungs(books or Folder(folder).settler / "books.sqlite3")
+        return open_rungs.tell(screen.console(), found, as_json=as_json)
+
+    return run(story(), as_json=as_json)
+
+
+def channels(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False) -> int:
+    """The coordinator's channels: balances, slots, what flowed over them, and what stands against a full next round."""
+    import msgspec
+
+    from l402train import channel_tables, screen
+    from l402train import channels as channels_
+
+    out = screen.console()
+
+    async def question(bus: str) -> Exit:
+        view = await channels_.now(bus)
+        if as_json:
+            out.print_json(json.dumps(msgspec.to_builtins(view)))
+        else:
+            channel_tables.tell(out, view)
+        return Exit.FINE
+
+    return ask(question, folder, nats, as_json=as_json)
 
 
 def verify_receipt(

@@ -69,7 +69,7 @@ async def serve(config: Config) -> None:
     Status(office).register(bus)
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), **office.sight.readiness()}
+        return {"bus": await bus.ready(), "database": await database.answers(), **office.sight.readiness()}
 
     tell_parts(bus, ReadSettlerParts, ready)
     await (

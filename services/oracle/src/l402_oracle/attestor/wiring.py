@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-import sqlalchemy as sa
 import structlog
 from l402core import telemetry
 from l402core.bus import Bus
@@ -164,10 +163,6 @@ def round_sight(database: Database) -> Callable[[int], Awaitable[RoundSight | No
 
 def _ready(bus: Bus, database: Database, heights: NodeHeights) -> Ready:
     async def ready() -> dict[str, bool]:
-        try:
-            answers = bool(await database.transact(lambda tx: tx.scalar(sa.select(sa.literal(1)))))
-        except Unavailable:
-            answers = False
-        return {"nats": await bus.ready(), "database": answers, **heights.readiness()}
+        return {"bus": await bus.ready(), "database": await database.answers(), **heights.readiness()}
 
     return ready

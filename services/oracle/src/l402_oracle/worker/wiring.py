@@ -50,7 +50,7 @@ async def _serve(config: WorkerConfig) -> None:
     register(bus, worker, consumers_on(device))
 
     async def ready() -> dict[str, bool]:
-        return {"nats": await bus.ready()}
+        return {"bus": await bus.ready()}
 
     tell_parts(bus, ReadWorkerParts, ready)
     try:
