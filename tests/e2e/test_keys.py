@@ -17,9 +17,9 @@ from l402train.folder import Folder
 from l402train.rotating import READ_AGAIN_MS
 from l402train.stack import Plan, running
 
-from tests.e2e.test_owed import SETTINGS
 from tests.support import wire
 from tests.support.demos import printed
+from tests.support.networks import UNHURRIED
 from tests.support.secrets_scan import key_values, scan
 from tests.support.watching import NETWORK_S, books_of, count, rows, until
 
@@ -34,7 +34,7 @@ async def test_every_key_is_made_new_while_peers_work_and_the_old_ones_are_retir
 ) -> None:
     """A gradient of round 1 waits to be measured: it is paid under the old keys. Round 2 opens and is paid under the new
     ones, whose hand-overs its terms bring. Then the old ones go, and the books agree with the node."""
-    for name, value in SETTINGS.items():
+    for name, value in UNHURRIED.items():
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()

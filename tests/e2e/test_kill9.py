@@ -12,7 +12,6 @@ import collections
 import contextlib
 import functools
 import json
-import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -30,6 +29,7 @@ from lndsim import Control
 
 from tests.support import crowd, reviving
 from tests.support.lnd import lnd_is_there
+from tests.support.networks import started_again, stay_at_its_port
 from tests.support.real import require_real
 from tests.support.watching import books_of, count, rows, until
 
@@ -207,27 +207,19 @@ async def kill(network: Network, name: str) -> None:
     if name == "redis":  # what it was told, kept for the search; it must not come back with it
         (network.folder.redis / "appendonly.aof").rename(network.folder.redis / "before.aof")
     before = times_ready(process.log)
-    process.start_again()
     if name in ("nats", STREAMS, "redis", "sponsor"):
+        process.start_again()
         await asyncio.sleep(0.5)
-        return
-    if name == "lightning":
+    elif name == "lightning":
+        process.start_again()
         await process.until(lambda: times_ready(process.log) > before or None, deadline_s=services.READY_S)
-        return
-    file = network.folder.run / ("worker-1/worker.url" if name == "worker-1" else f"{name}.url")
-    await process.until(functools.partial(services.ready_at, file), deadline_s=services.READY_S)
+    else:
+        await started_again(network, name)
 
 
 def times_ready(log: Path) -> int:
     """How often lndsim has said so."""
     return log.read_text(errors="replace").count('"event":"ready"')
-
-
-def stay_at_its_port(network: Network) -> None:
-    """It chose its port itself; those that know it by that one must find it again."""
-    config = network.folder.nats / "nats.conf"
-    port = network.nats_url.rpartition(":")[2].strip("/")
-    config.write_text(re.sub(r'listen: "127\.0\.0\.1:-?\d+"', f'listen: "127.0.0.1:{port}"', config.read_text()))
 
 
 # --- peers and blocks -------------------------------------------------------------------------------------------------

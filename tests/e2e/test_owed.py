@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -18,21 +17,10 @@ from l402train.stack import Network, Plan, running
 from lndsim import Control
 
 from tests.support import wire
+from tests.support.networks import UNHURRIED, started_again
 from tests.support.watching import NETWORK_S, books_of, count, decisions_of, rows, until
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
-SETTINGS = {
-    "L402_SETTLER_COMMIT_S": "180",
-    "L402_SETTLER_LOCK_S": "60",
-    "L402_SETTLER_UPLOAD_S": "120",
-    "L402_SETTLER_JUDGE_S": "300",
-    "L402_SETTLER_RECONCILE_S": "10",
-    "L402_SETTLER_INNER_STEPS": "2",
-    "L402_SETTLER_BATCH": "2",
-    "L402_SETTLER_EVAL_TOKENS": "1024",
-    "L402_PEER_IDLE_EXIT_S": "600",
-}
-"""Deadlines for a busy machine: a phase ends once the one peer is through, and it waits for what it is owed."""
 PAST_THE_REVEAL = 30
 """Blocks: the terms allow a reveal within 24 of the round's opening; the HTLCs live longer."""
 INSIDE_THE_MARGIN = 21
@@ -46,7 +34,7 @@ async def test_what_is_decided_too_late_is_owed_and_paid_through_a_new_offer(
     """The attestor's preimage key is away while blocks come in: decided, and not revealed in time, so the oracle withholds
     the first ladder, the peer cancels it, and is paid the same sum through a second one. The books balance, agree with the
     node, and owe nothing."""
-    for name, value in SETTINGS.items():
+    for name, value in UNHURRIED.items():
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
@@ -67,7 +55,7 @@ async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earne
     """Settler, attestor and invoicer are killed once it is decided and before it is told, and come back inside the CLTV
     margin: nothing is revealed against HTLCs that may be gone, the old ladder returns, and the same sum is paid through a
     second one."""
-    for name, value in {**SETTINGS, "L402_SETTLER_REVEAL_BLOCKS": "200"}.items():
+    for name, value in {**UNHURRIED, "L402_SETTLER_REVEAL_BLOCKS": "200"}.items():
         monkeypatch.setenv(name, value)
     folder = Folder(tmp_path / "network")
     folder.create()
@@ -80,9 +68,7 @@ async def test_who_was_down_while_the_margin_passed_owes_and_pays_what_was_earne
             async with Control(folder.lnd) as control:
                 await control.mine(expiry - INSIDE_THE_MARGIN - await control.height())
         for name in DOWN:
-            network.process(name).start_again()
-            ready = functools.partial(services.ready_at, folder.run / f"{name}.url")
-            await network.process(name).until(ready, deadline_s=services.READY_S)
+            await started_again(network, name)
         await paid_anew(folder, network)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from l402train import services
 from l402train.folder import Folder
-from l402train.stack import Network, Plan, running
+from l402train.stack import Plan, running
 
-from tests.e2e.test_kill9 import stay_at_its_port
-from tests.e2e.test_owed import until
+from tests.support.networks import address, ended_in_good_order, stay_at_its_port
 from tests.support.postgres import Postgres
+from tests.support.watching import NETWORK_S, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "part-missing.md"
@@ -65,22 +65,18 @@ async def test_a_part_that_is_away_is_named_by_all_who_need_it_and_by_nobody_els
         for part, those in NEEDED_BY.items():
             away[part]()
             try:
-                await until(lambda those=those, part=part: missing(urls) == {name: {part} for name in those})  # type: ignore[misc]  # bound now
+                lacking = {name: {part} for name in those}
+                await until(lambda lacking=lacking: missing(urls) == lacking, patience_s=NETWORK_S)
                 assert all(services.get(f"{url}/livez")[0] == 200 for url in urls.values()), part
                 assert {name for name, url in urls.items() if f'l402_ready{{part="{part}"}} 0.0' in page(url)} == those
             finally:
                 back[part]()
-            await until(lambda: missing(urls) == {})
+            await until(lambda: missing(urls) == {}, patience_s=NETWORK_S)
             named |= {name for url in urls.values() for name in told(url)[1]}
         assert named <= explained(), "the runbook does not know"
         for name, process in SERVICES.items():
             await ended_in_good_order(network, process)
             assert not address(folder, process).exists(), name
-
-
-def address(folder: Folder, process: str) -> Path:
-    """The file in which a service says where it answers; a worker has a folder of its own."""
-    return folder.run / (f"{process}/worker.url" if process.startswith("worker") else f"{process}.url")
 
 
 def told(url: str) -> tuple[int, dict[str, bool]]:
@@ -111,11 +107,3 @@ def explained() -> set[str]:
     """The parts in the first column of the runbook's table."""
     rows = [line.split("|")[1] for line in RUNBOOK.read_text().splitlines() if line.startswith("| `")]
     return {name for cell in rows for name in re.findall("`([a-z_]+)`", cell)}
-
-
-async def ended_in_good_order(network: Network, name: str) -> None:
-    """By itself after SIGTERM, with exit code 0."""
-    process = network.process(name)
-    process.ask_to_end()
-    await until(lambda: process.returncode is not None)
-    assert process.returncode == 0, process.tail()

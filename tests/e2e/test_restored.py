@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import re
@@ -19,15 +18,16 @@ from l402core.events import FACTS, WORK
 from l402core.jetstream import inbox
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.rights import MIGRATION
-from l402train import books, bus_users, comparing, services
+from l402train import books, bus_users, comparing
 from l402train.credentials import macaroon_of
 from l402train.folder import Folder
 from l402train.parts import COORDINATOR
 from l402train.stack import Network, Plan, running
 
-from tests.e2e.test_owed import SETTINGS, until
 from tests.support.leaks import leaks
+from tests.support.networks import UNHURRIED, ended_in_good_order, started_again
 from tests.support.postgres import USER, Postgres, program
+from tests.support.watching import NETWORK_S, until
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
 DOCS = Path(__file__).parents[2] / "docs" / "deploy.md"
@@ -66,23 +66,23 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
     """A gradient waits to be judged, its ladder is locked. Settler and attestor end in good order, both databases are saved,
     spoiled, and restored; then it is paid, a second round is, and books and node agree. Then the same backup again, which by
     now is old: the first gradient is decided as it was, our node pays nothing, and each reward of the second is named."""
-    for name, value in SETTINGS.items():
+    for name, value in UNHURRIED.items():
         monkeypatch.setenv(name, value)
     folder.create()
     async with running(folder, Plan(peers=1, rounds=2, workers=1, seed=9, overheard=True).checked(), print) as network:
         await remember_for_a_second(folder)
         worker = network.process("worker-1").pid
-        await until(lambda: count(folder, "submissions") == 1)
+        await until(lambda: count(folder, "submissions") == 1, patience_s=NETWORK_S)
         os.kill(worker, signal.SIGSTOP)
         try:
-            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1)
+            await until(lambda: count(folder, "submissions", "state = 'uploaded'") == 1, patience_s=NETWORK_S)
             await down(network)
             saved = kept(folder)
             as_documented(folder, tmp_path, "pg_dump" if on_postgres(folder) else 'cp "$books"')
             await restored(network, tmp_path, saved)
         finally:
             os.kill(worker, signal.SIGCONT)
-        await until(lambda: count(folder, "submissions", "state = 'ended'") == 2)
+        await until(lambda: count(folder, "submissions", "state = 'ended'") == 2, patience_s=NETWORK_S)
         assert count(folder, "credits") == count(folder, "freezes") == 0
         is_even(folder)
         assert not (await comparing.ask(network.nats_url)).differences
@@ -91,7 +91,7 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
         await down(network)
         await asyncio.sleep(2 * REMEMBERED_S)
         await restored(network, tmp_path, saved)
-        await until(lambda: count(folder, "submissions", "state = 'ended'") == 1)
+        await until(lambda: count(folder, "submissions", "state = 'ended'") == 1, patience_s=NETWORK_S)
         is_even(folder)
         assert (rungs(folder, 1), rungs(folder, 2)) == (first, {})
         assert await payments(folder) == paid
@@ -227,18 +227,10 @@ def count(folder: Folder, table: str, rows: str = "true") -> int:
 async def down(network: Network) -> None:
     """As `docker compose stop` does it; each ends by itself, in good order."""
     for name in WRITERS:
-        network.process(name).ask_to_end()
-    for name in WRITERS:
-        process = network.process(name)
-        await until(lambda process=process: process.returncode is not None)  # type: ignore[misc]  # bound now
-        assert process.returncode == 0, process.tail()
-        (network.folder.run / f"{name}.url").unlink(missing_ok=True)
+        await ended_in_good_order(network, name)
 
 
 async def up(network: Network) -> None:
     """Until each is ready again."""
     for name in WRITERS:
-        process = network.process(name)
-        process.start_again()
-        ready = functools.partial(services.ready_at, network.folder.run / f"{name}.url")
-        await process.until(ready, deadline_s=services.READY_S)
+        await started_again(network, name)

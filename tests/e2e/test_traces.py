@@ -8,8 +8,8 @@ from l402train.folder import Folder
 from l402train.stack import Plan, running
 from lndsim import Control, Fault, FaultKind
 
-from tests.e2e.test_owed import SETTINGS
 from tests.support.demos import Run
+from tests.support.networks import UNHURRIED
 from tests.support.trees import Tree, trees
 from tests.support.watching import NETWORK_S, count, until
 
@@ -126,7 +126,7 @@ def test_what_was_decided_together_is_linked_to_each_of_its_submissions(demo_run
 
 async def test_a_lock_that_fails_is_told_by_the_same_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every HTLC slot towards the peer is taken by then: the ladder fails, nothing is uploaded, the fee becomes a credit."""
-    for name, value in SETTINGS.items():
+    for name, value in UNHURRIED.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("L402_PEER_IDLE_EXIT_S", "20")
     folder = Folder(tmp_path / "network")
