@@ -2,7 +2,7 @@
 
 Redis comes back empty each time, and once NATS does; then all that was on its way is said again from the books. A hundred
 peers die at once, and go on from their journals. On lndsim all nodes are one process with one journal, and die together; of
-real lnds the coordinator's and a payee's are killed, and btcd.
+real lnds the coordinator's, a payee's and the attestor's are killed, and btcd.
 
 Eight lnds take most of two cores, and a minute to start.
 """
@@ -70,8 +70,11 @@ EXPIRED, AT_ONCE = 300, 6
 """Blocks in which every rung expires, and how many come at a time: a third of those left when a payee's lnd cancels."""
 
 NODE, PAYEE = parts.COORDINATOR, NODES[1]
-LIGHTNING: dict[Backend, tuple[str, ...]] = {"lndsim": ("lightning",), "lnd": (NODE, PAYEE, reviving.BTCD)}
-"""The processes that are its nodes and their chain."""
+LIGHTNING: dict[Backend, tuple[str, ...]] = {
+    "lndsim": ("lightning",),
+    "lnd": (NODE, PAYEE, parts.OBSERVER, reviving.BTCD),
+}
+"""The processes that are its nodes and their chain; the observer's is the attestor's."""
 STREAMS = "nats and all that its streams held"
 CROWD = "a crowd of peers"
 EARLY = " while fees are paid"
@@ -189,7 +192,7 @@ async def kill_everything(network: Network, played: "Crowd", backend: Backend) -
         killed[name] = open_("state <> 'ended'")
         if name == CROWD:
             await played.killed()
-        elif name in (NODE, PAYEE, reviving.BTCD):
+        elif name in LIGHTNING["lnd"]:
             await reviving.kill(folder.lnd, name)
         else:
             await kill(network, name.removesuffix(EARLY))
