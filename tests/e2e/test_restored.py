@@ -105,8 +105,7 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
 
 async def remember_for_a_second(folder: Folder) -> None:
     """The bus forgets what it was told sooner than after its two minutes, for which the docs have an operator wait."""
-    passwords = json.loads(folder.passwords.read_bytes())
-    url = bus_users.url_of(folder.describe().nats_url, MIGRATION, passwords)
+    url = bus_users.url_of(folder.describe().nats_url, MIGRATION, bus_users.read(folder.passwords))
     client = await nats.connect(url, inbox_prefix=inbox(MIGRATION))
     try:
         for stream in (FACTS, WORK):

@@ -23,7 +23,7 @@ PATHS = ("/", "/rounds/1", f"/why/1/{COMMITMENT}", "/rounds/9")
 @pytest.fixture
 async def it(tmp_path: Path) -> AsyncIterator[Edge]:
     """A gateway that shows its channels too."""
-    async with edge(tmp_path, show_channels=True) as running:
+    async with edge(tmp_path, show_channels=True, bus_timeout_s=30.0) as running:  # a browser takes all there is
         running.coordinator.opened[COMMITMENT] = (PEERS[0], "", "")
         yield running
 
