@@ -32,9 +32,13 @@ class Keyring:
         """32 bytes for a name."""
         return hmac.digest(self._master, name.encode(), "sha256")
 
+    def password(self, name: str) -> Secret:
+        """The same as text: 64 hex digits."""
+        return Secret(self.secret(name).hex().encode())
+
     def passwords(self) -> dict[str, Secret]:
-        """One for each user of the bus, as text."""
-        return {user: Secret(self.secret(f"bus/{user}").hex().encode()) for user in USERS}
+        """One for each user of the bus."""
+        return {user: self.password(f"bus/{user}") for user in USERS}
 
     def stream(self, name: str) -> Callable[[int], bytes]:
         """A source of bytes for a name, as `l402core` asks for one."""

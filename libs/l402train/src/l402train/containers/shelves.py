@@ -91,7 +91,9 @@ class Shelves:
 
     def _ours(self) -> None:
         ring = self._ring
-        books, decisions, cache = (ring.secret(f"database/{one}").hex() for one in ("books", "decisions", "redis"))
+        owners = {name: ring.password(f"database/{name}") for name in ("books", "decisions")}
+        books, decisions = (POSTGRES.format(name, _text(password), name) for name, password in owners.items())
+        cache = _text(ring.password("database/redis"))
         for name, content in keys.files(ring, (*self.peers, SPONSOR)).items():
             self.put(name, "key.json", json.dumps(content))
         root_keys.save(keys.gateway_ring(ring), self._place("gateway", "key.json"))
@@ -108,28 +110,22 @@ class Shelves:
             for file, value in public.items():
                 self.put(name, file, value)
         self.put("gateway", "redis_url", REDIS.format(cache))
-        self.put("settler", "database_url", POSTGRES.format("books", books, "books"))
-        self.put("attestor", "database_url", POSTGRES.format("decisions", decisions, "decisions"))
-        self.put(MIGRATION, "books_url", POSTGRES.format("books", books, "books"))
-        self.put(MIGRATION, "decisions_url", POSTGRES.format("decisions", decisions, "decisions"))
+        self.put("settler", "database_url", books)
+        self.put("attestor", "database_url", decisions)
+        self.put(MIGRATION, "books_url", books)
+        self.put(MIGRATION, "decisions_url", decisions)
         self.put("redis", "redis.conf", f'requirepass {cache}\nsave ""\nmaxmemory 256mb\n', mode=0o644)
-        self.put("postgres", "password", ring.secret("database/postgres").hex(), mode=0o644)
-        self.put(
-            "postgres",
-            "users.sql",
-            _sql({"books": Secret(books.encode()), "decisions": Secret(decisions.encode())}),
-            mode=0o644,
-        )
+        self.put("postgres", "password", _text(ring.password("database/postgres")), mode=0o644)
+        self.put("postgres", "users.sql", _sql(owners), mode=0o644)
 
     def _theirs(self) -> None:
         """The chain's password, for whoever speaks to it."""
-        password = Secret(self._ring.secret("btcd").hex().encode())
+        password = self._ring.password("btcd")
         told = {
-            "rpc": BTCD_RPC, "listen": BTCD_LISTEN, "cert": str(BTCD_CERT), "user": "l402",
-            "password": password.reveal().decode(),
+            "rpc": BTCD_RPC, "listen": BTCD_LISTEN, "cert": str(BTCD_CERT), "user": "l402", "password": _text(password),
         }  # fmt: skip
         self.put("btcd", "btcd.json", json.dumps(told))
-        self.put("btcd", "btcd.conf", f"rpcuser=l402\nrpcpass={password.reveal().decode()}\n", mode=0o644)
+        self.put("btcd", "btcd.conf", f"rpcuser=l402\nrpcpass={_text(password)}\n", mode=0o644)
         self.put("btcd", "lnd.conf", _lnd_conf(password), mode=0o644)
 
     def _bus(self) -> None:
@@ -139,14 +135,19 @@ class Shelves:
             self.put(user, "nats_url", bus_users.url_of(NATS, user, passwords))
 
 
+def _text(password: Secret) -> str:
+    """For a file that is to hold it."""
+    return password.reveal().decode()
+
+
 def _lnd_conf(password: Secret) -> str:
-    return _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=password.reveal().decode(), level=LND_LOG_LEVEL)
+    return _LND.format(rpc=BTCD_RPC, cert=BTCD_CERT, password=_text(password), level=LND_LOG_LEVEL)
 
 
 def _sql(passwords: dict[str, Secret]) -> str:
     """A database for each owner, who may use no other."""
     return "".join(
-        f"CREATE ROLE {name} LOGIN PASSWORD '{password.reveal().decode()}';\nCREATE DATABASE {name} OWNER {name};\n"
+        f"CREATE ROLE {name} LOGIN PASSWORD '{_text(password)}';\nCREATE DATABASE {name} OWNER {name};\n"
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n"
         for name, password in passwords.items()
     )
