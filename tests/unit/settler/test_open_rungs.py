@@ -1,9 +1,10 @@
 """`l402-train rungs`: what an operator sees of money that is locked, on either database."""
 
 import io
+import json
 
 from l402core.lnd.port import PaymentStatus
-from l402train import open_rungs
+from l402train import looking, open_rungs
 from l402train.exits import Exit
 from rich.console import Console
 
@@ -34,17 +35,20 @@ async def test_open_rungs_are_told_with_their_expiry_the_nearest_first(stage: St
 
 async def test_they_are_a_table_or_json(stage: Stage) -> None:
     """Nothing is a sentence, and every rung is a line."""
-    assert told([], as_json=False) == "No rung is open.\n"
+    where = stage.config.database_url
+    assert told(where, as_json=False) == "No rung is open.\n"
+    assert json.loads(told(where, as_json=True)) == []
     await stage.locked("a")
-    found = open_rungs.open_rungs(stage.config.database_url)
-    lines = told(found, as_json=False).splitlines()
+    lines = told(where, as_json=False).splitlines()
     assert len(lines) == 1 + 6
     assert all(sha("a")[:16] in line and "190" in line for line in lines[1:])
-    assert sha("rung a 3") in told(found, as_json=True)
+    assert [one["payment_hash"] for one in json.loads(told(where, as_json=True))] == [
+        sha(f"rung a {index}") for index in range(6)
+    ]
 
 
-def told(found: list[open_rungs.OpenRung], *, as_json: bool) -> str:
+def told(where: str, *, as_json: bool) -> str:
     """What stands on a wide screen."""
     out = io.StringIO()
-    assert open_rungs.tell(Console(file=out, width=200), found, as_json=as_json) is Exit.FINE
+    assert looking.rungs(Console(file=out, width=200), where=where, as_json=as_json) is Exit.FINE
     return out.getvalue()

@@ -18,7 +18,7 @@ from l402train.folder import Folder
 from l402train.keys_command import app as keys_app
 from l402train.lightning.command import LndDir, bake, macaroon, revoke
 from l402train.lightning.command import app as lightning_app
-from l402train.orders_command import DEMO_FOLDER, Json
+from l402train.options import DEMO_FOLDER, Json
 from l402train.running import run, tell
 
 # Each command imports its story when it is called, so that `--help` and `status` answer at once.

@@ -1,8 +1,5 @@
 """`l402-train reconcile`: the books against the coordinator's node. It asks the running settler, and compares nothing."""
 
-import json
-
-import msgspec
 from l402core.events import Reconcile, Reconciled
 from l402core.money import show_sat
 from rich.console import Console
@@ -10,6 +7,7 @@ from rich.table import Table
 
 from l402train import asking
 from l402train.exits import Exit
+from l402train.screen import show_json
 
 
 async def ask(nats_url: str) -> Reconciled:
@@ -21,7 +19,7 @@ async def reconcile(out: Console, nats_url: str, *, as_json: bool) -> Exit:
     """Compare, tell, and judge: only a lag or what the chain has still to tell is fine, for it joins by itself."""
     found = await ask(nats_url)
     if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(found)))
+        show_json(out, found)
     else:
         out.print(sentence(found), style="bold", soft_wrap=True)
         if found.differences:

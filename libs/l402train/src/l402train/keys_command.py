@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from cyclopts import App, Parameter
 
 from l402train.exits import Exit
 from l402train.folder import Folder
+from l402train.options import DEMO_FOLDER, Books, Dir, Json, books_at
 from l402train.running import run
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ RingName = Annotated[
         "answers: the oracle's, which workers seal theirs to."
     ),
 ]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
-Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
 File = Annotated[Path | None, Parameter(name="--file", help="The key file, instead of the folder's.")]
-Books = Annotated[str | None, Parameter(help="SQLAlchemy URL of the settler's database, instead of the folder's.")]
 Vouching = Annotated[
     Path | None, Parameter(help="For `reading`: the attestor's key file, which vouches; else the one beside it.")
 ]
@@ -39,7 +36,6 @@ FILES = {
     "reading": "worker.json", "sealing": "settler.json", "seed": "attestor.json",
     "answers": "attestor.json",
 }  # fmt: skip
-DEMO_FOLDER = Path("demo-report")
 
 
 def _ring(name: RingKind, folder: Path, file: Path | None, vouching: Path | None = None) -> "rotating.Ring":
@@ -63,10 +59,6 @@ def _ring(name: RingKind, folder: Path, file: Path | None, vouching: Path | None
             return rotating_named.answers_ring(path, path.parent / FILES["reading"])
 
 
-def _books(folder: Path, books: str | None) -> Path | str:
-    return books or Folder(folder).settler / "books.sqlite3"
-
-
 @app.command(name="list")
 def list_(
     ring: RingName, /, *, folder: Dir = DEMO_FOLDER, file: File = None, books: Books = None, as_json: Json = False
@@ -75,10 +67,10 @@ def list_(
     from l402train import screen
 
     async def story() -> Exit:
-        states = _ring(ring, folder, file).states(_books(folder, books))
+        states = _ring(ring, folder, file).states(books_at(folder, books))
         out = screen.console()
         if as_json:
-            out.print_json(json.dumps(msgspec.to_builtins(states)))
+            screen.show_json(out, states)
         for one in states if not as_json else ():
             use = "active" if one.active else "for what is open"
             out.print(f"{one.id}  {use}, {one.open} open", soft_wrap=True)
@@ -122,7 +114,7 @@ def retire(
     from l402train import rotating, screen
 
     async def story() -> Exit:
-        _ring(ring, folder, file).retire(key, _books(folder, books), forced=force, now_ms=rotating.now_ms())
+        _ring(ring, folder, file).retire(key, books_at(folder, books), forced=force, now_ms=rotating.now_ms())
         out = screen.console()
         if as_json:
             out.print_json(json.dumps({"ring": ring, "retired": key}))

@@ -1,4 +1,4 @@
-"""Commands that only look: `status`, `trace`, `ledger`, `config`. They change nothing anywhere."""
+"""Commands that only look: `status`, `trace`, `ledger`, `explain`, `rungs`, `channels`, `config`. They change nothing."""
 
 import http.client
 import json
@@ -19,12 +19,14 @@ from l402train import (
     explaining,
     exporting,
     lives,
+    open_rungs,
     screen,
     services,
     spans,
     story_screen,
     tranche_story,
 )
+from l402train.channels import now
 from l402train.exits import Exit, Stop
 from l402train.folder import Folder
 from l402train.knobs import knobs
@@ -149,7 +151,7 @@ def trace(out: Console, *, folder: Folder, wanted: str, every_span: bool = False
     told = lives.life(found)
     tree = spans.waterfall(found, most=ROWS_SHOWN)
     if as_json:
-        out.print_json(msgspec.json.encode(tree).decode())
+        screen.show_json(out, tree)
     elif every_span or not told.moments:
         out.print(screen.waterfall_table(tree, width=out.width))
     else:
@@ -168,13 +170,13 @@ def ledger(out: Console, *, where: Path | str, account: str | None, export: Path
     if account is not None:
         statement = books.statement(where, account)
         if as_json:
-            out.print_json(msgspec.json.encode(statement).decode())
+            screen.show_json(out, statement)
         else:
             story_screen.tell_statement(out, statement)
         return Exit.FINE
     found = books.ledger(where)
     if as_json:
-        out.print_json(msgspec.json.encode(found).decode())
+        screen.show_json(out, found)
     else:
         out.print(screen.ledger_table(found))
     return Exit.FINE if found.debits_msat == found.credits_msat else Exit.UNTRUE
@@ -185,13 +187,42 @@ def explain(out: Console, *, where: Path | str, wanted: str, as_json: bool) -> E
     if len(wanted) >= explaining.SHORTEST and set(wanted.lower()) <= explaining.HEX:
         told = tranche_story.tranche(where, wanted.lower())
         if told is not None:
-            out.print_json(msgspec.json.encode(told).decode()) if as_json else tranche_story.tell(out, told)
+            screen.show_json(out, told) if as_json else tranche_story.tell(out, told)
             return Exit.FINE
     story = explaining.explain(where, wanted)
     if as_json:
-        out.print_json(msgspec.json.encode(story).decode())
+        screen.show_json(out, story)
     else:
         story_screen.tell_story(out, story)
+    return Exit.FINE
+
+
+def rungs(out: Console, *, where: Path | str, as_json: bool) -> Exit:
+    """What is locked and has not ended, the nearest expiry first."""
+    found = open_rungs.open_rungs(where)
+    if as_json:
+        screen.show_json(out, found)
+        return Exit.FINE
+    if not found:
+        out.print("No rung is open.")
+        return Exit.FINE
+    table = Table("expires at", "sat", "state", "round", "submission", "payment hash", "peer", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(
+            str(one.expiry_height or "-"), screen.sat(one.amount_msat), f"{one.state}{', frozen' if one.frozen else ''}",
+            str(one.round), f"{one.commitment[:16]}…", f"{one.payment_hash[:16]}…", f"{one.peer[:16]}…",
+        )  # fmt: skip
+    out.print(table)
+    return Exit.FINE
+
+
+async def channels(out: Console, nats_url: str, *, as_json: bool) -> Exit:
+    """The coordinator's channels as they are now, told by the settler. Raises Stop."""
+    view = await now(nats_url)
+    if as_json:
+        screen.show_json(out, view)
+    else:
+        channel_tables.tell(out, view)
     return Exit.FINE
 
 
@@ -201,7 +232,7 @@ def config(out: Console, *, service: str | None, as_json: bool) -> Exit:
     if not found:
         raise Stop(Exit.NOT_FOUND, f"no service is called {service!r}")
     if as_json:
-        out.print_json(msgspec.json.encode(found).decode())
+        screen.show_json(out, found)
         return Exit.FINE
     for name in dict.fromkeys(knob.service for knob in found):
         table = Table("variable", "default", "bounds", "what it is", title=name, title_justify="left")

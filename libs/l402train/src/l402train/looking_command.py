@@ -5,7 +5,6 @@ It decides nothing.
 """
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ from cyclopts import App, Parameter
 
 from l402train.exits import Exit
 from l402train.folder import Folder
-from l402train.orders_command import DEMO_FOLDER, Books, Dir, Json, Nats, ask
+from l402train.options import DEMO_FOLDER, Books, Dir, Json, Nats, ask, books_at
 from l402train.running import run
 
 # Each command imports its story when it is called, so that `--help` and `status` answer at once.
@@ -82,7 +81,7 @@ def ledger(
     """The books: trial balance, a statement of one account, the journal as a file."""
     from l402train import looking, screen
 
-    where = books or Folder(folder).settler / "books.sqlite3"
+    where = books_at(folder, books)
 
     async def story() -> Exit:
         return looking.ledger(screen.console(), where=where, account=account, export=export, as_json=as_json)
@@ -106,7 +105,7 @@ def explain(
     """One submission's whole story: offer, rungs, lock, score, decision, ledger lines, and why this amount; or a tranche's."""
     from l402train import looking, screen
 
-    where = books or Folder(folder).settler / "books.sqlite3"
+    where = books_at(folder, books)
 
     async def story() -> Exit:
         return looking.explain(screen.console(), where=where, wanted=submission, as_json=as_json)
@@ -116,33 +115,20 @@ def explain(
 
 def rungs(*, folder: Dir = DEMO_FOLDER, books: Books = None, as_json: Json = False) -> int:
     """Rewards that are locked and have not ended: for whom, and at which block each HTLC expires, the nearest first."""
-    from l402train import open_rungs, screen
+    from l402train import looking, screen
 
     async def story() -> Exit:
-        found = open_rungs.open_rungs(books or Folder(folder).settler / "books.sqlite3")
-        return open_rungs.tell(screen.console(), found, as_json=as_json)
+        return looking.rungs(screen.console(), where=books_at(folder, books), as_json=as_json)
 
     return run(story(), as_json=as_json)
 
 
 def channels(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False) -> int:
     """The coordinator's channels: balances, slots, what flowed over them, and what stands against a full next round."""
-    import msgspec
-
-    from l402train import channel_tables, screen
-    from l402train import channels as channels_
+    from l402train import looking, screen
 
     out = screen.console()
-
-    async def question(bus: str) -> Exit:
-        view = await channels_.now(bus)
-        if as_json:
-            out.print_json(json.dumps(msgspec.to_builtins(view)))
-        else:
-            channel_tables.tell(out, view)
-        return Exit.FINE
-
-    return ask(question, folder, nats, as_json=as_json)
+    return ask(lambda bus: looking.channels(out, bus, as_json=as_json), folder, nats, as_json=as_json)
 
 
 def verify_receipt(
@@ -180,20 +166,12 @@ def verify_receipt(
     return run(story(), as_json=as_json)
 
 
-def reconcile(
-    *,
-    folder: Dir = DEMO_FOLDER,
-    bus: Nats = None,
-    as_json: Json = False,
-) -> int:
+def reconcile(*, folder: Dir = DEMO_FOLDER, nats: Nats = None, as_json: Json = False) -> int:
     """The books against the coordinator's node, compared now; exit code 1 where they contradict each other."""
     from l402train import comparing, screen
 
-    async def story() -> Exit:
-        url = Folder(folder).operator_url(bus)
-        return await comparing.reconcile(screen.console(), url, as_json=as_json)
-
-    return run(story(), as_json=as_json)
+    out = screen.console()
+    return ask(lambda bus: comparing.reconcile(out, bus, as_json=as_json), folder, nats, as_json=as_json)
 
 
 def config(

@@ -1,16 +1,11 @@
-"""HTLCs of ours whose end is not known, read from the books: for whom, and at which block each expires. It decides nothing."""
+"""HTLCs of ours whose end is not known, read from the books: for whom, and at which block each expires. It draws nothing."""
 
-import json
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from rich.console import Console
-from rich.table import Table
 
 from l402train.books import opened
-from l402train.exits import Exit
-from l402train.screen import sat
 
 _OPEN = """
     select r.payment_hash, r.commitment, r.attempt, r.rung, r.amount_msat, r.state, r.expiry_height,
@@ -53,21 +48,3 @@ def open_rungs(where: Path | str) -> list[OpenRung]:
         )
         for row in rows
     ]  # fmt: skip
-
-
-def tell(out: Console, found: list[OpenRung], *, as_json: bool) -> Exit:
-    """A table."""
-    if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(found)))
-        return Exit.FINE
-    if not found:
-        out.print("No rung is open.")
-        return Exit.FINE
-    table = Table("expires at", "sat", "state", "round", "submission", "payment hash", "peer", box=None, pad_edge=False)
-    for one in found:
-        table.add_row(
-            str(one.expiry_height or "-"), sat(one.amount_msat), f"{one.state}{', frozen' if one.frozen else ''}",
-            str(one.round), f"{one.commitment[:16]}…", f"{one.payment_hash[:16]}…", f"{one.peer[:16]}…",
-        )  # fmt: skip
-    out.print(table)
-    return Exit.FINE

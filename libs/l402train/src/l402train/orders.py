@@ -1,10 +1,8 @@
 """What an operator orders of a running network, and what came of it. The services decide; it only asks and tells."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from l402core.events import (
     EndRound,
     Freeze,
@@ -27,7 +25,7 @@ from rich.table import Table
 from l402train import asking
 from l402train.debts import Debt
 from l402train.exits import Exit
-from l402train.screen import sat
+from l402train.screen import sat, show_json
 
 
 async def freeze(out: Console, nats_url: str, order: Freeze, *, as_json: bool) -> Exit:
@@ -77,7 +75,7 @@ async def settle(out: Console, nats_url: str, order: OwedSettle, *, as_json: boo
 def tell_debts(out: Console, found: list[Debt], *, as_json: bool) -> Exit:
     """A table, the oldest first."""
     if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(found)))
+        show_json(out, found)
         return Exit.FINE
     if not found:
         out.print("Nothing is owed.")
@@ -94,7 +92,7 @@ def tell_debts(out: Console, found: list[Debt], *, as_json: bool) -> Exit:
 
 def _told(out: Console, view: Any, sentence: Any, *, as_json: bool) -> Exit:
     if as_json:
-        out.print_json(json.dumps(msgspec.to_builtins(view)))
+        show_json(out, view)
     else:
         out.print(sentence(view), soft_wrap=True)
     return Exit.FINE

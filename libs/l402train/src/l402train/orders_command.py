@@ -5,40 +5,24 @@ It decides nothing.
 """
 
 import getpass
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from l402core.events import EndRound, Freeze, OwedSettle, Pardon, Thaw, WriteOff
 
 from l402train.exits import Exit, Stop
-from l402train.folder import Folder
+from l402train.options import DEMO_FOLDER, Books, Dir, Json, Nats, ask, books_at
 from l402train.running import run, tell
 
 # Each command imports its story when it is called, so that `--help` answers at once.
 # ruff: noqa: PLC0415
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
-Dir = Annotated[Path, Parameter(name="--dir", help="Folder of a network that `up` or `demo` made.")]
-Nats = Annotated[str | None, Parameter(name="--nats", help="The network's bus, instead of a folder.")]
-Books = Annotated[str | None, Parameter(help="SQLAlchemy URL of the settler's database, instead of a folder.")]
 Wanted = Annotated[
     str,
     Parameter(help="A commitment, a payment hash of a fee, rung or tranche, or the beginning of one, 8 hex digits."),
 ]
 Reason = Annotated[str, Parameter(help="Why; it stands in the books for good.")]
 By = Annotated[str, Parameter(help="Who orders it; by default your login name.")]
-DEMO_FOLDER = Path("demo-report")
-
-
-def ask(question: Callable[[str], Coroutine[Any, Any, Exit]], folder: Path, nats: str | None, *, as_json: bool) -> int:
-    """Put it to the network of this folder, or on this bus."""
-
-    async def story() -> Exit:
-        return await question(Folder(folder).operator_url(nats))
-
-    return run(story(), as_json=as_json)
 
 
 def freeze(
@@ -167,7 +151,7 @@ def list_owed(*, folder: Dir = DEMO_FOLDER, books: Books = None, as_json: Json =
     from l402train import debts, orders, screen
 
     async def story() -> Exit:
-        found = debts.debts(books or Folder(folder).settler / "books.sqlite3")
+        found = debts.debts(books_at(folder, books))
         return orders.tell_debts(screen.console(), found, as_json=as_json)
 
     return run(story(), as_json=as_json)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
@@ -36,6 +37,11 @@ def console(*, color: bool = True, to_stderr: bool = False) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else WIDTH
     return Console(file=stream, no_color=not color or None, highlight=False, width=width)
+
+
+def show_json(out: Console, told: object) -> None:
+    """One document, in place of text."""
+    out.print_json(msgspec.json.encode(told).decode())
 
 
 def sat(msat: int) -> str:

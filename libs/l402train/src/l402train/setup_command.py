@@ -9,13 +9,13 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from l402train.exits import Exit, Stop, stop_for
+from l402train.options import Json
 from l402train.running import run
 
 # Each command imports its story when it is called, so that `--help` answers at once.
 # ruff: noqa: PLC0415
 
 InFile = Annotated[Path | None, Parameter(help="A mounted file that holds it instead: it has a password.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 
 
 def register(app: App) -> None:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from l402train.options import Json
 from l402train.running import run
 
 # Each command imports its story when it is called, so that `--help` answers at once.
 # ruff: noqa: PLC0415
 
 app = App(name="lightning", help="Real lnd nodes on a simnet of their own.")
-Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout instead of text.")]
 LndDir = Annotated[
     Path | None, Parameter(help="Folder with lnd and btcd; by default what `make tools` built, or the PATH.")
 ]
