@@ -1,13 +1,10 @@
-"""What an operator is told to do at night can be done: the pages, commands, variables, numbers and tests in the docs exist."""
+"""What an operator is told at night is there: pages, alerts, variables, numbers, tests. Of commands: `house/test_pages`."""
 
 import re
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
 from l402train.docs.metrics import TOLD, told_by
-from l402train.docs.pages import commands
 from l402train.folder import URL_FILE
 from l402train.knobs import knobs
 
@@ -40,20 +37,6 @@ def test_a_page_names_the_alerts_that_lead_to_it(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", OPERATING, ids=names(OPERATING))
-def test_every_command_exists_with_its_options(page: Path) -> None:
-    """As `l402-train` itself lists them."""
-    assert list(unknown(page.read_text())) == []
-
-
-def test_a_command_that_nobody_has_would_be_found() -> None:
-    """And so would an option."""
-    text = (
-        "`l402-train dance`, `l402-train thaw ID --gently`, `l402-train owed settle`, `l402-train thaw ID --reason x`"
-    )
-    assert list(unknown(text)) == ["dance", "thaw --gently"]
-
-
-@pytest.mark.parametrize("page", OPERATING, ids=names(OPERATING))
 def test_every_variable_and_every_number_exists(page: Path) -> None:
     """A variable that some service reads, a number that some service tells."""
     text = page.read_text()
@@ -78,27 +61,8 @@ def test_every_test_that_shows_something_exists(page: Path) -> None:
 
 
 MODULES = {"l402_gateway", "l402_invoicer", "l402_settler", "l402_oracle", "l402_peer_agent"}
-COMMANDS = {
-    name: set(re.findall(r"--[a-z-]+", options))
-    for name, options in re.findall(r"^## l402-train ([a-z -]+)\n(.*?)(?=^## )", commands(), re.MULTILINE | re.DOTALL)
-}
-"""With their options."""
 
 
 def quoted(text: str) -> list[str]:
     """Alerts in backticks."""
     return re.findall(r"`(L402\w+)`", text)
-
-
-def unknown(text: str) -> Iterator[str]:
-    """Commands that do not exist, and options that theirs do not have."""
-    lines = chain(
-        re.findall(r"`(?:\.venv/bin/)?l402-train ([^`]+)`", text), re.findall(r"^l402-train (.+)$", text, re.MULTILINE)
-    )
-    for line in lines:
-        words = line.split()
-        name = next((one for one in (" ".join(words[:2]), words[0]) if one in COMMANDS), None)
-        if name is None:
-            yield words[0]
-            continue
-        yield from (f"{name} {one}" for one in re.findall(r"--[a-z-]+", line) if one not in COMMANDS[name])
