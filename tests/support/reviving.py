@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,32 +68,29 @@ async def _mines(lnd: Path) -> bool:
 
 async def _usable(lnd: Path) -> bool:
     """Every lnd knows the chain's tip, and every channel that it has is active."""
-    async for info, channels in _told(lnd):
-        if info is None or not info.synced_to_chain or not all(channel.active for channel in channels):
-            return False
-    return True
+    infos = await _each(lnd, "GetInfo", lnrpc.GetInfoRequest())
+    told = await _each(lnd, "ListChannels", lnrpc.ListChannelsRequest())
+    usable = all(channel.active for one in told for channel in one.channels)
+    return bool(infos) and bool(told) and usable and all(info.synced_to_chain for info in infos)
 
 
 async def _know(lnd: Path, height: int) -> bool:
-    async for info, _ in _told(lnd):
-        if info is None or info.block_height < height:
-            return False
-    return True
+    infos = await _each(lnd, "GetInfo", lnrpc.GetInfoRequest())
+    return bool(infos) and all(info.block_height >= height for info in infos)
 
 
-async def _told(lnd: Path) -> AsyncIterator[tuple[Any, Sequence[Any]]]:
-    """What each says of itself and of its channels; None of one that does not answer."""
+async def _each(lnd: Path, call: str, request: Any) -> list[Any]:
+    """What every lnd answers; nothing where one of them does not."""
+    answers = []
     for node in json.loads((lnd / NODES).read_text()).values():
         wire = Wire(endpoint_of(node))
         try:
-            info = await wire.call("/lnrpc.Lightning/GetInfo", lnrpc.GetInfoRequest())
-            channels = (await wire.call("/lnrpc.Lightning/ListChannels", lnrpc.ListChannelsRequest())).channels
+            answers.append(await wire.call(f"/lnrpc.Lightning/{call}", request))
         except L402Error:
-            yield None, ()
-        else:
-            yield info, channels
+            return []
         finally:
             await wire.close()
+    return answers
 
 
 async def _serve(plan: Plan) -> Exit:
