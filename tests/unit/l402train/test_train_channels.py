@@ -10,7 +10,7 @@ from l402core.events import ChannelStanding, ChannelsView, NodeFlow, RoundFlow
 from l402train import channel_tables, channels, page, screen
 from l402train import report as reports
 from l402train.folder import Folder
-from l402train.report import Report
+from l402train.report import FlowReport, Report
 
 from tests.support.runs import a_report
 
@@ -71,6 +71,18 @@ def test_the_terminal_shows_both_directions() -> None:
                   "moved by -2,100 sat where fees less rewards are -2,100 sat"):  # fmt: skip
         assert words in text
     assert max(map(len, text.splitlines()[:-1])) <= screen.WIDTH
+
+
+def test_no_figure_is_cut_however_long_and_the_last_rounds_stay_on_one_line() -> None:
+    """Rather a number over two lines than one without its end."""
+    flow = tuple(FlowReport(round=number, fees_msat=0, rewards_msat=9_999_000) for number in range(3))
+    (one,) = a_run().channels
+    long = msgspec.structs.replace(
+        one, capacity_msat=10**15, local_before_msat=10**15, local_after_msat=10**15, flow=flow
+    )
+    text = shown(msgspec.structs.replace(a_run(), channels=(long,)))
+    assert "…" not in text
+    assert "-9,999 -9,999 -9,999" in text
 
 
 def test_two_channels_to_one_node_carry_its_money_once() -> None:

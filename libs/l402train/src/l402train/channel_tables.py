@@ -41,7 +41,7 @@ def table_of(channels: tuple[ChannelReport, ...]) -> Table:
     sums = dict(zip(COLUMNS, sums_of(channels), strict=True))
     table.add_column("with", footer="all")
     for name in ON_A_TERMINAL:
-        table.add_column(name, justify="right", footer=sums[name])
+        table.add_column(name, justify="right", footer=sums[name], overflow="fold", no_wrap=name == NET)
     for one in channels:
         newest = msgspec.structs.replace(one, flow=one.flow[-NETS_SHOWN:])
         table.add_row(one.peer[:16], *(COLUMNS[name](newest) for name in ON_A_TERMINAL))
@@ -93,7 +93,7 @@ def tell(out: Console, view: ChannelsView) -> None:
     table = lined("The coordinator's channels, in satoshi")
     table.add_column("with")
     for name in ("capacity", "ours", "theirs", "fees in", "rewards out", NET, NEXT_ROUND, SLOTS):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for one in view.channels:
         flow = flows[one.node]
         table.add_row(
