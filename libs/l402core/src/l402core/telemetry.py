@@ -86,10 +86,10 @@ def _span_line(span: ReadableSpan) -> str:
     return msgspec.json.encode(line).decode() + "\n"
 
 
-def traceparent() -> str:
-    """The W3C traceparent of the current span; '' outside of one."""
-    span = trace.get_current_span().get_span_context()
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
+def traceparent(of: Span | None = None) -> str:
+    """The W3C traceparent of a span, the current one where none is given; '' outside of one."""
+    told = (of or trace.get_current_span()).get_span_context()
+    return f"00-{told.trace_id:032x}-{told.span_id:016x}-{told.trace_flags:02x}" if told.is_valid else ""
 
 
 def _parent(text: str) -> context.Context:

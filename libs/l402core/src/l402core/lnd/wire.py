@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,8 +11,8 @@ import grpc
 import grpc.aio
 import msgspec
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from l402core import telemetry
 from l402core.errors import L402Error, Unavailable
 from l402core.lnd.answers import fault_of
 from l402core.lnd.stubs import method
@@ -27,7 +28,6 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one try may take, handshake included
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-_PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class LndEndpoint(msgspec.Struct, frozen=True):
@@ -86,29 +86,41 @@ class Wire:
 
     @contextmanager
     def _span(self, uri: str, payment_hash: bytes) -> Iterator[tuple[tuple[str, str], ...]]:
-        """A client span around the call, and the metadata that carries it on, with the macaroon."""
-        service, _, name = uri.lstrip("/").partition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-        if payment_hash:
-            attributes["lnd.payment_hash"] = payment_hash.hex()
-        with self._tracer.start_as_current_span(
-            f"{service}/{name}",
-            kind=trace.SpanKind.CLIENT,
-            attributes=attributes,
-            record_exception=False,  # LND's sentences are for errors, not for telemetry
-            set_status_on_exception=False,
-        ) as span:
-            carrier: dict[str, str] = {}
-            _PROPAGATOR.inject(carrier)
-            began_s, outcome = time.perf_counter(), "ok"
-            try:
-                yield (("macaroon", self._macaroon.now().reveal().decode()), *carrier.items())
-            except L402Error as error:
-                outcome = error.code
-                span.set_status(trace.StatusCode.ERROR, error.code)
-                raise
-            finally:
-                NODE_CALLS.labels(name, outcome).observe(time.perf_counter() - began_s)
+        """A client span around the call, and the metadata that carries it on, with the macaroon.
+
+        It is nobody's current span, for nothing of ours happens inside a call; LND's sentences are for errors, not for
+        telemetry.
+        """
+        called = _called(uri)
+        attributes = (
+            {**called.attributes, "lnd.payment_hash": payment_hash.hex()} if payment_hash else called.attributes
+        )
+        span = self._tracer.start_span(called.span, kind=trace.SpanKind.CLIENT, attributes=attributes)
+        began_s, outcome = time.perf_counter(), "ok"
+        try:
+            macaroon, parent = self._macaroon.now().reveal().decode(), telemetry.traceparent(span)
+            yield (("macaroon", macaroon), ("traceparent", parent)) if parent else (("macaroon", macaroon),)
+        except L402Error as error:
+            outcome = error.code
+            span.set_status(trace.StatusCode.ERROR, error.code)
+            raise
+        finally:
+            span.end()
+            NODE_CALLS.labels(called.name, outcome).observe(time.perf_counter() - began_s)
+
+
+class _Called(msgspec.Struct, frozen=True):
+    """How telemetry names a call."""
+
+    span: str
+    name: str
+    attributes: dict[str, str]
+
+
+@cache
+def _called(uri: str) -> _Called:
+    service, _, name = uri.lstrip("/").partition("/")
+    return _Called(f"{service}/{name}", name, {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name})
 
 
 def _read_macaroon(path: Path) -> Secret:
