@@ -181,6 +181,25 @@ async def test_the_books_are_compared_at_the_start_and_again_and_again(
     assert pauses == [LOOK_AGAIN_EVERY_S, 3_600, 3_600]
 
 
+async def test_a_comparison_that_takes_long_is_made_less_often(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute between two looks at 200,000 payments would be no pause at all: 30 s of work are followed by 570 without."""
+    stage, pauses = make_stage(reconcile_s=60), list[float]()
+    clock = iter([0.0, 30.0, 600.0, 601.0])
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    watch = Watch(stage.office, Lists([]), monotonic=lambda: next(clock))  # type: ignore[arg-type]
+    monkeypatch.setattr("l402_settler.watch.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await watch.books()
+    assert pauses == [19 * 30, 60]
+
+
 async def test_a_route_that_cost_less_than_is_booked_is_told_by_its_own_weight(stage: Stage) -> None:
     """The books have seven millisatoshi of routing, our node none: no escrow is frozen, and no line is changed."""
     await stage.uploaded()

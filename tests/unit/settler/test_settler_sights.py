@@ -1,5 +1,6 @@
 """What our node tells of many rungs at once, and how little of it costs a commit."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -97,7 +98,7 @@ async def test_one_impossible_escrow_does_not_hold_up_the_others(stage: Stage) -
 
 
 async def test_a_hint_about_a_rung_that_the_node_has_told_of_asks_it_nothing(stage: Stage) -> None:
-    """Though it is in nobody's books yet. Of what the stream has not told the node is asked at once."""
+    """Though it is in nobody's books yet. Of what the stream does not tell, the node is asked."""
     await stage.desk.open(stage.opening("a"))
     await stage.settler.on_offer(stage.offer("a"))
     await stage.desk.register_locks(stage.locks("a"))
@@ -106,11 +107,27 @@ async def test_a_hint_about_a_rung_that_the_node_has_told_of_asks_it_nothing(sta
         async for _ in Watch(stage.office, node)._looks():
             pass
     settler = Settler(stage.office, None, node)  # type: ignore[arg-type]  # the bus is not touched here
-    rungs = [DispatchedRung(index=index, payment_hash=sha(f"rung a {index}"), status="IN_FLIGHT") for index in (0, 1)]
-    await settler.on_dispatched(
-        EscrowDispatched(id="d", occurred_at_ms=0, round=1, commitment=sha("a"), rungs=tuple(rungs))
-    )
+    await settler.on_dispatched(hint(0, 1))
     assert node.asked == [bytes.fromhex(sha("rung a 1"))]
+
+
+async def test_a_hint_that_overtakes_the_stream_waits_for_it(stage: Stage) -> None:
+    """The invoicer's word comes first, and the stream tells of both rungs while the settler waits: it asks nothing."""
+    node = Telling([sight("a", index, PaymentStatus.IN_FLIGHT) for index in (0, 1)])
+    settler = Settler(stage.office, None, node)  # type: ignore[arg-type]  # the bus is not touched here
+    hinted = asyncio.create_task(settler.on_dispatched(hint(0, 1)))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        async for _ in Watch(stage.office, node)._looks():
+            pass
+    await hinted
+    assert node.asked == []
+
+
+def hint(*indices: int) -> EscrowDispatched:
+    """The invoicer's word that these rungs of ladder a are on their way."""
+    rungs = [DispatchedRung(index=index, payment_hash=sha(f"rung a {index}"), status="IN_FLIGHT") for index in indices]
+    return EscrowDispatched(id="d", occurred_at_ms=0, round=1, commitment=sha("a"), rungs=tuple(rungs))
 
 
 class Telling(OneNode):

@@ -192,23 +192,45 @@ async def test_without_a_height_nothing_is_compared(stage: Stage) -> None:
         await Watch(stage.office, node).reconcile(Reconcile())
 
 
+class Asked(Stranding):
+    """A node that keeps what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bytes] = []
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
+        self.asked.append(payment_hash)
+        return await super().lookup_payment(payment_hash)
+
+
 async def test_a_rung_is_asked_about_once_it_has_been_silent(stage: Stage) -> None:
     """What our node's stream told of a moment ago is no question; what it has not told of for a while is one."""
-    asked: list[bytes] = []
-
-    class Asked(Stranding):
-        async def lookup_payment(self, payment_hash: bytes) -> PaymentView | None:
-            asked.append(payment_hash)
-            return await super().lookup_payment(payment_hash)
-
     await stage.locked()
-    watch = Watch(stage.office, Asked())
+    node = Asked()
+    watch = Watch(stage.office, node)
     await watch._look_at_open_rungs(silent_s=15)
-    assert asked == []
+    assert node.asked == []
     stage.now_ms += 15_000
     await watch._look_at_open_rungs(silent_s=15)
-    assert len(asked) == 6
+    assert len(node.asked) == 6
     await watch._look_at_open_rungs(silent_s=15)
-    assert len(asked) == 6
+    assert len(node.asked) == 6
     await watch._look_at_open_rungs()
-    assert len(asked) == 12
+    assert len(node.asked) == 12
+
+
+async def test_a_rung_that_was_registered_a_moment_ago_is_not_silent_yet(stage: Stage) -> None:
+    """Our node has told nothing of it, for it may not even be sent; after a while without a word it is a question."""
+    await stage.desk.open(stage.opening("a"))
+    await stage.settler.on_offer(stage.offer("a"))
+    await stage.desk.register_locks(stage.locks("a"))
+    node = Asked()
+    watch = Watch(stage.office, node)
+    await watch._look_at_open_rungs(silent_s=15)
+    assert node.asked == []
+    stage.now_ms += 15_000
+    await watch._look_at_open_rungs(silent_s=15)
+    assert len(node.asked) == 6
+    await watch._look_at_open_rungs()  # as after a cut: whatever it has told
+    assert len(node.asked) == 12

@@ -75,6 +75,8 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=Question)
 Row = sa.Row[Any]
 TICK_S = 0.2
+PATIENCE_S, PATIENT_LOOKS = 0.1, 10
+"""So long, and so often, a hint waits for the node's stream, before the node is asked."""
 OFFERS, FEES, DECISIONS = "settler offers", "settler fees", "settler decisions"
 """Consumers with an inbox: these facts move money or fix what may be moved, and are taken once, in the transaction that
 acts on them. The others are taken as often as they come: a checkpoint opens the round that is not there yet, and
@@ -237,11 +239,21 @@ class Settler:
             book_fee(tx, event.payment_hash, event.amount_msat, event.settle_index, now_ms=now_ms)
 
     async def on_dispatched(self, event: EscrowDispatched) -> None:
-        """A hint that a ladder is on its way: look for each rung of which our node's stream has not told already."""
-        joined = self._office.joined
-        unheard = [rung.payment_hash for rung in event.rungs if not joined.was_told(rung.payment_hash)]
+        """A hint that a ladder is on its way: look for each rung of which our node's stream does not tell by itself.
+
+        The hint often overtakes the stream, and a look costs both of us more than a moment's patience.
+        """
+        unheard = await self._unheard([rung.payment_hash for rung in event.rungs])
         seen = [await self._node.lookup_payment(bytes.fromhex(payment_hash)) for payment_hash in unheard]
         await record_sight(self._office, *(view for view in seen if view is not None))
+
+    async def _unheard(self, payment_hashes: list[str]) -> list[str]:
+        """Those of which our node has not told, once it had the time to."""
+        for _ in range(PATIENT_LOOKS):
+            if all(map(self._office.joined.was_told, payment_hashes)):
+                return []
+            await asyncio.sleep(PATIENCE_S)
+        return [payment_hash for payment_hash in payment_hashes if not self._office.joined.was_told(payment_hash)]
 
     async def on_refused(self, event: EscrowRefused) -> None:
         """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""

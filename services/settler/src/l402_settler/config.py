@@ -95,8 +95,9 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         description="How the memo of our fee invoices begins, as the invoicer's memo_prefix: a lost fee is known by it.",
     )  # fmt: skip
     reconcile_s: int = Field(
-        default=60, ge=1, le=86_400, description="How often the books are compared with LND's own lists."
-    )
+        default=60, ge=1, le=86_400,
+        description="How often the books are compared with LND's own lists; less often where that takes long.",
+    )  # fmt: skip
     reveal_blocks: int = Field(
         default=24, ge=6, le=1_000, description="Blocks from opening within which a reveal may happen."
     )

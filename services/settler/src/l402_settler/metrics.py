@@ -3,8 +3,7 @@
 Sums of the books are told as they stand there, so that several settlers tell the same: take the largest, never their sum.
 """
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import REGISTRY, Counter, Gauge
@@ -72,8 +71,3 @@ class Sums(Collector):
 
 SUMS: Final = Sums()
 REGISTRY.register(SUMS)
-
-
-def tell_expiries(blocks_left: Iterable[int]) -> None:
-    """Of all open HTLCs."""
-    GUARDIAN_BLOCKS.set(min(blocks_left, default=math.inf))

@@ -1,6 +1,7 @@
 """The settler's eyes on its own node: payments, liquidity, height. It only looks; what was seen is joined in `tracking`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 SIGHT_EVERY_S = 2.0
 LOOK_AGAIN_EVERY_S = 15.0
 RECONNECT_S = 1.0
+RESTS = 19
+"""A comparison of books and node is followed by so many times its length without one: a twentieth of the time is theirs."""
 SIGHTS_TOGETHER = 256
 """Updates of payments that are joined at a time."""
 LOOKS_TOGETHER = 32
@@ -55,11 +58,16 @@ class Node(Protocol):
 
 
 class Watch:
-    """Four loops without end, each of which outlives a node that is silent for a while."""
+    """Four loops without end, each of which outlives a node that is silent for a while.
 
-    def __init__(self, office: Office, node: Node) -> None:
-        self._office = office
+    `monotonic` measures how long a comparison of books and node took.
+    """
+
+    def __init__(self, office: Office, node: Node, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._office, self._monotonic = office, monotonic
         self._node = node
+        self._met_ms: dict[str, int] = {}
+        """When each open rung was first seen open by a look: what was locked a moment ago has not been silent for long."""
 
     async def payments(self) -> None:
         """Every update of every payment of ours, for ever; a cut stream is taken up again after looking at open rungs."""
@@ -100,9 +108,11 @@ class Watch:
 
     async def _look_at_open_rungs(self, *, silent_s: float = 0.0) -> None:
         office = self._office
-        before_ms = office.now_ms() - int(silent_s * 1_000)
+        now_ms = office.now_ms()
+        before_ms = now_ms - int(silent_s * 1_000)
         every = await office.database.read(books.open_rungs)
-        lines = [line for line in every if office.joined.silent_since(line.payment_hash, before_ms)]
+        self._met_ms = {line.payment_hash: self._met_ms.get(line.payment_hash, now_ms) for line in every}
+        lines = [line for line in every if office.joined.heard_ms(line.payment_hash, self._met_ms) <= before_ms]
         for start in range(0, len(lines), LOOKS_TOGETHER):
             looks = await asyncio.gather(*(self._look_at(line) for line in lines[start : start + LOOKS_TOGETHER]))
             await self._record(await self._without_stranded([look for look in looks if look is not None]))
@@ -134,13 +144,17 @@ class Watch:
         await office.database.transact(lambda tx: freeze_payment(office, tx, payment_hash, code=code, reason=reason))
 
     async def books(self) -> None:
-        """Compare the books with our node's lists, at the start and then on a schedule."""
+        """Compare the books with our node's lists, at the start and then on a schedule.
+
+        With a long past a comparison takes a while, and one after another would leave no time for what is paid now.
+        """
         while True:
-            pause_s: float = self._office.config.reconcile_s
+            began_s, every_s = self._monotonic(), self._office.config.reconcile_s
             try:
                 await self.reconcile(Reconcile())
+                pause_s = max(every_s, RESTS * (self._monotonic() - began_s))
             except Unavailable as error:
-                pause_s = min(pause_s, LOOK_AGAIN_EVERY_S)
+                pause_s = min(every_s, LOOK_AGAIN_EVERY_S)
                 log.warning("reconcile.waits", detail=error.detail)
             await asyncio.sleep(pause_s)
 
@@ -209,12 +223,15 @@ class Watch:
             journal.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 
     async def _guard(self, height: int) -> None:
-        lines = await self._office.database.read(books.open_rungs)
-        metrics.RUNGS_OPEN.set(len(lines))
-        metrics.tell_expiries(line.expiry_height - height for line in lines if line.expiry_height)
-        for line in lines:
+        office = self._office
+        open_, nearest = await office.database.read(books.count_open_rungs)
+        metrics.RUNGS_OPEN.set(open_)
+        metrics.GUARDIAN_BLOCKS.set(nearest - height)
+        if nearest - height > office.config.guardian_blocks:
+            return
+        for line in await office.database.read(books.open_rungs):
             left = line.expiry_height - height
-            if line.expiry_height and left <= self._office.config.guardian_blocks:
+            if line.expiry_height and left <= office.config.guardian_blocks:
                 metrics.GUARDIAN_ALARMS.inc()
                 log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
 

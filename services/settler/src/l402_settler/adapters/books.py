@@ -3,6 +3,7 @@
 Rows come back as they are; documents are JSON text. Every change of an escrow's or a rung's state is a compare-and-set.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -252,6 +253,13 @@ def rungs_after(tx: Transaction, after: str, at_most: int) -> list[sa.Row[Any]]:
 def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     """Every rung whose end is not known."""
     return tx.rows(q.OPEN_RUNGS)
+
+
+def count_open_rungs(tx: Transaction) -> tuple[int, float]:
+    """How many rungs' ends are not known, and the height at which the first of their HTLCs expires; infinity without any."""
+    row = tx.row(q.COUNT_OPEN_RUNGS)
+    assert row is not None
+    return row.still, row.nearest or math.inf
 
 
 def move_rungs(

@@ -184,6 +184,12 @@ OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
     rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
 )
 OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_(OPEN_RUNG)))
+COUNT_OPEN_RUNGS = Hot(
+    sa.select(
+        sa.func.count().label("still"),
+        sa.func.min(sa.func.nullif(rungs.c.expiry_height, 0)).label("nearest"),
+    ).where(rungs.c.state.in_(OPEN_RUNG))
+)
 
 
 @lru_cache(maxsize=256)
