@@ -46,8 +46,10 @@ SETTINGS = {
     "L402_GATEWAY_MINTS_IN_ALL": "100000",
     "L402_INVOICER_ROUND_MAX_MSAT": "1000000000000",
     "L402_INVOICER_DAY_MAX_MSAT": "1000000000000",
+    "L402_SETTLER_RECONCILE_S": "86400",
 }
-"""One round that stays open, and no limit on one address, payee or round: all identities are here, on a few nodes."""
+"""One round that stays open, and no limit on one address, payee or round: all identities are here, on a few nodes. Books and
+node are compared at the start only: all that the plain client pays would be told as foreign, thousands a time."""
 EACH = {"fee": 1, "open": 1, "make": RUNGS, "lock": RUNGS, "agree": 1, "return": RUNGS}
 TOLD = {
     "fee": "challenge and fee paid",
@@ -136,10 +138,12 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
     print("\nours / plain (each wave of ours beside the mean of the plain client just before and just after it):")
     for stage in ("make", "lock"):
         around = [statistics.mean((before[stage][0], after[stage][0])) for before, after in pairwise(plain)]
-        ratios = [plain_s / whole_s(wave, stage) for plain_s, wave in zip(around, ours, strict=True)]
-        ratio, verdict = statistics.median(ratios), "reached" if statistics.median(ratios) >= GOAL_RATIO else "MISSED"
-        each = ", ".join(f"{one:.1%}" for one in ratios)
-        print(f"  {stage:6} {each}; median {ratio:.1%}, goal {GOAL_RATIO:.0%}: {verdict}")
+        mine = [whole_s(wave, stage) for wave in ours]
+        ratios = [plain_s / own_s for plain_s, own_s in zip(around, mine, strict=True)]
+        together = sum(around) / sum(mine)
+        each, verdict = ", ".join(f"{one:.1%}" for one in ratios), "reached" if together >= GOAL_RATIO else "MISSED"
+        print(f"  {stage:6} {each}; median {statistics.median(ratios):.1%}, ", end="")
+        print(f"all waves together {together:.1%}, goal {GOAL_RATIO:.0%}: {verdict}")
     print("  settle: below, for no round is judged here, and nobody has preimages" if asked.backend == "lnd" else "")
 
 
@@ -305,7 +309,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lnd-dir", type=Path)
     parser.add_argument("--peers", type=int, default=70, help="identities")
     parser.add_argument("--nodes", type=int, default=4, help="nodes beside the coordinator's, over which they spread")
-    parser.add_argument("--waves", type=int, default=3, help="of ours, each between two of the plain client's")
+    parser.add_argument("--waves", type=int, default=6, help="of ours, each between two of the plain client's")
     parser.add_argument("--fleets", type=int, default=2, help="processes with peers")
     asked = parser.parse_args()
     if asked.backend is None:
