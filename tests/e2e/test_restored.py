@@ -14,11 +14,11 @@ from pathlib import Path
 import nats
 import pytest
 import sqlalchemy as sa
-from l402core.events import FACTS, WORK
+from l402core.events import FACTS, WORK, WriteOff, WrittenOff
 from l402core.jetstream import inbox
 from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.rights import MIGRATION
-from l402train import books, bus_users, comparing
+from l402train import asking, books, bus_users, comparing
 from l402train.credentials import macaroon_of
 from l402train.folder import Folder
 from l402train.parts import COORDINATOR
@@ -65,7 +65,8 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
 ) -> None:
     """A gradient waits to be judged, its ladder is locked. Settler and attestor end in good order, both databases are saved,
     spoiled, and restored; then it is paid, a second round is, and books and node agree. Then the same backup again, which by
-    now is old: the first gradient is decided as it was, our node pays nothing, and each reward of the second is named."""
+    now is old: the first gradient is decided as it was, our node pays nothing, and each reward of the second is named, until a
+    person explains it."""
     for name, value in UNHURRIED.items():
         monkeypatch.setenv(name, value)
     folder.create()
@@ -87,6 +88,7 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
         is_even(folder)
         assert not (await comparing.ask(network.nats_url)).differences
         first, second, paid = rungs(folder, 1), rungs(folder, 2), await payments(folder)
+        left_msat = lightning(folder)
         assert {*first.values(), *second.values()} >= {"settled"}
         await down(network)
         await asyncio.sleep(2 * REMEMBERED_S)
@@ -100,6 +102,15 @@ async def test_what_was_lost_in_mid_round_is_put_back_by_the_docs_commands_and_p
             (hash_, "foreign", "SETTLED") for hash_, state in second.items() if state == "settled"
         }
         assert count(folder, "fees") == 2, "a fee that our node has is told again"
+        for one in found:
+            order = WriteOff(
+                payment_hash=one.payment_hash, by="ann", reason="a reward that the old backup does not know"
+            )
+            told = await asking.ask(network.nats_url, order, WrittenOff)
+            assert (told.what, told.lost_msat) == ("payment", one.amount_msat)
+        assert not (await comparing.ask(network.nats_url)).differences
+        is_even(folder)
+        assert lightning(folder) == left_msat, "what our node has, the books have, with or without a story"
     assert leaks(folder.root, beside=tmp_path, books=folder.books_url if on_postgres(folder) else "") == []
 
 
@@ -130,6 +141,12 @@ def is_even(folder: Folder) -> None:
     ledger = books.ledger(folder.books)
     assert ledger.open_escrows == 0
     assert ledger.debits_msat == ledger.credits_msat > 0
+
+
+def lightning(folder: Folder) -> int:
+    """Our node's balance as the books have it, msat."""
+    account = books.ledger(folder.books).accounts["lightning"]
+    return account.debits_msat - account.credits_msat
 
 
 def rungs(folder: Folder, round_: int) -> dict[str, str]:

@@ -20,6 +20,7 @@ from l402core.l402.macaroon import append, decode
 from l402core.secret import Secret
 
 from tests.support.gateway import CHECKPOINT, OTHER, PEER, Draft, Edge, edge, signed, stopped
+from tests.support.watching import until
 
 STOCK = re.compile(r'L402 macaroon="(?P<macaroon>[A-Za-z0-9+/=]+)", invoice="(?P<invoice>ln[a-z0-9]+)"')
 
@@ -205,6 +206,35 @@ async def test_without_redis_nothing_is_minted_and_what_was_paid_still_opens(
         assert (await http.get("/readyz")).status_code == 503
         assert (await open_(http, paid)).status_code == 201
     assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_without_the_objects_nothing_is_sold_and_what_was_paid_is_taken_when_they_are_back(
+    it: Edge, http: httpx.AsyncClient, draft: Draft, tmp_path: Path
+) -> None:
+    """Nobody is told to pay for what could not be kept; an upload is to come back later, and is taken then, once."""
+    paid = await ready_to_upload(http, it, draft)
+    it.objects.rename(tmp_path / "away")
+    await until(lambda: answers(http, 503))
+    assert (await http.get("/readyz")).json() == {"bus": True, "redis": True, "objects": False}
+    it.coordinator.phase = "commit"
+    await asyncio.sleep(0.3)  # what was read before is kept for a moment
+    answer = await http.post(Draft(it.coordinator.terms, nonce="01" * 32).path)
+    refused(answer, 503, "objects")
+    assert answer.headers["retry-after"]
+    assert it.coordinator.asked(events.FeeMint) == 1
+    it.coordinator.phase = "upload"
+    await asyncio.sleep(0.3)
+    refused(await put(http, paid), 503, "disk")
+    assert it.coordinator.asked(events.RegisterUpload) == 0
+    (tmp_path / "away").rename(it.objects)
+    await until(lambda: answers(http, 200))
+    assert (await put(http, paid)).status_code == 201
+    assert await it.store.get(it.coordinator.uploads[draft.commitment]) == draft.payload
+
+
+async def answers(http: httpx.AsyncClient, status: int) -> bool:
+    """Whether `/readyz` says this."""
+    return (await http.get("/readyz")).status_code == status
 
 
 async def test_without_the_bus_each_answer_is_to_come_back_later(tmp_path: Path) -> None:

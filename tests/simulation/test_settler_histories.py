@@ -16,12 +16,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from l402_settler.adapters import books, journal
-from l402_settler.ledger import LIGHTNING, Phase, trial_balance
+from l402_settler.ledger import LIGHTNING, OUTSIDE, Phase, trial_balance
+from l402_settler.writing_off import WritingOff
 from l402core.errors import CallerError, Exhausted
 from l402core.escrow import Escrow
-from l402core.lnd.port import PaymentStatus
+from l402core.events import WriteOff
+from l402core.lnd.port import InvoiceView, PaymentStatus, PaymentView
 
 from tests.support.settler import Stage, sha
+from tests.unit.settler.test_outside import gift, strange
+from tests.unit.settler.test_reconcile import Lists
 
 NAMES = st.sampled_from(["a", "b"])
 RUNGS = st.integers(0, 5)
@@ -39,6 +43,9 @@ class Histories(RuleBasedStateMachine):
         self.ends: dict[tuple[str, int], PaymentStatus] = {}
         self.registered: set[str] = set()
         self.fees: set[str] = set()
+        self.strangers: dict[str, int] = {}
+        """What our node has less for each payment that is none of ours, by its hash."""
+        self.strange_fees: dict[str, int] = {}
 
     def run(self, story: Coroutine[Any, Any, Any]) -> Any:
         """One step; what a caller did wrong is refused and changes nothing."""
@@ -55,6 +62,25 @@ class Histories(RuleBasedStateMachine):
         """The invoicer reports the fee, perhaps again, perhaps before or after it is presented."""
         self.fees.add(name)
         self.run(self.stage.fee(name))
+
+    @rule(name=NAMES)
+    def fee_is_taken_for_a_strangers(self, name: str) -> None:
+        """Its memo is not ours, say: a person explains it as none of ours, perhaps again, perhaps when the books know it."""
+        self.run(self.explain(gift(sha(f"fee {name}"), 500_000)))
+
+    @rule(amount=st.integers(1, 9), fee=st.integers(0, 2), receipt=st.booleans())
+    def stranger_is_explained(self, amount: int, fee: int, receipt: bool) -> None:
+        """Our node was used past all books; who looks twice, or says it twice, counts it once."""
+        hash_ = sha(f"stranger {amount} {receipt}")
+        view = gift(hash_, amount) if receipt else strange(hash_, amount, self.strange_fees.setdefault(hash_, fee))
+        self.strangers[hash_] = -amount if receipt else amount + self.strange_fees[hash_]
+        self.run(self.explain(view))
+
+    async def explain(self, view: PaymentView | InvoiceView) -> None:
+        """The order, of all that our node tells."""
+        node = Lists([view]) if isinstance(view, PaymentView) else Lists([], (view,))
+        order = WriteOff(payment_hash=view.payment_hash.hex(), by="ann", reason="none of ours")
+        await WritingOff(self.stage.office, node).write_off(order)
 
     @rule(name=NAMES)
     def peer_opens(self, name: str) -> None:
@@ -173,6 +199,16 @@ class Histories(RuleBasedStateMachine):
         ]
         pending = balances[LIGHTNING].pending_credits_msat if LIGHTNING in balances else 0
         assert pending == sum(line.amount_msat for line in unended)
+
+    @invariant()
+    def outside_is_what_nobody_knows(self) -> None:
+        """The account holds each stranger once, and of our own fees those that the books have not heard of yet."""
+        lines = {line.id: line for line in self.read(journal.all_transfers)}
+        unheard = [hash_ for hash_ in (sha("fee a"), sha("fee b")) if f"fee:{hash_}" not in lines]
+        taken = sum(lines[id_].amount_msat for hash_ in unheard if (id_ := f"outside-in:{hash_}") in lines)
+        balance = trial_balance(lines.values()).get(OUTSIDE)
+        outside = balance.debits_msat - balance.credits_msat if balance else 0
+        assert outside == sum(self.strangers.values()) - taken
 
     @invariant()
     def no_escrow_is_frozen(self) -> None:

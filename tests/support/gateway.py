@@ -337,7 +337,7 @@ async def edge(folder: Path, **changes: Any) -> AsyncIterator[Edge]:
         bus = Bus(nats_url, "settler")
         await coordinator.start(bus)
         try:
-            async with running(config) as (url, _bus):
+            async with running(config) as (url, _bus, _objects):
                 store = FileStore(folder / "objects")
                 await store.put(CHECKPOINT)
                 yield Edge(url, coordinator, bus, store, config, redis, folder / "objects")

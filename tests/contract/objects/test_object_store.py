@@ -147,3 +147,66 @@ def test_a_store_that_is_not_served_is_refused(url: str) -> None:
     """At the start, with what was expected."""
     with pytest.raises(ValueError, match="s3://"):
         open_store(url)
+
+
+async def of_the_bucket(method: str, endpoint: str, url: str) -> None:
+    """Make or delete it."""
+    async with httpx.AsyncClient() as client:
+        (await client.request(method, f"{endpoint}/{url.split('/')[2]}")).raise_for_status()
+
+
+# --- readiness --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writing", [True, False])
+async def test_a_look_finds_it_there_and_leaves_no_object(place: Place, writing: bool) -> None:
+    """Before anything was put, and again; what it leaves in a bucket has no object's name."""
+    for _ in range(2):
+        await place.store.look(writing=writing)
+    assert place.names() <= {"ready"}
+
+
+@pytest.mark.parametrize("writing", [True, False])
+async def test_a_folder_that_is_gone_does_not_answer_until_it_is_back(tmp_path: Path, writing: bool) -> None:
+    """Moved away, or a file in its place; nobody makes a new one."""
+    folder, away = tmp_path / "objects", tmp_path / "away"
+    store = open_store(folder.as_uri())
+    folder.rename(away)
+    with pytest.raises(Unavailable):
+        await store.look(writing=writing)
+    assert not folder.exists()
+    folder.write_text("no folder")
+    with pytest.raises(Unavailable):
+        await store.look(writing=writing)
+    folder.unlink()
+    away.rename(folder)
+    await store.look(writing=writing)
+
+
+@pytest.mark.parametrize("writing", [True, False])
+async def test_a_bucket_that_is_gone_does_not_answer_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, writing: bool
+) -> None:
+    """Its server is stopped, and another answers at the same port."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    await of_the_bucket("PUT", f"http://{host}:{port}", bucket)
+    store = open_store(bucket)
+    await store.look(writing=writing)
+    server.stop()
+    with pytest.raises(Unavailable, match="does not answer"):
+        await store.look(writing=writing)
+    again = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    again.start()
+    await store.look(writing=writing)
+    again.stop()
+
+
+async def test_a_bucket_that_was_deleted_takes_nothing(bucket: str, endpoint: str) -> None:
+    """Its server answers, and refuses."""
+    store = open_store(bucket)
+    await of_the_bucket("DELETE", endpoint, bucket)
+    with pytest.raises(Unavailable):
+        await store.look(writing=True)

@@ -21,6 +21,7 @@ WORDS = {
     "fate": "",
     "credit": "y",
     "part": "gateway",
+    "way": "out",
 }
 """What the tables' own constraints ask for."""
 

@@ -20,9 +20,12 @@ from l402core import metrics
 Ready = Callable[[], Awaitable[dict[str, bool]]]
 
 
-def control_app(title: str, ready: Ready, *, show_metrics: bool = True, traced: bool = True) -> FastAPI:
+def control_app(
+    title: str, ready: Ready, *, show_metrics: bool = True, traced: bool = True, told_only: frozenset[str] = frozenset()
+) -> FastAPI:
     """An app with the probes and `/metrics`; services add their routes. `ready` names each part and whether it answers.
 
+    `told_only` are parts without which requests are answered all the same: named like any other, and no ground for a 503.
     `show_metrics` is for an address that strangers reach, too; `traced` is for a service that has no spans of its own.
     """
     # Of a request one span is enough; FastAPI's logs would carry what a stranger sent.
@@ -36,7 +39,7 @@ def control_app(title: str, ready: Ready, *, show_metrics: bool = True, traced: 
     @app.get("/readyz", summary="Every part this service needs answers; 503 where one does not.")
     async def readyz(response: Response) -> dict[str, bool]:
         parts = await ready()
-        response.status_code = 200 if all(parts.values()) else 503
+        response.status_code = 200 if all(well for part, well in parts.items() if part not in told_only) else 503
         return parts
 
     if show_metrics:

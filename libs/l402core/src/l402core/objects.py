@@ -26,6 +26,10 @@ class ObjectStore(Protocol):
         """The bytes, checked against the reference. Raises Unavailable, Contradiction."""
         ...
 
+    async def look(self, *, writing: bool) -> None:
+        """Whether it takes bytes now, or for who only reads, gives them. Raises Unavailable where it does not."""
+        ...
+
 
 class FileStore:
     """Objects as files named by their sha256 below one folder; written whole or not at all."""
@@ -64,6 +68,24 @@ class FileStore:
                 "object_missing", f"object {ref.sha256[:16]}… cannot be read: {error.strerror}"
             ) from error
         return unaltered(data, ref)
+
+    async def look(self, *, writing: bool) -> None:
+        """As it would be for an object: a byte that is put down and taken away, or a look into the folder."""
+        try:
+            await anyio.to_thread.run_sync(self._put_down if writing else self._look_into, abandon_on_cancel=True)
+        except OSError as error:
+            raise Unavailable("disk", f"the object store does not answer: {error.strerror}") from error
+
+    def _put_down(self) -> None:
+        part = self._folder / f".{secrets.token_hex(8)}.part"
+        try:
+            part.write_bytes(b".")
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _look_into(self) -> None:
+        with os.scandir(self._folder) as entries:
+            next(entries, None)
 
 
 async def _one(data: bytes) -> AsyncIterable[bytes]:

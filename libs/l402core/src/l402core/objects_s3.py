@@ -5,6 +5,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or from the instance's role. obstore 
 without dependencies, with multipart uploads and credential refresh.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterable
@@ -25,6 +26,9 @@ _CALL_TIMEOUT: Final = timedelta(seconds=120)
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _RETRIES: Final = 3
 _RETRY_TIMEOUT: Final = timedelta(seconds=30)
+_LOOK_TIMEOUT: Final = timedelta(seconds=5)
+_LOOK_KEY: Final = "ready"
+"""No sha256: what is put there to see whether the bucket takes bytes."""
 _REFUSALS: Final = (BaseError, OSError)
 """obstore says some of them with the builtin of the same meaning: FileNotFoundError, PermissionError."""
 
@@ -37,15 +41,19 @@ class S3Store:
         if not url.removeprefix("s3://").strip("/"):
             raise ValueError(f"{url!r}: expected s3://bucket or s3://bucket/prefix")
         self._url = url.rstrip("/")
-        self._bucket = Bucket.from_url(
+        self._bucket = self._client(_CALL_TIMEOUT, _RETRIES)
+        self._looking = self._client(_LOOK_TIMEOUT, 0)
+
+    def _client(self, timeout: timedelta, retries: int) -> Bucket:
+        return Bucket.from_url(
             self._url,
             client_options={
-                "timeout": _CALL_TIMEOUT,
+                "timeout": timeout,
                 "connect_timeout": _CONNECT_TIMEOUT,
                 # whoever names an endpoint without TLS means it
                 "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"),
             },
-            retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT},
+            retry_config={"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT},
         )
 
     async def put(self, data: bytes) -> ObjectRef:
@@ -77,6 +85,17 @@ class S3Store:
             return unaltered(bytes(await found.bytes_async()), ref)
         except FileNotFoundError as error:
             raise Unavailable("object_missing", f"object {ref.sha256[:16]}… is not in the bucket") from error
+        except _REFUSALS as error:
+            raise Unavailable("objects_unavailable", f"the bucket does not answer: {_said(error)}") from error
+
+    async def look(self, *, writing: bool) -> None:
+        """One small request, not tried again. Raises Unavailable."""
+        try:
+            if writing:
+                await obstore.put_async(self._looking, _LOOK_KEY, b".")
+                return
+            with contextlib.suppress(FileNotFoundError):  # nobody has written yet: it answers all the same
+                await obstore.head_async(self._looking, _LOOK_KEY)
         except _REFUSALS as error:
             raise Unavailable("objects_unavailable", f"the bucket does not answer: {_said(error)}") from error
 

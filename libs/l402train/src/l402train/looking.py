@@ -20,6 +20,7 @@ from l402train import (
     exporting,
     lives,
     open_rungs,
+    outside_story,
     screen,
     services,
     spans,
@@ -183,13 +184,21 @@ def ledger(out: Console, *, where: Path | str, account: str | None, export: Path
 
 
 def explain(out: Console, *, where: Path | str, wanted: str, as_json: bool) -> Exit:
-    """One submission's whole story, or one tranche's."""
-    if len(wanted) >= explaining.SHORTEST and set(wanted.lower()) <= explaining.HEX:
+    """One submission's whole story, or one tranche's; or what a person has said was none of ours."""
+    is_hash = len(wanted) >= explaining.SHORTEST and set(wanted.lower()) <= explaining.HEX
+    if is_hash:
         told = tranche_story.tranche(where, wanted.lower())
         if told is not None:
             screen.show_json(out, told) if as_json else tranche_story.tell(out, told)
             return Exit.FINE
-    story = explaining.explain(where, wanted)
+    try:
+        story = explaining.explain(where, wanted)
+    except Stop:
+        found = outside_story.outside(where, wanted.lower()) if is_hash else []
+        if not found:
+            raise
+        screen.show_json(out, found) if as_json else outside_story.tell(out, found)
+        return Exit.FINE
     if as_json:
         screen.show_json(out, story)
     else:

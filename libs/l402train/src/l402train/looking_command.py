@@ -93,7 +93,8 @@ def explain(
     submission: Annotated[
         str,
         Parameter(
-            help="A commitment, a payment hash of its fee, of a rung or of a tranche, a trace id, a beginning, or `latest`."
+            help="A commitment, a payment hash of its fee, of a rung, of a tranche or of what was explained as outside of the "
+            "protocol, a trace id, a beginning, or `latest`."
         ),
     ] = "latest",
     /,

@@ -40,7 +40,7 @@ async def thaw(out: Console, nats_url: str, order: Thaw, *, as_json: bool) -> Ex
 
 
 async def write_off(out: Console, nats_url: str, order: WriteOff, *, as_json: bool) -> Exit:
-    """Explain a contradiction for good. Raises Stop where the settler finds none."""
+    """Explain a contradiction, or what is foreign, for good. Raises Stop where the settler finds neither."""
     told = await asking.ask(nats_url, order, WrittenOff)
     return _told(out, told, _written_off, as_json=as_json)
 
@@ -105,6 +105,9 @@ def _frozen(view: FreezeView) -> str:
 
 def _written_off(told: WrittenOff) -> str:
     lost = show_sat(abs(told.lost_msat))
+    if told.what in ("payment", "receipt") and told.lost_msat:
+        way = "went outside" if told.lost_msat > 0 else "came from outside"
+        return f"{told.what} {told.payment_hash} is explained: {lost} {way} of the protocol"
     cost = f"{lost} are written off" if told.lost_msat > 0 else f"{lost} more than the books said are there"
     return f"{told.what} {told.payment_hash} is explained: {cost if told.lost_msat else 'no money differs'}"
 

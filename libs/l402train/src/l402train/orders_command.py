@@ -65,7 +65,7 @@ def thaw(
 
 
 def write_off(
-    payment_hash: Annotated[str, Parameter(help="Of the rung, fee or tranche, 64 hex digits.")],
+    payment_hash: Annotated[str, Parameter(help="Of the rung, fee, tranche or foreign payment, 64 hex digits.")],
     /,
     *,
     reason: Reason,
@@ -82,7 +82,8 @@ def write_off(
 ) -> int:
     """Explain for good what the books and the node cannot both be right about, so that it can be thawed.
 
-    What it cost, as the node itself tells, is booked as written off; no payment is made by this command.
+    What it cost, as the node itself tells, is booked as written off; no payment is made by this command. What the books know
+    nothing of, and the node has paid or was paid, is booked as outside of the protocol.
     """
     from l402train import orders, screen
 

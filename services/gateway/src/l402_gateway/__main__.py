@@ -1,5 +1,6 @@
 """Wiring of the gateway: `python -m l402_gateway`. Exit code 2 where it cannot start as it was told."""
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -18,6 +19,7 @@ from l402core.errors import L402Error
 from l402core.l402 import keys as root_keys
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
+from l402core.objects_ready import ObjectsReady
 from l402core.watched import Watched
 from pydantic import ValidationError
 
@@ -39,29 +41,32 @@ CANNOT_START = 2
 
 async def serve(config: Config) -> None:
     """Serve until asked to stop. Raises as `running` does."""
-    async with running(config) as (url, bus):
+    async with running(config) as (url, bus, objects):
         with announced(url, config.data_dir / "gateway.url"):
             log.info("service.ready", url=url)
-            await run_until_asked(say_awake_forever(bus))
+            await run_until_asked(say_awake_forever(bus, objects.answers))
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[tuple[str, Bus]]:
-    """A whole gateway inside the block; yields its base URL, and its bus.
+async def running(config: Config) -> AsyncIterator[tuple[str, Bus, ObjectsReady]]:
+    """A whole gateway inside the block; yields its base URL, its bus, and whether uploads can be taken.
 
     Raises OSError where the port or the key file is not to be had, Malformed, ValueError; Unavailable without a bus.
     """
     bus, shelf = Bus(config.nats_url, "gateway"), RedisShelf(config.redis_url)
     store = open_store(config.objects_url)
+    objects = ObjectsReady(store, writing=True, clock=time.monotonic)
     gateway = Gateway(
         config, bus, shelf, store, Watched(config.key_file, root_keys.load, every_s=0.0).now,
         now_ms=lambda: time.time_ns() // 1_000_000, clock=time.monotonic, rng_bytes=secrets.token_bytes,
+        takes_uploads=objects.answers,
     )  # fmt: skip
     hints = Hints(max_clients=config.hint_clients, queue_size=config.hint_queue, on_change=gateway.forget)
     library = Library(gateway.rounds, gateway.submissions, store, depth=config.object_rounds, clock=time.monotonic)
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), "redis": await shelf.ready()}
+        redis, stores = await asyncio.gather(shelf.ready(), objects.answers())
+        return {"bus": await bus.ready(), "redis": redis, "objects": stores}
 
     seeing = Seeing(gateway.seen, gateway.rounds, gateway.channels, ready, now_ms=gateway.now_ms, clock=time.monotonic)
     control = build(gateway, hints, library, seeing, ready, show_metrics=config.show_metrics)
@@ -73,7 +78,7 @@ async def running(config: Config) -> AsyncIterator[tuple[str, Bus]]:
         # Any ASGI app will do there; its type says FastAPI because every other service is one.
         async with serving(cast(FastAPI, edge), config.http_host, config.http_port) as url:
             try:
-                yield url, bus
+                yield url, bus, objects
             finally:
                 hints.close()  # a listener that stays would keep the server from stopping
     finally:

@@ -4,7 +4,7 @@ It verifies without asking anybody, and decides nothing about money: the settler
 """
 
 import hashlib
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -80,6 +80,7 @@ class Gateway:
     def __init__(
         self, config: Config, bus: Asks, shelf: Shelf, store: ObjectStore, keys: Callable[[], RootKeys], *,
         now_ms: Callable[[], int], clock: Callable[[], float], rng_bytes: Callable[[int], bytes],
+        takes_uploads: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self.config, self._bus, self._shelf, self._store, self._keys = config, bus, shelf, store, keys
         self.now_ms, self._rng_bytes = now_ms, rng_bytes
@@ -91,8 +92,9 @@ class Gateway:
         channels_ttl_s = max(config.read_cache_ms, CHANNELS_CACHE_MIN_MS) / 1_000
         self._channels: Shared[None, ChannelsView] = Shared(self._read_channels, ttl_s=channels_ttl_s, clock=clock)
         self.selling = Selling(
-            config, self._ask, shelf, self.rounds, keys, now_ms=now_ms, clock=clock, rng_bytes=rng_bytes
-        )
+            config, self._ask, shelf, self.rounds, keys, now_ms=now_ms, clock=clock, rng_bytes=rng_bytes,
+            takes_uploads=takes_uploads,
+        )  # fmt: skip
         # The same step sent many times at once is one question, and all of its senders get the one answer.
         self._steps: Shared[Question, SubmissionView] = Shared(self._ask_step, ttl_s=0.0, clock=clock)
         self.seen = Reads(self._look, clock)

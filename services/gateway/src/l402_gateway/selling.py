@@ -3,13 +3,13 @@
 It knows limits and what may be forgotten, and leaves what an invoice is to the invoicer.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
-from l402core.errors import Exhausted
+from l402core.errors import Exhausted, Unavailable
 from l402core.events import FeeMint, FeeMinted, PeerStanding, Question, ReadStanding, RoundView
 from l402core.l402 import Macaroon, RootKeys
 
@@ -47,9 +47,10 @@ class Selling:
     def __init__(
         self, config: Config, ask: Asking, shelf: Shelf, rounds: Shared[int, RoundView], keys: Callable[[], RootKeys], *,
         now_ms: Callable[[], int], clock: Callable[[], float], rng_bytes: Callable[[int], bytes],
+        takes_uploads: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._config, self._ask, self._shelf, self._rounds, self._keys = config, ask, shelf, rounds, keys
-        self._now_ms, self._rng_bytes = now_ms, rng_bytes
+        self._now_ms, self._rng_bytes, self._takes_uploads = now_ms, rng_bytes, takes_uploads
         self._selling: Shared[tuple[Paid, str, str], Unpaid] = Shared(self._sell_alone, ttl_s=0.0, clock=clock)
 
     async def sell(self, paid: Paid, peer: str, client: str) -> tuple[Macaroon, Unpaid]:
@@ -59,6 +60,8 @@ class Selling:
         """
         view = await self._rounds.get(paid.round)
         challenge.may_sell(view, terms_of(view), now_ms=self._now_ms())
+        if not await self._takes_uploads():
+            raise Unavailable("objects", "what is uploaded cannot be kept now: nobody is told to pay for it")
         base = msgspec.structs.replace(paid, step="", path="")
         unpaid = await self._shelf.unpaid(_key(base, peer)) or await self._selling.get((base, peer, client))
         return challenge.token(self._keys(), unpaid, base, peer), unpaid

@@ -17,6 +17,7 @@ from l402core.outbox import Transaction
 from l402_settler import ledger
 from l402_settler.adapters import books, journal, owed_books
 from l402_settler.office import Office
+from l402_settler.outside import OUT, take_back
 
 log = structlog.get_logger()
 _ID = re.compile("[0-9a-f]{8,64}", re.ASCII)
@@ -71,6 +72,8 @@ class ByHand:
             reason=order.reason, at_ms=now_ms,
         )  # fmt: skip
         lines = [ledger.owed_settled(peer, commitment, amount, by_our_node=seen is not None)]
+        if seen is not None:
+            take_back(tx, [order.payment_hash], OUT, now_ms=now_ms)
         if seen is not None and seen.fee_msat:
             lines.append(ledger.routing_paid(order.payment_hash, commitment, seen.fee_msat))
         journal.post(tx, *lines, now_ms=now_ms)

@@ -34,6 +34,7 @@ from l402_settler.adapters.freeze_books import fee_is_held
 from l402_settler.admission import admit, room_of, standing
 from l402_settler.escrows import move_escrow, say_escrow_lock, say_uploaded, statement_of, try_lock
 from l402_settler.office import Office
+from l402_settler.outside import OUT, take_back
 from l402_settler.owed import ACCEPT_MS, offered_rungs
 from l402_settler.rounds import COMMIT, UPLOAD, locks_until_ms, owed_locks_until_ms
 from l402_settler.submissions import check_ladder
@@ -260,6 +261,7 @@ def _remember_ladder(
         known.add(hash_)
         transfers.append(ledger.rung_locked(hash_, row.peer, row.commitment, amount))
     books.add_rungs(tx, rungs)
+    take_back(tx, offer.reward_hashes, OUT, now_ms=now_ms)
     journal.post(tx, *transfers, now_ms=now_ms)
 
 

@@ -1,10 +1,11 @@
 """Double entry for every way money moves here. Pure: it makes transfers, and refuses to know how they are kept.
 
-    account            what a credit balance means (debit for the first four)
+    account            what a credit balance means (debit for the first five)
     lightning          our node's balance (debit)
     rewards            what gradients have earned so far (debit)
     routing            routing fees paid (debit)
     written-off        what a person wrote off: the node and the books differed, or a rung was paid that nobody earned (debit)
+    outside            what our node paid and was paid that was none of ours, as a person said (debit)
     ------------------------------------------------------------------------------------------------
     treasury           what the coordinator brought
     fees:unclaimed     fees that arrived and have opened nothing yet; zero when all is quiet
@@ -41,6 +42,7 @@ CREDITS = "credits:"
 SPONSORS = "sponsors:"
 OWED = "owed:"
 WRITTEN_OFF = "written-off"
+OUTSIDE = "outside"
 
 ONLY_OWED = (
     f"name in ('{TREASURY}', '{EARNED}') or substr(name, 1, {len(CREDITS)}) = '{CREDITS}' "
@@ -241,6 +243,32 @@ def earned_after_all(payment_hash: str, peer: str, commitment: str, amount_msat:
         id=f"earned:{payment_hash}", kind="earned after all", debit=peer_account(peer), credit=WRITTEN_OFF,
         amount_msat=amount_msat, commitment=commitment,
     )  # fmt: skip
+
+
+def paid_outside(payment_hash: str, amount_msat: Msat, fee_msat: Msat) -> list[Transfer]:
+    """Our node paid somebody outside of the protocol, and its route kept something, which is no routing of ours."""
+    return [
+        Transfer(id=f"{name}:{payment_hash}", kind=kind, debit=OUTSIDE, credit=LIGHTNING, amount_msat=msat)
+        for name, kind, msat in (
+            ("outside", "paid outside", amount_msat), ("outside-routing", "routing outside", fee_msat),
+        )
+        if msat
+    ]  # fmt: skip
+
+
+def received_outside(payment_hash: str, amount_msat: Msat) -> Transfer:
+    """Our node was paid by somebody outside of the protocol."""
+    return Transfer(
+        id=f"outside-in:{payment_hash}", kind="received outside", debit=LIGHTNING, credit=OUTSIDE,
+        amount_msat=amount_msat,
+    )  # fmt: skip
+
+
+def not_outside(line: Transfer) -> Transfer:
+    """The books have learned whose it was: taken back, for its own lines follow."""
+    return Transfer(
+        id=f"back:{line.id}", kind="not outside", debit=line.credit, credit=line.debit, amount_msat=line.amount_msat
+    )
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

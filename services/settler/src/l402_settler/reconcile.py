@@ -3,8 +3,9 @@
 A *lag* is what the next look will join (LND ended a rung that the books still have open). A *contradiction* is what cannot
 be true of both (paid in the books, failed at LND): it freezes the escrow and wakes someone; nothing is corrected in
 silence. *Routing* is what a payment cost on its way, where the books have another sum: it is ours alone, and freezes nobody.
-*Foreign* is what our node did and the books do not know: a person should. *Undecided* is what only the chain can
-tell: the books gave up a rung that LND calls in flight for ever, and a channel that may still hold it is being closed.
+*Foreign* is what our node did and the books do not know: a person should, and explains it. *Undecided* is what only the
+chain can tell: the books gave up a rung that LND calls in flight for ever, and a channel that may still hold it is being
+closed.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -88,7 +89,7 @@ def compare_fees(
     ]  # fmt: skip
     return missing + [
         LedgerDifference(
-            weight=LAG if _is_fee(view, memo_prefix) else FOREIGN, what="fee", payment_hash=hash_, commitment="",
+            weight=LAG if is_fee(view, memo_prefix) else FOREIGN, what="fee", payment_hash=hash_, commitment="",
             books="unknown", lnd="SETTLED", amount_msat=view.paid_msat,
         )
         for hash_, view in settled.items()
@@ -96,7 +97,8 @@ def compare_fees(
     ]  # fmt: skip
 
 
-def _is_fee(invoice: InvoiceView, memo_prefix: str) -> bool:
+def is_fee(invoice: InvoiceView, memo_prefix: str) -> bool:
+    """Whether our invoicer made it."""
     try:
         return (bolt11.decode(invoice.bolt11).description or "").startswith(memo_prefix)
     except bolt11.InvalidInvoice:

@@ -18,10 +18,12 @@ from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, fee_books, owed_books, sponsor_books
 from l402_settler.adapters.explained_books import explained_of
+from l402_settler.adapters.outside_books import outside_of
 from l402_settler.adapters.scratch import Scratch
 from l402_settler.fees import book_fee
 from l402_settler.merging import side_by_side
 from l402_settler.office import Office
+from l402_settler.outside import IN, OUT
 from l402_settler.reconcile import (
     CONTRADICTION,
     EXPLAINED,
@@ -139,8 +141,7 @@ class Reconciling:
     async def _confirmed(self, doubt: LedgerDifference) -> list[LedgerDifference]:
         """The same looked at once more, the books first: what moved since its page was read is no difference."""
         if doubt.weight == FOREIGN:
-            by_hand = await self._office.database.read(lambda tx: owed_books.settled_with(tx, doubt.payment_hash))
-            return [doubt] if by_hand is None else []  # a person paid what was owed
+            return [] if await self._office.database.read(lambda tx: _is_told(tx, doubt.payment_hash)) else [doubt]
         row, routing_msat = await self._office.database.read(
             lambda tx: (books.rung(tx, doubt.payment_hash), books.routing_of(tx, doubt.payment_hash))
         )
@@ -202,12 +203,19 @@ class Reconciling:
             {hash_: row.amount_msat} if row is not None else {}, [fresh] if fresh is not None else [],
             memo_prefix=office.config.fee_memo_prefix,
         )  # fmt: skip
-        found = await self._weighed(found)
+        found = await self._weighed([one for one in found if not await self._came_from_outside(one)])
         for one in found:
             if one.weight == LAG and fresh is not None and fresh.state is InvoiceState.SETTLED:
                 await self._book(fresh)
         await self._act(found)
         return found
+
+    async def _came_from_outside(self, one: LedgerDifference) -> bool:
+        """Whether it is foreign, and a person has explained it."""
+        if one.weight != FOREIGN:
+            return False
+        rows = await self._office.database.read(lambda tx: outside_of(tx, [one.payment_hash]))
+        return any(row.way == IN for row in rows)
 
     async def _book(self, fee: InvoiceView) -> None:
         """A fee that our node has and no message told of: a stream that vanished took it along."""
@@ -220,6 +228,12 @@ class Reconciling:
 def without_secret(view: PaymentView) -> PaymentView:
     """The same without its preimage, which is not written into any file."""
     return view if view.preimage is None else msgspec.structs.replace(view, preimage=None)
+
+
+def _is_told(tx: Transaction, payment_hash: str) -> bool:
+    """Whether a person has said what a payment was that is no rung: of a debt, or outside of the protocol."""
+    by_hand = owed_books.settled_with(tx, payment_hash) is not None
+    return by_hand or any(row.way == OUT for row in outside_of(tx, [payment_hash]))
 
 
 def _booked(row: sa.Row[Any], routing_msat: int) -> BookedRung:

@@ -31,6 +31,7 @@ from l402_settler import sponsor_steps as steps
 from l402_settler.adapters import books, sponsor_books
 from l402_settler.freezing import hold
 from l402_settler.office import Office
+from l402_settler.outside import IN, take_back
 from l402_settler.sponsor_views import sponsorship_view
 from l402_settler.tending import Node, Tending
 from l402_settler.tranches import Queue, may_pledge
@@ -182,6 +183,7 @@ class Sponsors:
                     tx, payment_hash=payment_hash, sponsorship=row.sponsorship, tranche=index,
                     amount_msat=terms.amount_msat, margin=terms.margin, state=Tranche.ANNOUNCED,
                 )  # fmt: skip
+            take_back(tx, made.hashes, IN, now_ms=office.now_ms())
             steps.mint_next(office, tx, row.sponsorship)
 
         await office.database.transact(work)

@@ -219,7 +219,7 @@ class Watch:
         tell_fitness(sight.failing)
 
     def _book_opening(self, tx: Transaction, amount: int) -> None:
-        if amount and not journal.has_opening(tx):
+        if amount and journal.opened_at_ms(tx) is None:
             journal.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
 
     async def _guard(self, height: int) -> None:

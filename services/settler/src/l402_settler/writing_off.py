@@ -1,4 +1,5 @@
-"""A person explains a contradiction for good: what it cost is written off by name, and it freezes nothing any more.
+"""A person explains a contradiction for good: what it cost is written off by name, and it freezes nothing any more. And what
+our node did that the books know nothing of, which is booked as outside of the protocol.
 
 It believes nobody about our own node, which is asked; it changes no line that stands, and thaws nothing: the thaw is an
 order of its own.
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 import structlog
-from l402core.errors import Conflict, Malformed, NotFound
+from l402core.errors import Conflict, Malformed
 from l402core.escrow import OPEN_RUNG, Rung
 from l402core.events import GradientScored, WriteOff, WrittenOff
 from l402core.lnd.port import ChannelView, InvoiceState, InvoiceView, PaymentStatus, PaymentView
@@ -22,6 +23,7 @@ from l402_settler.decisions import may_be_paid
 from l402_settler.evidence import Evidence
 from l402_settler.findings import Finding, told_end
 from l402_settler.office import Office
+from l402_settler.outside import explain_outside, nothing_foreign
 from l402_settler.reconcile import AGREES
 from l402_settler.writing_off_tranches import Clock, of_tranche
 
@@ -68,7 +70,10 @@ class WritingOff:
         )  # fmt: skip
 
     def _write_off(self, tx: Transaction, order: WriteOff, seen: Evidence) -> WrittenOff:
-        hash_, now_ms = order.payment_hash, self._office.now_ms()
+        hash_, now_ms, memo_prefix = order.payment_hash, self._office.now_ms(), self._office.config.fee_memo_prefix
+        told = explain_outside(tx, order, seen, memo_prefix=memo_prefix, now_ms=now_ms)
+        if told is not None:
+            return told
         known = explained_books.explanation(tx, hash_)
         if known is not None:
             return WrittenOff(payment_hash=hash_, what=known.what, about=known.about, lost_msat=known.amount_msat)
@@ -108,7 +113,7 @@ class WritingOff:
                 frozen=not freeze_books.fed_by(tx, hash_) or freeze_books.fee_is_held(tx, hash_),
             )
             return of_fee(hash_, int(fee.amount_msat), seen.invoice)
-        raise NotFound("unknown", "the books know no rung, fee or tranche of this payment hash")
+        raise nothing_foreign(seen)
 
     def _end(self, tx: Transaction, found: Finding, order: WriteOff, *, paid: bool) -> None:
         if found.what == "tranche":

@@ -100,13 +100,16 @@ class OwedSettled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteOff(Question, frozen=True, kw_only=True):
-    """An operator explains for good what the books and our node cannot both be right about; what it cost is written off."""
+    """An operator explains for good what the books and our node cannot both be right about; what it cost is written off.
+
+    And what our node did that the books know nothing of: it is booked as outside of the protocol.
+    """
 
     name = "money.write_off.v1"
     answered_by = "settler"
 
     payment_hash: str
-    """Of a rung, a fee or a tranche."""
+    """Of a rung, a fee or a tranche, or of what reconcile calls foreign."""
     by: str
     reason: str
     ended: str = ""
@@ -118,11 +121,11 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True):
 
     payment_hash: str
     what: str
-    """rung, fee or tranche."""
+    """rung, fee or tranche; payment or receipt where it is outside of the protocol."""
     about: str
-    """The submission's commitment, or the payment hash of the fee or tranche."""
+    """The submission's commitment, or the payment hash of anything else."""
     lost_msat: int
-    """What it cost; negative where our node has more than the books said, 0 where no money differs."""
+    """What it cost, routing included; negative where our node has more than the books said, 0 where no money differs."""
 
 
 class SayAgain(Question, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     cltv_expiry: int
     created_at: int
     settle_index: int = 0
+    settled_at: int = 0
+    """0 where it is not."""
     htlc_expiry_heights: tuple[int, ...] = ()
     """`htlcs[].expiry_height` of the HTLCs that are held or settled."""
 
@@ -53,6 +55,8 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     failure: str = ""
     preimage: Secret | None = None
     htlc_expiry_heights: tuple[int, ...] = ()
+    sent_at_ms: int = 0
+    """When the last HTLC of it that was paid went out, by the node's clock; 0 where none was."""
 
     def __repr__(self) -> str:
         return (

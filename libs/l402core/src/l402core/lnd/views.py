@@ -27,6 +27,7 @@ def invoice_view(invoice: Any) -> InvoiceView:
         cltv_expiry=invoice.cltv_expiry,
         created_at=invoice.creation_date,
         settle_index=invoice.settle_index,
+        settled_at=invoice.settle_date,
         htlc_expiry_heights=tuple(htlc.expiry_height for htlc in invoice.htlcs if htlc.state != lnrpc.CANCELED),
     )
 
@@ -35,6 +36,7 @@ def payment_view(payment: Any) -> PaymentView:
     """Of an `lnrpc.Payment`; a status we do not know is UNKNOWN, never FAILED."""
     status = _STATUS.get(payment.status, PaymentStatus.UNKNOWN)
     failure = lnrpc.PaymentFailureReason.Name(payment.failure_reason) if status is PaymentStatus.FAILED else ""
+    paid_ns = [htlc.attempt_time_ns for htlc in payment.htlcs if htlc.status == lnrpc.HTLCAttempt.SUCCEEDED]
     return PaymentView(
         payment_hash=bytes.fromhex(payment.payment_hash),
         status=status,
@@ -45,6 +47,7 @@ def payment_view(payment: Any) -> PaymentView:
         htlc_expiry_heights=tuple(
             htlc.route.total_time_lock for htlc in payment.htlcs if htlc.status != lnrpc.HTLCAttempt.FAILED
         ),
+        sent_at_ms=max(paid_ns, default=0) // 1_000_000,
     )
 
 

@@ -55,8 +55,8 @@ def attestor_app(
     records: Evidences,
     ready: Ready,
 ) -> FastAPI:
-    """Six reads and two probes."""
-    app = control_app("l402-train attestor", ready)
+    """Six reads and two probes. What it has decided needs no object: peers find it here though the store is away."""
+    app = control_app("l402-train attestor", ready, told_only=frozenset({"objects"}))
 
     @app.get("/v1/decisions/{commitment}", summary="The one decision, with its sealed preimages while it is safe.")
     async def read_decision(commitment: Commitment) -> Response:

@@ -18,6 +18,7 @@ from l402core.lnd.grpc import LndEndpoint, connect
 from l402core.lnd.permissions import ATTESTOR
 from l402core.lnd.scope import refuse_excess
 from l402core.objects import open_store
+from l402core.objects_ready import ObjectsReady
 from l402core.outbox import Database
 from l402core.parts import tell_parts
 from l402core.streams import incarnation, keep_streams
@@ -72,8 +73,9 @@ async def _serve(config: AttestorConfig) -> None:
         poll_s=config.height_poll_s,
         monotonic=time.monotonic,
     )
+    store = open_store(config.objects_url)
     parts = Parts(
-        database=database, objects=open_store(config.objects_url), heights=heights, keyring=key_file.now, corpus=load_corpus(),
+        database=database, objects=store, heights=heights, keyring=key_file.now, corpus=load_corpus(),
         settler=Successions(config.hand_overs).trusted("settler", config.settler_public),
         chosen_key_id=config.key_id, init_seed=config.init_seed,
         expiry_margin_blocks=config.expiry_margin_blocks, aggregate_places=config.aggregate_places,
@@ -82,7 +84,7 @@ async def _serve(config: AttestorConfig) -> None:
     attestor = Attestor(parts)
     register(bus, attestor)
     records = Records(database, pool_shards=parts.corpus.hidden_shard_count)
-    ready = _ready(bus, database, heights)
+    ready = _ready(bus, database, heights, ObjectsReady(store, writing=False, clock=time.monotonic))
     bus.answer(ReadOracle, records.oracle)
     tell_parts(bus, ReadAttestorParts, ready)
     try:
@@ -161,8 +163,9 @@ def round_sight(database: Database) -> Callable[[int], Awaitable[RoundSight | No
     return sight
 
 
-def _ready(bus: Bus, database: Database, heights: NodeHeights) -> Ready:
+def _ready(bus: Bus, database: Database, heights: NodeHeights, objects: ObjectsReady) -> Ready:
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready(), "database": await database.answers(), **heights.readiness()}
+        answers, stores = await asyncio.gather(database.answers(), objects.answers())
+        return {"bus": await bus.ready(), "database": answers, "objects": stores, **heights.readiness()}
 
     return ready

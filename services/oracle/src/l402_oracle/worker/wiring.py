@@ -1,5 +1,6 @@
 """The worker's wiring: configuration in, a running service out. It decides nothing."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from l402core.delivering import Consumer
 from l402core.events import Event, GradientMeasure, GradientUploaded, ReadWorkerParts
 from l402core.lifecycle import run, run_until_asked
 from l402core.objects import open_store
+from l402core.objects_ready import ObjectsReady
 from l402core.parts import tell_parts
 from l402core.rings import UnsealingRing
 from l402core.watched import Watched
@@ -39,9 +41,11 @@ async def _serve(config: WorkerConfig) -> None:
         shape=shape, corpus=load_corpus(), chunk_k=config.chunk_k, threads=config.torch_threads, device=device
     )  # fmt: skip
     bus, keys = Bus(config.nats_url, "worker"), Watched(config.key_file, read_worker_keys)
+    store = open_store(config.objects_url)
+    objects = ObjectsReady(store, writing=True, clock=time.monotonic)
     worker = Worker(
         bench=bench,
-        objects=open_store(config.objects_url),
+        objects=store,
         bus=bus,
         key=UnsealingRing(lambda: keys.now().reading),
         answers_to=lambda: keys.now().answers_to,
@@ -50,7 +54,7 @@ async def _serve(config: WorkerConfig) -> None:
     register(bus, worker, consumers_on(device))
 
     async def ready() -> dict[str, bool]:
-        return {"bus": await bus.ready()}
+        return {"bus": await bus.ready(), "objects": await objects.answers()}
 
     tell_parts(bus, ReadWorkerParts, ready)
     try:

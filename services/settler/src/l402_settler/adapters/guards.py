@@ -8,7 +8,9 @@ from l402core.guards import append_only
 
 from l402_settler.ledger import LIGHTNING
 
-APPEND_ONLY = ("transfers", "fees", "tokens", "past_offers", "freezes", "settlements", "outages", "explained")
+APPEND_ONLY = (
+    "transfers", "fees", "tokens", "past_offers", "freezes", "settlements", "outages", "explained", "outside",
+)  # fmt: skip
 """Facts: who would change or forget one would write another history."""
 
 SLOT_MS = 600_000

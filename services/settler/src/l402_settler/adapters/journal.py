@@ -77,6 +77,7 @@ def locked_since(tx: Transaction, since_ms: int) -> int:
     return int(tx.scalar(query))
 
 
-def has_opening(tx: Transaction) -> bool:
-    """Whether the first line stands."""
-    return tx.row(sa.select(transfers.c.id).where(transfers.c.id == "opening")) is not None
+def opened_at_ms(tx: Transaction) -> int | None:
+    """When the first line was written; None where it does not stand yet."""
+    row = tx.row(sa.select(transfers.c.at_ms).where(transfers.c.id == "opening"))
+    return None if row is None else int(row.at_ms)

@@ -5,6 +5,7 @@ from l402_settler.adapters import (  # noqa: F401 - in the metadata too
     awake_tables,
     explained_tables,
     freeze_tables,
+    outside_tables,
     owed_tables,
     sponsor_tables,
 )
