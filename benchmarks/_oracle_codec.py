@@ -6,7 +6,7 @@ from statistics import median
 import torch
 from _oracle_tools import Row, Stage, human
 from sparseloco import wire
-from sparseloco.codec import compress, decode, select
+from sparseloco.codec import compress, decode, put, select
 from sparseloco.defaults import TOP_K
 from sparseloco.device import unpack_on
 from sparseloco.layout import kept_per_tensor
@@ -85,7 +85,7 @@ def _stages(
     codes, tables = quantise(kept.values, counts, Quantiser.SIGN_TWO)
 
     def keep() -> None:
-        feedback[kept.indices] = kept.values - decode(codes, tables, counts)
+        put(feedback, kept.indices, kept.values - decode(codes, tables, counts))
 
     keep_s = stage.timed(keep, repeats=repeats)
     return {"add the feedback and select": select_s, "quantise": quantise_s, "keep the rest": keep_s}

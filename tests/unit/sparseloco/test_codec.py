@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sparseloco.codec import compress, decompress
 from sparseloco.layout import largest_divisor, layout_of
 from sparseloco.model import GPTShape
+from sparseloco.quantise import Segments, ascending_there
 from sparseloco.sparse import Quantiser, expand
 from sparseloco.spec import ModelSpec
 from torch import Tensor
@@ -110,6 +111,16 @@ def test_wrong_lengths_and_k_are_refused() -> None:
         compress(torch.zeros(5), torch.zeros(SMALL.numel), SMALL)
     with pytest.raises(ValueError, match="outside"):
         compress(noise(1), torch.zeros(SMALL.numel), SMALL, k=4097)
+
+
+def test_what_a_gpu_orders_with_one_sort_is_what_is_ordered_here() -> None:
+    """Each tensor's magnitudes by themselves, from zero and denormal ones to the largest float."""
+    counts = (700, 1, 300)
+    shuffled = torch.randperm(sum(counts), generator=torch.Generator().manual_seed(7))
+    magnitudes = torch.logspace(-44, 38, sum(counts))[shuffled]
+    magnitudes[::9] = 0
+    tensor = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    assert torch.equal(ascending_there(magnitudes, tensor), Segments(counts, magnitudes.device).ascending(magnitudes))
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sparseloco import codec
 from sparseloco.codec import compress
-from sparseloco.select import top_positions
+from sparseloco.select import top_positions, top_positions_there
 from sparseloco.spec import ModelSpec
 from torch import Tensor
 
@@ -38,11 +38,13 @@ def test_ties_go_to_the_lower_position() -> None:
 def test_every_shape_and_k_equals_a_plain_sort(
     sides: tuple[int, int], down: int, across: int, k: int, seed: int, levels: int
 ) -> None:
-    """With few levels nearly everything ties, also the maxima of the groups."""
+    """With few levels nearly everything ties, also the maxima of the groups; what a GPU does is done here as well."""
     rows, columns = sides
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.randint(-levels, levels + 1, (rows * down, columns * across), generator=generator).float()
-    assert top_positions(matrix, rows, columns, k).tolist() == by_a_plain_sort(matrix, rows, columns, k)
+    expected = by_a_plain_sort(matrix, rows, columns, k)
+    assert top_positions(matrix, rows, columns, k).tolist() == expected
+    assert top_positions_there(matrix, rows, columns, k).tolist() == expected
 
 
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +67,4 @@ def test_what_is_not_finite_is_always_kept(bad: float, rows: int) -> None:
     matrix = torch.randn(rows, 64, generator=torch.Generator().manual_seed(2))
     matrix[5, 17] = bad
     assert 5 * 64 + 17 in top_positions(matrix, rows, 64, 3)[0].tolist()
+    assert 5 * 64 + 17 in top_positions_there(matrix, rows, 64, 3)[0].tolist()

@@ -5,11 +5,13 @@ Per peer and round (https://arxiv.org/abs/2508.15706): a = β·e + Δ, Δ̂ = Q(
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparseloco import strips
 from sparseloco.defaults import FEEDBACK_DECAY, TOP_K
 from sparseloco.layout import MAX_CHUNK, Grid, grids_of, kept_per_tensor
 from sparseloco.quantise import Segments, quantise
@@ -18,7 +20,7 @@ from sparseloco.sparse import Quantiser, Sparse, expand
 from sparseloco.spec import ModelSpec
 
 BAND_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
-"""Elements worked on together: few enough to stay near a core, enough to outweigh the calls and to fill a GPU."""
+"""Elements whose candidates are ordered together: few enough to stay near a core, enough to outweigh calls and fill a GPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +45,22 @@ def compress(
     """The compressed update, and the feedback (numel,) to keep if it is accepted (zero it if not).
 
     Every device gives the same bits. One dense vector is made, the feedback, or none with `into`; what else is held is
-    of the size of the kept entries. Raises ValueError for another length, a k outside 1..4096, or a value that is not finite.
+    of the size of the kept entries. Raises ValueError for another length, a k outside 1..4096, an `into` that is not
+    contiguous, or a value that is not finite.
     """
     if not 1 <= k <= MAX_CHUNK:
         raise ValueError(f"k is {k}, outside 1..{MAX_CHUNK}")
     if delta.shape != (spec.numel,) or feedback.shape != (spec.numel,):
         raise ValueError(f"delta {tuple(delta.shape)} and feedback {tuple(feedback.shape)} are not ({spec.numel},)")
     wanted = torch.empty_like(delta, dtype=torch.float32) if into is None else into
+    if not wanted.is_contiguous():
+        raise ValueError("the feedback is to be kept in a tensor that is not contiguous")
     kept = select(delta, feedback, beta, spec, k, into=wanted)
     if not bool(torch.isfinite(kept.values).all()):  # what is not finite is always among the largest
         raise ValueError("the update has a value that is not finite")
     counts = kept_per_tensor(spec, k)
     codes, tables = quantise(kept.values, counts, quantiser)
-    wanted[kept.indices] = kept.values - decode(codes, tables, counts)
+    put(wanted, kept.indices, kept.values - decode(codes, tables, counts))
     positions = kept.positions.cpu().numpy().view(np.uint16)
     return Sparse(k, quantiser, positions, codes.cpu().numpy(), tables.cpu().numpy()), wanted
 
@@ -81,15 +86,41 @@ def select(
 
     Multiplied, then added, so that no device fuses the two roundings into one.
     """
+    choose = partial(_choose_here, strips.Scratch()) if delta.device.type == "cpu" else _choose_there
     parts = []
     for grid in grids_of(spec):
         for band in grid.bands(BAND_ELEMENTS[delta.device.type]):
             here = slice(band.offset, band.offset + band.numel)
-            torch.mul(feedback[here], beta, out=into[here]).add_(delta[here])
-            positions = top_positions(into[here].view(band.height, band.width), band.rows, band.columns, k)
-            indices = flat_index(band, positions)
-            parts.append((positions.view(-1), indices, into[indices]))
+            positions, indices = choose(delta[here], feedback[here], beta, band, k, into[here])
+            parts.append((positions, indices, take(into, indices)))
     return Kept(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def _choose_there(
+    delta: Tensor, feedback: Tensor, beta: float, band: Grid, k: int, into: Tensor
+) -> tuple[Tensor, Tensor]:
+    torch.mul(feedback, beta, out=into).add_(delta)
+    positions = top_positions(into.view(band.height, band.width), band.rows, band.columns, k)
+    return positions.view(-1), flat_index(band, positions)
+
+
+def _choose_here(
+    scratch: strips.Scratch, delta: Tensor, feedback: Tensor, beta: float, band: Grid, k: int, into: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same with numpy, whose calls are short enough to work on what fits a core's cache."""
+    change, before, sums, decay = delta.numpy(), feedback.numpy(), into.numpy(), np.float32(beta)
+
+    def add(piece: slice) -> None:
+        np.multiply(before[piece], decay, out=sums[piece])
+        np.add(sums[piece], change[piece], out=sums[piece])
+
+    matrix = sums.reshape(band.height, band.width)
+    positions = strips.top_positions(matrix, band.rows, band.columns, k, add, scratch)
+    inside = np.arange(band.size)
+    inside += inside // band.columns * (band.width - band.columns)
+    indices = inside.take(positions)
+    indices += band.corners()[:, None]
+    return torch.from_numpy(positions.astype(np.int16).reshape(-1)), torch.from_numpy(indices.reshape(-1))
 
 
 def flat_index(grid: Grid, positions: Tensor) -> Tensor:  # (chunks, kept) → (chunks · kept,) int64
@@ -102,7 +133,22 @@ def flat_index(grid: Grid, positions: Tensor) -> Tensor:  # (chunks, kept) → (
 
 def decode(codes: Tensor, tables: Tensor, counts: tuple[int, ...]) -> Tensor:
     """Values (entries,) float32 of codes (entries,), by each tensor's table."""
-    return tables.reshape(-1)[tensor_and_code(codes, counts)]
+    return take(tables.reshape(-1), tensor_and_code(codes, counts))
+
+
+def take(source: Tensor, indices: Tensor) -> Tensor:
+    """source[indices]; numpy does it in little more than half of torch's time on a CPU, and so in `put`."""
+    if source.device.type != "cpu":
+        return source[indices]
+    return torch.from_numpy(source.numpy().take(indices.numpy()))
+
+
+def put(target: Tensor, indices: Tensor, values: Tensor) -> None:
+    """target[indices] = values."""
+    if target.device.type != "cpu":
+        target[indices] = values
+    else:
+        target.numpy()[indices.numpy()] = values.numpy()
 
 
 def tensor_and_code(codes: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -2,14 +2,16 @@
 
 Two stages, because a full selection reads everything many times: the maxima of groups of up to eight entries say which
 k groups can hold the k largest entries, and only those are ordered, by a key that no two entries share. Where group
-maxima tie, the block is ordered whole. It refuses to know tensors' names, bytes, or what the values mean.
+maxima tie, the block is ordered whole. On a CPU `strips` answers, and this is what other devices do. It refuses to know
+tensors' names, bytes, or what the values mean.
 """
 
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from sparseloco import strips
 
 MAX_GROUP = 8
 POSITION_BITS = 12
@@ -27,6 +29,13 @@ def top_positions(
 
     What it holds meanwhile is of the matrix's size: hand it a band of a large one.
     """
+    if matrix.device.type == "cpu":
+        return torch.from_numpy(strips.top_positions(matrix.contiguous().numpy(), rows, columns, k)).to(torch.int16)
+    return top_positions_there(matrix, rows, columns, k)
+
+
+def top_positions_there(matrix: Tensor, rows: int, columns: int, k: int) -> Tensor:
+    """The same with torch alone, fast where thousands of threads are."""
     height, width = matrix.shape
     kept = min(k, rows * columns)
     group = _group_height(rows, columns, kept)
@@ -54,8 +63,10 @@ def _in_groups(blocks: Tensor, k: int, group: int) -> Tensor:  # (strips, rows, 
     chosen, tied = _top_groups(maxima.view(torch.int32), k)
     first, last = _places(strips, rows, across, columns, groups, blocks.device)
     member = torch.arange(group, device=blocks.device)[None, :, None]
-    entries = _taken(blocks.view(torch.int32), _taken(first, chosen)[:, None, :] + member * (tall * across * columns))
-    low = _taken(last, chosen)[:, None, :] - member * groups
+    entries = torch.take(
+        blocks.view(torch.int32), torch.take(first, chosen)[:, None, :] + member * (tall * across * columns)
+    )
+    low = torch.take(last, chosen)[:, None, :] - member * groups
     found = _positions(_largest(_key(entries, low).view(strips * across, group * k), k))
     if bool(tied.any()):
         found[tied] = _positions(_largest(_keys(_by_block(blocks)[tied]), k))
@@ -90,36 +101,14 @@ def _key(bits: Tensor, low: Tensor) -> Tensor:
 def _top_groups(maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:  # (blocks, groups) int32 → (blocks, k), (blocks,)
     """k groups of each block, numbered through all blocks, and in which blocks more than k had an equal claim."""
     blocks, groups = maxima.shape
-    if maxima.device.type != "cpu":
-        best = torch.topk(maxima, k, dim=1, sorted=False)
-        tied = (maxima >= best.values.amin(1, keepdim=True)).sum(1) > k
-        return best.indices + torch.arange(blocks, device=maxima.device)[:, None] * groups, tied
-    array = maxima.numpy()
-    reaching = array >= np.partition(array, groups - k, axis=1)[:, groups - k, None]
-    tied = reaching.sum(axis=1) > k
-    if tied.any():
-        reaching[tied] = np.arange(groups) < k
-    return torch.from_numpy(np.flatnonzero(reaching).reshape(-1, k)), torch.from_numpy(tied)
-
-
-def _taken(source: Tensor, index: Tensor) -> Tensor:
-    """source[index] over the flat source; numpy does it in little more than half of torch's time on a CPU."""
-    if source.device.type != "cpu":
-        return torch.take(source, index)
-    return torch.from_numpy(source.view(-1).numpy().take(index.numpy()))
+    best = torch.topk(maxima, k, dim=1, sorted=False)
+    tied = (maxima >= best.values.amin(1, keepdim=True)).sum(1) > k
+    return best.indices + torch.arange(blocks, device=maxima.device)[:, None] * groups, tied
 
 
 def _largest(keys: Tensor, k: int) -> Tensor:  # (blocks, keys) → (blocks, k), in no order
-    if keys.device.type != "cpu":
-        return torch.topk(keys, k, dim=1, sorted=False).values
-    # torch.topk needs 15 ns an element here, numpy's vectorised partition less than one
-    array = keys.numpy()
-    cut = array.shape[1] - k
-    return torch.from_numpy(np.partition(array, cut, axis=1)[:, cut:])
+    return torch.topk(keys, k, dim=1, sorted=False).values
 
 
 def _positions(keys: Tensor) -> Tensor:  # (blocks, k) int64 → int16, ascending
-    positions = (_LAST - (keys & _LAST)).to(torch.int16)
-    if positions.device.type != "cpu":
-        return positions.sort(dim=1).values
-    return torch.from_numpy(np.sort(positions.numpy(), axis=1))
+    return (_LAST - (keys & _LAST)).to(torch.int16).sort(dim=1).values
