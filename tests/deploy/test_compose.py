@@ -1,5 +1,6 @@
 """`compose.yaml` says what the code reads: every variable, every secret, each in one container's own volume."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,23 @@ def test_ours_run_bare_and_only_loopback_is_published() -> None:
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     for service in SERVICES.values():
         assert ":latest" not in service["image"]
+
+
+def test_without_a_registry_everything_can_be_built_but_grafana() -> None:
+    """`make images LOCAL=1` knows each image that compose.yaml takes from elsewhere."""
+    named = set(re.findall(r"\$\{([A-Z0-9]+)_IMAGE:-", (HOUSE / "compose.yaml").read_text()))
+    script = (HOUSE / "tools" / "build-images").read_text()
+    local = re.search(r"LOCAL:-} != 1 ]] \|\| parts\+=\(([a-z0-9 ]+)\)", script)
+    assert local is not None
+    built = {name.upper() for name in local[1].split()} | {"LND"}  # lnd is in our own `lightning`
+    assert named - {"GRAFANA"} <= built
+
+
+def test_the_collector_that_is_built_is_the_one_that_is_named() -> None:
+    """One version, whichever way it comes."""
+    pinned = re.search(r"/collector/otelcol v([0-9.]+)$", (HOUSE / "tools/collector/go.mod").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert SERVICES["collector"]["image"] == f"${{COLLECTOR_IMAGE:-otel/opentelemetry-collector:{pinned[1]}}}"
 
 
 def test_btcd_mines_what_the_first_job_can_spend() -> None:
