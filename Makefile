@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-scale bench-settlement tools tools-deploy tools-cluster cluster cluster-down test-cluster chart images pictures clean
+.PHONY: help setup demo test test-lightning soak test-containers fuzz simulate simulate-exhaustive simulate-planted mutants attacks lint docs bench bench-convergence bench-lightning bench-oracle bench-scale bench-settlement tools tools-deploy tools-collector tools-cluster cluster cluster-down test-cluster chart images pictures clean
 
 UV_VERSION := 0.13.9
 PYTHON := python3.11
@@ -101,6 +101,9 @@ tools: ## build lnd, lncli, btcd and zpay32 into .tools/bin (needs Go)
 tools-deploy: ## build helm, kubeconform and docker compose into .tools (needs Go)
 	@tools/build-deploy
 	@tools/build-compose
+
+tools-collector: ## build the OpenTelemetry collector of compose.yaml into .tools/collector (needs Go; a minute the first time)
+	@tools/build-collector
 
 tools-cluster: ## build a Kubernetes of one node into .tools/kubernetes (needs Go; fifteen minutes the first time)
 	@tools/build-kubernetes core coredns keda

@@ -1,17 +1,18 @@
-"""What Prometheus sees of a running system, asked from inside its network: its targets, and what a query says."""
+"""What is seen of a running system, asked from inside its network: Prometheus's targets, a query's answer, spans."""
 
 import json
 from typing import Any
 from urllib.parse import quote
 
 from tests.containers.system import System, docker
+from tests.support.otlp import TWO_SPANS, printed
 
 PORT = 9090
 
 
-def start(system: System) -> None:
-    """Prometheus beside the system."""
-    system.run("--profile", "seeing", "up", "--detach", "--no-recreate", "prometheus")
+def start(system: System, service: str) -> None:
+    """Prometheus or the collector beside the system."""
+    system.run("--profile", "seeing", "up", "--detach", "--no-recreate", service)
 
 
 def targets(system: System) -> dict[str, list[str]]:
@@ -25,6 +26,16 @@ def targets(system: System) -> dict[str, list[str]]:
 def series(system: System, query: str) -> int:
     """How many series the query says now."""
     return len(_asked(system, f"query?query={quote(query)}")["result"])
+
+
+def spans_sent(system: System, service: str) -> str:
+    """Two spans from a container of that service to the collector, by its name; their trace's id."""
+    return system.inside(service, TWO_SPANS, "http://collector:4318").strip()
+
+
+def spans_printed(system: System, trace_id: str) -> set[str]:
+    """Those that the collector has printed since, by name."""
+    return printed(system.log_of("collector"), trace_id)
 
 
 def _asked(system: System, what: str) -> Any:

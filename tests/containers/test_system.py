@@ -67,7 +67,7 @@ def _all_ready(url: str) -> bool:
 
 def test_prometheus_sees_every_container_of_ours(system: System) -> None:
     """Each of two; and every panel of the dashboards shows something, but for those of what went wrong."""
-    seeing.start(system)
+    seeing.start(system, "prometheus")
     wanted = {"gateway": 2, "invoicer": 2, "settler": 2, "attestor": 1, "worker-1": 1, "worker-2": 1}
     system.until(
         "Prometheus reads all of them",
@@ -77,6 +77,15 @@ def test_prometheus_sees_every_container_of_ours(system: System) -> None:
     assert seeing.series(system, "l402_locked_msat") == wanted["settler"]
     shown = [query for query in DASHBOARDS if not any(word in query for word in OF_WHAT_WENT_WRONG)]
     system.until("every panel shows something", lambda: all(seeing.series(system, query) for query in shown))
+
+
+def test_the_collector_takes_spans_from_a_container_of_ours(system: System) -> None:
+    """By its name on the inner network; its log has a line for each."""
+    seeing.start(system, "collector")
+    sent = seeing.spans_sent(system, "gateway")
+    assert sent
+    whole = {"outer", "inner"}
+    system.until("both are printed", lambda: seeing.spans_printed(system, sent) == whole, limit_s=60.0)
 
 
 KILLED = [

@@ -90,6 +90,40 @@ def test_probes_tell_alive_from_ready(either: list[dict[str, Any]]) -> None:
         assert template["spec"]["terminationGracePeriodSeconds"] >= 60, name
 
 
+def test_a_drain_takes_one_pod_at_a_time_and_is_never_held_up(either: list[dict[str, Any]]) -> None:
+    """A budget for each service, of its own pods alone, that lets one go however few there are, and any that is not ready."""
+    budgets = of(either, "PodDisruptionBudget")
+    assert set(budgets) == set(PREFIXES)
+    for name, budget in budgets.items():
+        spec = budget["spec"]
+        assert selected(either, spec["selector"]) == {name}
+        assert spec["maxUnavailable"] == 1, name
+        assert "minAvailable" not in spec, name
+        assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow", name
+
+
+def test_pods_of_a_service_spread_over_nodes_and_run_where_there_is_only_one(either: list[dict[str, Any]]) -> None:
+    """Each counts its own kind alone: a node full of workers is no reason against a settler there."""
+    for name, template in pods(either):
+        if name == "migrate":
+            continue
+        (spread,) = template["spec"]["topologySpreadConstraints"]
+        assert selected(either, spread["labelSelector"]) == {name}
+        assert (spread["topologyKey"], spread["maxSkew"]) == ("kubernetes.io/hostname", 1), name
+        assert spread["whenUnsatisfiable"] == "ScheduleAnyway", name
+
+
+def selected(objects: list[dict[str, Any]], selector: dict[str, Any]) -> set[str]:
+    """Whose pods a selector of labels means; of another release, none."""
+    assert set(selector) == {"matchLabels"}
+    assert selector["matchLabels"]["app.kubernetes.io/instance"] == "here"
+    return {
+        name
+        for name, template in pods(objects)
+        if selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+    }
+
+
 def test_the_attestor_is_reached_when_it_is_not_ready(either: list[dict[str, Any]]) -> None:
     """What it has decided is a peer's to fetch, whatever becomes of its node; nobody else is asked while it is unready."""
     found = {name for name, one in of(either, "Service").items() if one["spec"].get("publishNotReadyAddresses")}

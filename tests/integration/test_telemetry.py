@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.support.otlp import Receiver, receiver
 
 PROGRAM = """
 import sys
@@ -42,31 +42,11 @@ provider.shutdown()
 """
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP, as a real collector does."""
-
-    received: list[tuple[str, bytes]] = []  # noqa: RUF012 - one list per test process, emptied by the fixture
-
-    def do_POST(self) -> None:
-        """Keep what comes."""
-        self.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
-def collector() -> Iterator[str]:
-    """A collector's URL."""
-    Collector.received.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def collector() -> Iterator[Receiver]:
+    """Who takes spans as a collector does."""
+    with receiver() as taking:
+        yield taking
 
 
 def test_without_a_collector_spans_go_to_the_file(tmp_path: Path) -> None:
@@ -79,22 +59,23 @@ def test_without_a_collector_spans_go_to_the_file(tmp_path: Path) -> None:
     assert inner["status"] == "ERROR"
 
 
-def test_with_a_collector_spans_go_there_and_not_to_the_file(tmp_path: Path, collector: str) -> None:
+def test_with_a_collector_spans_go_there_and_not_to_the_file(tmp_path: Path, collector: Receiver) -> None:
     """OTEL_EXPORTER_OTLP_ENDPOINT, as everywhere."""
-    run(tmp_path / "spans.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector)
-    paths, bodies = zip(*Collector.received, strict=True)
-    assert set(paths) == {"/v1/traces"}
-    assert b"inner" in b"".join(bodies)
-    assert b"tester" in b"".join(bodies)
+    run(tmp_path / "spans.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    assert {path for path, _ in collector.received} == {"/v1/traces"}
+    outer, inner = sorted(collector.spans(), key=lambda span: span.start_ns)
+    assert (outer.name, inner.name, inner.service, inner.status) == ("outer", "inner", "tester", "ERROR")
+    assert (inner.trace_id, inner.parent_id) == (outer.trace_id, outer.span_id)
     assert not (tmp_path / "spans.jsonl").exists()
 
 
-def test_the_text_of_an_error_never_reaches_a_span(tmp_path: Path, collector: str) -> None:
+def test_the_text_of_an_error_never_reaches_a_span(tmp_path: Path, collector: Receiver) -> None:
     """An error's class tells enough; its text might carry what must stay secret."""
     run(tmp_path / "spans.jsonl")
     assert "preimage" not in (tmp_path / "spans.jsonl").read_text()
-    run(tmp_path / "other.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector)
-    assert b"preimage" not in b"".join(body for _, body in Collector.received)
+    run(tmp_path / "other.jsonl", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    assert b"inner" in collector.body
+    assert b"preimage" not in collector.body
 
 
 @pytest.mark.parametrize(
