@@ -119,13 +119,20 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
     nodes = json.loads(folder.nodes.read_text())
     hub, ends, count = nodes["coordinator"], [nodes[name] for name in names], asked.peers * RUNGS
     await measure(hub, ends, count=count, amount_msat=1_050_000)  # nodes that have just started are slower
-    plain, ours = [await measure(hub, ends, count=count, amount_msat=1_050_000)], []
     spent_locking: list[dict[str, float]] = []
+    spent_plainly: list[dict[str, float]] = []
+
+    def begins(stage: str) -> None:
+        if stage in ("lock", "settle"):
+            now = processor_seconds(folder) | {"client": time.process_time()}
+            spent_plainly.append(now if stage == "lock" else spent(spent_plainly.pop(), now))
+
+    plain, ours = [await measure(hub, ends, count=count, amount_msat=1_050_000, begins=begins)], []
     print_plain("plain client, before", plain[0], count)
     for wave in range(1, asked.waves + 1):
         ours.append(await fleets(folder, network, names, asked, called=f"staged-{wave}", locking=spent_locking))
         print_stages(f"ours, stage by stage, wave {wave}", ours[-1], asked.peers)
-        plain.append(await measure(hub, ends, count=count, amount_msat=1_050_000))
+        plain.append(await measure(hub, ends, count=count, amount_msat=1_050_000, begins=begins))
         print_plain(f"plain client, after wave {wave}", plain[-1], count)
     cpu = processor_seconds(folder)
     free = await fleets(folder, network, names, asked, called="free")
@@ -133,6 +140,12 @@ async def compare(folder: Folder, network: Network, names: tuple[str, ...], aske
     print()
     for wave, locking in enumerate(spent_locking, 1):
         print(f"processor seconds of the lock stage, wave {wave}:", told(locking))
+    for plain_wave, locking in enumerate(spent_plainly):
+        print(f"processor seconds of the plain client's locks, wave {plain_wave}:", told(locking))
+    all_s, all_plain_s = (statistics.mean(sum(one.values()) for one in each) for each in (spent_locking, spent_plainly))
+    print(
+        f"processor seconds of all: ours {all_s:.2f}, plain {all_plain_s:.2f}, plain / ours {all_plain_s / all_s:.1%}"
+    )
     print("processor seconds of the free run, returns included:", told(spent(cpu, processor_seconds(folder))))
     print("resident memory, MB:", told({name: round(size / 1e6) for name, size in memory_bytes(folder).items()}))
     print("\nours / plain (each wave of ours beside the mean of the plain client just before and just after it):")

@@ -10,7 +10,8 @@ import pytest
 from l402core.bus import Bus, migrate
 from l402core.delivering import Consumer
 from l402core.events import FACTS, FeeSettled
-from l402core.streams import Declared, incarnation, keep_streams
+from l402core.streams import LIST_EVERY, Declared, incarnation, keep_streams
+from nats.js.api import ConsumerInfo
 
 from tests.support.nats import running_nats
 from tests.support.watching import until
@@ -106,6 +107,32 @@ async def test_a_stream_that_was_made_again_and_has_grown_since_is_another_one(u
     assert (await first.restore(), await second.restore()) == ([], [])
     await client.close()
     await bus.stop()
+
+
+async def test_consumers_are_listed_now_and_then_and_where_one_is_gone(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream's own count tells of a loss at once; what each of them waits for may be a few looks old."""
+    client = await nats.connect(url)
+    stream, listed = client.jetstream(), list[str]()
+    list_of = stream.consumers_info
+
+    async def counted(name: str) -> list[ConsumerInfo]:
+        listed.append(name)
+        return await list_of(name)
+
+    monkeypatch.setattr(stream, "consumers_info", counted)
+    declared = Declared(stream)
+    for _ in range(LIST_EVERY):
+        assert await declared.restore() == []
+    assert listed.count(FACTS) == 1
+    await stream.delete_consumer(FACTS, CONSUMER.durable)
+    await declared.restore()
+    listed.clear()
+    await stream.delete_consumer(FACTS, CONSUMER.durable)
+    assert await declared.restore() == [f"{FACTS}/{CONSUMER.durable}"]
+    assert listed.count(FACTS) == 1
+    await client.close()
 
 
 async def test_a_keeper_stops_even_where_a_call_swallows_its_cancellation(

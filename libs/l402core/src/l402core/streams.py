@@ -23,6 +23,8 @@ from l402core.jetstream import PING_EVERY_S, inbox
 
 log = structlog.get_logger()
 LOOK_EVERY_S = 2.0
+LIST_EVERY = 5
+"""Looks: reading what every consumer does is most of one, and where one is gone the stream counts one less."""
 TIMEOUT_S = 5.0
 NAMES = (FACTS, WORK, DEAD)
 SayAgain = Callable[[str], Awaitable[None]]
@@ -35,6 +37,8 @@ class Declared:
         self._jetstream = jetstream
         self._streams: dict[str, StreamConfig] = {}
         self._consumers: dict[tuple[str, str], ConsumerConfig] = {}
+        self._looks = 0
+        self._listed: dict[str, list[ConsumerInfo]] = {}
         self._known: dict[str, StreamInfo | None] = {}
         """As it was at the last look; None: it was not there, and nobody has told us how to declare it."""
 
@@ -69,10 +73,19 @@ class Declared:
         for name in NAMES:
             with contextlib.suppress(NotFoundError):
                 info = await self._jetstream.stream_info(name)
-                seen[name] = _Look(info, await self._jetstream.consumers_info(name))
+                listed = self._listed_as_before(name, info)
+                seen[name] = _Look(info, listed or await self._jetstream.consumers_info(name))
         return seen
 
+    def _listed_as_before(self, name: str, stream: StreamInfo) -> list[ConsumerInfo]:
+        """What the last look found there, where nothing tells that it is another now; else empty."""
+        known, listed = self._known.get(name), self._listed.get(name, [])
+        same = known is not None and not _is_another(known, stream) and stream.state.consumer_count == len(listed)
+        return list(listed) if same and self._looks % LIST_EVERY else []
+
     def _note(self, seen: dict[str, "_Look"]) -> None:
+        self._looks += 1
+        self._listed = {name: look.consumers for name, look in seen.items()}
         self._known = {name: seen[name].stream if name in seen else None for name in NAMES}
         for name, look in seen.items():
             self._streams[name] = look.stream.config

@@ -231,7 +231,8 @@ def rung(tx: Transaction, payment_hash: str) -> sa.Row[Any] | None:
 
 def owners(tx: Transaction, payment_hashes: Sequence[str]) -> dict[str, str]:
     """Which submission each of these rungs belongs to; what is no rung of ours is left out."""
-    return {row.payment_hash: row.commitment for row in tx.rows(q.OWNERS, b_hashes=list(payment_hashes))}
+    which = q.named(payment_hashes)
+    return {row.payment_hash: row.commitment for row in tx.rows(q.owners(len(which)), **which)} if which else {}
 
 
 def routing_of(tx: Transaction, payment_hash: str) -> int:
@@ -271,7 +272,7 @@ def move_rungs(
         values["expiry_height"] = expiry_height
     if failure:
         values["failure"] = failure[:80]
-    which = {f"b_{number}": payment_hash for number, payment_hash in enumerate(payment_hashes)}
+    which = q.named(payment_hashes)
     if tx.execute(q.move_rungs(len(payment_hashes)), {**which, "b_state": before, **values}) != len(payment_hashes):
         which_ones = ", ".join(f"{one[:16]}…" for one in payment_hashes)
         raise Contradiction("lost_update", f"of the rungs {which_ones} one at least is no longer {before}")

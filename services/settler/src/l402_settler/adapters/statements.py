@@ -3,6 +3,7 @@
 What is looked for is a parameter named `b_…`, because the plain column names are what an update sets.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ _state = sa.bindparam("b_state", type_=sa.String())
 @lru_cache(maxsize=256)
 def transfers_of(count: int) -> Hot:
     """So many transfers by their ids, `b_0`, `b_1` and so on."""
-    return Hot(sa.select(transfers).where(transfers.c.id.in_(_names(count))))
+    return Hot(sa.select(transfers).where(transfers.c.id.in_(names(count))))
 
 
 @lru_cache(maxsize=256)
@@ -41,18 +42,24 @@ def add_transfers(count: int) -> Hot:
 @lru_cache(maxsize=16)
 def submissions_by(count: int) -> Hot:
     """So many submissions by their commitments, `b_0`, `b_1` and so on."""
-    return Hot(sa.select(submissions).where(submissions.c.commitment.in_(_names(count))))
+    return Hot(sa.select(submissions).where(submissions.c.commitment.in_(names(count))))
 
 
 @lru_cache(maxsize=16)
 def rungs_by(count: int) -> Hot:
     """The rungs of so many submissions, as `RUNGS` has those of one."""
-    which = sa.select(rungs).where(rungs.c.commitment.in_(_names(count)))
+    which = sa.select(rungs).where(rungs.c.commitment.in_(names(count)))
     return Hot(which.order_by(rungs.c.attempt, rungs.c.rung))
 
 
-def _names(count: int) -> list[sa.BindParameter[str]]:
+def names(count: int) -> list[sa.BindParameter[str]]:
+    """Of a list's values: `b_0`, `b_1` and so on, so that each length is one text."""
     return [sa.bindparam(f"b_{number}", type_=sa.String()) for number in range(count)]
+
+
+def named(values: Sequence[str]) -> dict[str, str]:
+    """The same names with their values."""
+    return {f"b_{number}": value for number, value in enumerate(values)}
 
 
 _consumer = sa.bindparam("b_consumer", type_=sa.String())
@@ -180,9 +187,14 @@ RUNGS = Hot(
     sa.select(rungs).where(rungs.c.commitment == _commitment).order_by(rungs.c.attempt, rungs.c.rung), kept="commitment"
 )
 RUNG = Hot(sa.select(rungs).where(rungs.c.payment_hash == _hash))
-OWNERS = sa.select(rungs.c.payment_hash, rungs.c.commitment).where(
-    rungs.c.payment_hash.in_(sa.bindparam("b_hashes", expanding=True))
-)
+
+
+@lru_cache(maxsize=256)
+def owners(count: int) -> Hot:
+    """Of so many rungs, by their hashes, `b_0`, `b_1` and so on."""
+    return Hot(sa.select(rungs.c.payment_hash, rungs.c.commitment).where(rungs.c.payment_hash.in_(names(count))))
+
+
 OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_(OPEN_RUNG)))
 COUNT_OPEN_RUNGS = Hot(
     sa.select(
@@ -195,7 +207,7 @@ COUNT_OPEN_RUNGS = Hot(
 @lru_cache(maxsize=256)
 def move_rungs(count: int) -> Hot:
     """So many rungs that are in one state, by their hashes, `b_0`, `b_1` and so on."""
-    which = (rungs.c.payment_hash.in_(_names(count)), rungs.c.state == _state)
+    which = (rungs.c.payment_hash.in_(names(count)), rungs.c.state == _state)
     return Hot(sa.update(rungs).where(*which), renews=RUNGS)
 
 
