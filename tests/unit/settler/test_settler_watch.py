@@ -123,6 +123,12 @@ async def test_what_the_node_can_still_lock_is_told_in_numbers(stage: Stage) -> 
     assert (number("node_fit", check="synced"), number("node_fit", check="channels")) == (1, 0)
 
 
+async def test_the_books_begin_with_what_every_channel_holds(stage: Stage) -> None:
+    """One whose other end is away at the first look is ours as well, and what it holds is sent later."""
+    await seen_by(stage, OneNode(channels=(a_channel(), a_channel(active=False))))
+    assert (await stage.ledger())["treasury"] == 2 * 18_900_000
+
+
 async def test_the_guardian_counts_the_blocks_to_the_nearest_expiry_and_alarms_at_24(stage: Stage) -> None:
     """HTLCs that expire at 190: 25 blocks before nobody is woken, 24 before somebody is, whoever the node's chain is."""
     await stage.locked("a")

@@ -195,7 +195,7 @@ class Watch:
             metrics.SENDABLE.set(sight.liquidity_msat)
             metrics.SLOTS_FREE.set(sight.slots)
             metrics.CHANNELS.set(len(active))
-            owned_msat = sum(channel.local_msat for channel in active)
+            owned_msat = sum(channel.local_msat for channel in channels)  # a peer that is away takes nothing along
             await office.database.transact(lambda tx: self._book_opening(tx, owned_msat))
         if found is None or found.check != "network":
             await self._guard(info.block_height)
