@@ -143,7 +143,12 @@ def _states(told: dict[str, Any]) -> dict[str, str]:
 
 
 def _parts(ready: dict[str, bool]) -> str:
-    return ", ".join(f"{name} {'ready' if fine else 'NOT READY'}" for name, fine in ready.items()) or "ready"
+    """What it lacks comes first; a part that calls itself `ready` is the whole, and has no name."""
+    fine = [name for name, well in ready.items() if well]
+    lacking = [name for name, well in ready.items() if not well and name != "ready"]
+    words = [f"NOT READY: {', '.join(lacking)}" if lacking else "NOT READY"] if len(fine) < len(ready) else []
+    words += [f"ready: {', '.join(fine)}"] if fine else []
+    return "; ".join(words) or "ready"
 
 
 def trace(out: Console, *, folder: Folder, wanted: str, every_span: bool = False, as_json: bool) -> Exit:
