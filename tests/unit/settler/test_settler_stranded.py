@@ -204,20 +204,27 @@ class Asked(Stranding):
         return await super().lookup_payment(payment_hash)
 
 
-async def test_a_rung_is_asked_about_once_it_has_been_silent(stage: Stage) -> None:
-    """What our node's stream told of a moment ago is no question; what it has not told of for a while is one."""
-    await stage.locked()
+async def asked_after_silence(stage: Stage) -> int:
+    """How often it is asked: not at once, and about each open rung once it has been silent for 15 s."""
     node = Asked()
     watch = Watch(stage.office, node)
     await watch._look_at_open_rungs(silent_s=15)
     assert node.asked == []
     stage.now_ms += 15_000
     await watch._look_at_open_rungs(silent_s=15)
-    assert len(node.asked) == 6
-    await watch._look_at_open_rungs(silent_s=15)
-    assert len(node.asked) == 6
-    await watch._look_at_open_rungs()
-    assert len(node.asked) == 12
+    once = len(node.asked)
+    await watch._look_at_open_rungs()  # as after a cut: whatever it has told
+    assert len(node.asked) == 2 * once
+    return once
+
+
+async def test_a_rung_is_asked_about_once_it_has_been_silent(stage: Stage) -> None:
+    """What our node's stream told of a moment ago is no question; what it has not told of for a while is one."""
+    await stage.locked()
+    assert await asked_after_silence(stage) == 6
+    node = Asked()
+    await Watch(stage.office, node)._look_at_open_rungs(silent_s=15)
+    assert node.asked == [], "the answers have told"
 
 
 async def test_a_rung_that_was_registered_a_moment_ago_is_not_silent_yet(stage: Stage) -> None:
@@ -225,12 +232,4 @@ async def test_a_rung_that_was_registered_a_moment_ago_is_not_silent_yet(stage: 
     await stage.desk.open(stage.opening("a"))
     await stage.settler.on_offer(stage.offer("a"))
     await stage.desk.register_locks(stage.locks("a"))
-    node = Asked()
-    watch = Watch(stage.office, node)
-    await watch._look_at_open_rungs(silent_s=15)
-    assert node.asked == []
-    stage.now_ms += 15_000
-    await watch._look_at_open_rungs(silent_s=15)
-    assert len(node.asked) == 6
-    await watch._look_at_open_rungs()  # as after a cut: whatever it has told
-    assert len(node.asked) == 12
+    assert await asked_after_silence(stage) == 6

@@ -249,11 +249,12 @@ class Settler:
 
     async def _unheard(self, payment_hashes: list[str]) -> list[str]:
         """Those of which our node has not told, once it had the time to."""
+        was_told = self._office.joined.was_told
         for _ in range(PATIENT_LOOKS):
-            if all(map(self._office.joined.was_told, payment_hashes)):
-                return []
+            if all(map(was_told, payment_hashes)):
+                break
             await asyncio.sleep(PATIENCE_S)
-        return [payment_hash for payment_hash in payment_hashes if not self._office.joined.was_told(payment_hash)]
+        return [payment_hash for payment_hash in payment_hashes if not was_told(payment_hash)]
 
     async def on_refused(self, event: EscrowRefused) -> None:
         """A hint that a ladder was not sent. Proof is LND's alone; people read the reason meanwhile."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import msgspec
 from l402core.errors import NotFound
@@ -73,9 +73,9 @@ class Joined:
         while len(self._looked_ms) > JOINED_KEPT:
             self._looked_ms.popitem(last=False)
 
-    def heard_ms(self, payment_hash: str, met_ms: Mapping[str, int]) -> int:
-        """When our node last told of the rung; when we met it, where it has told nothing."""
-        return self._looked_ms.get(payment_hash, met_ms[payment_hash])
+    def heard_ms(self, payment_hash: str) -> int | None:
+        """When our node last told of the rung; None where it has told nothing."""
+        return self._looked_ms.get(payment_hash)
 
     def remember(self, payment_hash: str, state: Rung, expiry_height: int) -> None:
         """It is in the books now. The newest are kept."""

@@ -18,7 +18,7 @@ from l402core.outbox import Transaction
 
 from l402_settler.adapters import books, fee_books, owed_books, sponsor_books
 from l402_settler.adapters.explained_books import explained_of
-from l402_settler.adapters.outside_books import outside_of
+from l402_settler.adapters.outside_books import is_outside
 from l402_settler.adapters.scratch import Scratch
 from l402_settler.fees import book_fee
 from l402_settler.merging import side_by_side
@@ -212,10 +212,8 @@ class Reconciling:
 
     async def _came_from_outside(self, one: LedgerDifference) -> bool:
         """Whether it is foreign, and a person has explained it."""
-        if one.weight != FOREIGN:
-            return False
-        rows = await self._office.database.read(lambda tx: outside_of(tx, [one.payment_hash]))
-        return any(row.way == IN for row in rows)
+        is_foreign = one.weight == FOREIGN
+        return is_foreign and await self._office.database.read(lambda tx: is_outside(tx, one.payment_hash, IN))
 
     async def _book(self, fee: InvoiceView) -> None:
         """A fee that our node has and no message told of: a stream that vanished took it along."""
@@ -232,8 +230,7 @@ def without_secret(view: PaymentView) -> PaymentView:
 
 def _is_told(tx: Transaction, payment_hash: str) -> bool:
     """Whether a person has said what a payment was that is no rung: of a debt, or outside of the protocol."""
-    by_hand = owed_books.settled_with(tx, payment_hash) is not None
-    return by_hand or any(row.way == OUT for row in outside_of(tx, [payment_hash]))
+    return owed_books.settled_with(tx, payment_hash) is not None or is_outside(tx, payment_hash, OUT)
 
 
 def _booked(row: sa.Row[Any], routing_msat: int) -> BookedRung:

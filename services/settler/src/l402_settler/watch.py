@@ -112,10 +112,14 @@ class Watch:
         before_ms = now_ms - int(silent_s * 1_000)
         every = await office.database.read(books.open_rungs)
         self._met_ms = {line.payment_hash: self._met_ms.get(line.payment_hash, now_ms) for line in every}
-        lines = [line for line in every if office.joined.heard_ms(line.payment_hash, self._met_ms) <= before_ms]
+        lines = [line for line in every if self._heard_ms(line.payment_hash) <= before_ms]
         for start in range(0, len(lines), LOOKS_TOGETHER):
             looks = await asyncio.gather(*(self._look_at(line) for line in lines[start : start + LOOKS_TOGETHER]))
             await self._record(await self._without_stranded([look for look in looks if look is not None]))
+
+    def _heard_ms(self, payment_hash: str) -> int:
+        heard_ms = self._office.joined.heard_ms(payment_hash)
+        return self._met_ms[payment_hash] if heard_ms is None else heard_ms
 
     async def _without_stranded(self, seen: Sequence[PaymentView | Look]) -> list[PaymentView | Look]:
         """The same, but what LND will call in flight for ever has ended. Raises Unavailable."""

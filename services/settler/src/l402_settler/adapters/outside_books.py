@@ -30,6 +30,11 @@ def outside_of(tx: Transaction, payment_hashes: Sequence[str]) -> list[Row]:
     return tx.rows(_of(len(which)), **which) if which else []
 
 
+def is_outside(tx: Transaction, payment_hash: str, way: str) -> bool:
+    """Whether it was said of this, in that direction."""
+    return any(row.way == way for row in outside_of(tx, [payment_hash]))
+
+
 def add_outside(tx: Transaction, **values: Any) -> None:
     """It is none of ours."""
     tx.execute(sa.insert(outside), values)

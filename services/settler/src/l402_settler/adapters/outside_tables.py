@@ -11,9 +11,7 @@ outside = sa.Table(
     sa.Column("way", sa.String(3), primary_key=True),  # a payment to ourselves goes both
     sa.Column("amount_msat", sa.BigInteger, nullable=False),  # as our node told, and what the route kept
     sa.Column("fee_msat", sa.BigInteger, nullable=False),
-    sa.Column(
-        "in_opening", sa.Boolean, nullable=False
-    ),  # older than the books: the opening balance has it, no line does
+    sa.Column("in_opening", sa.Boolean, nullable=False),  # older than the books: no line, the opening balance has it
     sa.Column("by", sa.String(80), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
