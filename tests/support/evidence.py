@@ -11,7 +11,7 @@ from l402_oracle import scoring
 from l402_oracle.adapters.records import Records
 from l402core.documents import Conditions, Receipt
 from l402core.events import GradientMeasured, RoundAssessed
-from l402core.evidence import Evidence, JudgedEntry, JudgedRound, receipts_root
+from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, receipts_root
 from l402core.signing import Signed
 from sparseloco.corpus import load_corpus
 from sparseloco.defaults import CONTEXT, SHARD_WINDOWS
@@ -28,15 +28,17 @@ from tests.support.oracle import (
     round_closed,
 )
 
-NAMES = ("ann", "bob", "cy", "dan", "eve")
-DROPS = {"ann": 0.4, "bob": 0.3, "dan": -0.5, "eve": 0.15}
+NAMES = ("ann", "bob", "cy", "dan", "eve", "fay")
+DROPS = {"ann": 0.4, "bob": 0.3, "dan": -0.5, "eve": 0.15, "fay": 0.3}
 """What each does to the loss; cy copies ann, and is not measured."""
+OWN_DROPS = {"ann": 0.6, "fay": 0.3}
+"""What who is tried on assigned data does there: fay does not do more than on hidden shards."""
 YARDSTICK = 0.35
 """What the oracle's own update does to it."""
 
 
 async def a_judged_round() -> tuple[Evidence, dict[str, bytes]]:
-    """Two accepted, one below the floor, one harmful, one copy; and the objects by hash."""
+    """Two accepted, one below the floor, one harmful, one copy, one trained elsewhere; and the objects by hash."""
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder), yardstick=True)
         await stage.announce()
@@ -50,7 +52,8 @@ async def a_judged_round() -> tuple[Evidence, dict[str, bytes]]:
         await stage.hear(made)
         await stage.hear(commits_closed(*NAMES), round_closed(*NAMES))
         assessed = stage.ears.last(RoundAssessed)
-        await stage.hear(*(_measured(stage, name, drop, assessed.shards) for name, drop in DROPS.items()))
+        own_of = OWN_DROPS.get
+        await stage.hear(*(_measured(stage, n, drop, assessed.shards, own_of(n, 0.0)) for n, drop in DROPS.items()))
         own = _measured(stage, "yardstick", YARDSTICK, assessed.shards, own=0.5)
         await stage.hear(msgspec.structs.replace(own, commitment=made.yardstick))
         await stage.tick(to_ms=JUDGE_BY_MS)
@@ -144,5 +147,5 @@ def signed_anew(evidence: Evidence, place: int, body: Receipt) -> Evidence:
 def _entry(receipt: Receipt, signed: Signed) -> JudgedEntry:
     return JudgedEntry(
         commitment=receipt.commitment, peer=receipt.peer, verdict=receipt.verdict, drop_mean=receipt.drop_mean,
-        drop_low=receipt.drop_low, units=receipt.units, receipt=signed.digest(),
+        drop_low=receipt.drop_low, units=receipt.units, receipt=signed.digest(), counts=counts(receipt),
     )  # fmt: skip

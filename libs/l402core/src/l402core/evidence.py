@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from l402core.documents import ObjectRef, PayInputs, Receipt, Terms
+from l402core.documents import Check, ObjectRef, PayInputs, Receipt, Terms
 from l402core.signing import Signed, tagged_hash
 
 FAULTY = frozenset({"not_own_data"})
@@ -89,9 +89,16 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """`Receipt`, by the attestor: all of the round in the order of their chain, or one."""
 
 
+def late_faults(receipt: Receipt) -> tuple[Check, ...]:
+    """What only measurements beside one another showed to be wrong; who does not improve is never asked."""
+    return tuple(
+        check for check in receipt.checks if check.code in FAULTY and not check.passed and receipt.drop_low > 0
+    )
+
+
 def counts(receipt: Receipt) -> bool:
     """Whether a receipt's drop counts for its round's reference."""
-    return not any(check.code in FAULTY and not check.passed for check in receipt.checks)
+    return not late_faults(receipt)
 
 
 def receipts_root(digests: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from l402_oracle.derive import drawn_shards, yardstick_name
 from l402_oracle.planning import FLOOR_SHARDS
 from l402core.documents import Receipt, Terms, mask_indices
 from l402core.errors import L402Error, PeerError
-from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, pay_inputs, receipts_root
+from l402core.evidence import Evidence, JudgedEntry, JudgedRound, counts, late_faults, pay_inputs, receipts_root
 from l402core.schedule import difference
 from l402core.sealing import open_payload
 from l402core.signing import Signed, open_signed
@@ -166,14 +166,18 @@ def _pay(receipt: Receipt, terms: Terms) -> Iterator[Finding]:
 
 
 def _decided(receipt: Receipt, terms: Terms) -> Iterator[Finding]:
-    """The decision once more, from the interval: verdict, quality, units, rungs and words."""
+    """The decision once more, from the interval: verdict, quality, units, rungs and words.
+
+    A fault that only the whole round shows is taken from the receipt: whether it is one, the published losses say.
+    """
     sequences = receipt.eval_tokens // CONTEXT
     half = (receipt.drop_high - receipt.drop_mean) / NANO / scoring.SIGMAS
     seen = scoring.Interval(receipt.drop_mean / NANO, half, sequences)
     reference = receipt.reference / NANO if receipt.reference else None
     rules = scoring.PayRules(phi_ppm=terms.phi_ppm, rungs=len(terms.rungs))
+    faults = [scoring.Reason(check.code, check.detail) for check in late_faults(receipt)]
     try:
-        made = scoring.decide(seen, (), reference, rules)
+        made = scoring.decide(seen, faults, reference, rules)
     except ValueError as error:
         yield Finding(check="the decision", agrees=False, detail=str(error))
         return
