@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from l402_settler import ledger as rules
-from l402_settler.adapters import awake_tables, explained_tables, freeze_tables, owed_tables  # noqa: F401 - in the metadata too
+from l402_settler.adapters.every_table import metadata
 from l402_settler.adapters.guards import SQLITE
-from l402_settler.adapters.tables import metadata, submissions, transfers
+from l402_settler.adapters.tables import submissions, transfers
 from l402_settler.ledger import Transfer
 from l402train import books
 from l402train.exits import Exit, Stop

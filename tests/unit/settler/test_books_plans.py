@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from l402_settler.adapters import statements, status_books
-from l402_settler.adapters.tables import metadata
+from l402_settler.adapters import every_table, statements, status_books
+from l402_settler.adapters.every_table import metadata
 from l402core.dialects import open_engine
 from l402core.hot import Hot
 from sqlalchemy import event
@@ -19,6 +19,13 @@ STATEMENTS = {name: one.statement if isinstance(one, Hot) else one for name, one
 ASKED = {name: one for name, one in STATEMENTS.items() if isinstance(one, sa.Select)}
 SMALL = ("submissions_open", "submissions_frozen", "rounds_live")
 """Indexes of what is not over; reading all of one is reading what is open."""
+
+
+def test_every_module_of_tables_is_among_what_is_created() -> None:
+    """Whoever creates the books by this metadata forgets none, whatever else was imported before."""
+    folder = Path(every_table.__file__).parent
+    written = {path.stem for path in folder.glob("*tables.py")}
+    assert {module.__name__.rpartition(".")[2] for module in every_table.MODULES} == written
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -1,16 +1,8 @@
 """The books, and the triggers that guard their journal."""
 
 from alembic import op
-from l402_settler.adapters import (  # noqa: F401 - in the metadata too
-    awake_tables,
-    explained_tables,
-    freeze_tables,
-    outside_tables,
-    owed_tables,
-    sponsor_tables,
-)
+from l402_settler.adapters.every_table import metadata
 from l402_settler.adapters.guards import BY_DIALECT
-from l402_settler.adapters.tables import metadata
 
 revision = "0001"
 down_revision = None
