@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 MAX_HTLCS = 483
 """`max_accepted_htlcs` of BOLT 2: HTLCs in flight per direction."""
 RESERVE_PART = 100
@@ -10,8 +12,7 @@ MIN_HTLC_MSAT = 1_000
 """LND's default policy for outgoing HTLCs."""
 
 
-@dataclass(slots=True, frozen=True)
-class Htlc:
+class Htlc(msgspec.Struct, frozen=True):
     """Money in flight from one side to the other, in msat, until the preimage, a failure or `expiry_height`."""
 
     index: int

@@ -1,8 +1,7 @@
 """Who listens to what: changes of the network, as messages, in bounded queues. It never blocks the network."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
 from typing import Any, Final, Self
 
 from l402core.lnd.stubs import chainrpc
@@ -41,26 +40,35 @@ def payments_topic(pubkey: str) -> Topic:
 
 
 class Feed:
-    """What one listener has still to read."""
+    """What one listener has still to read. One is made per stream, for one reader: a queue of asyncio's costs more."""
+
+    __slots__ = ("_cut", "_news", "_unread")
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._unread: deque[Any] = deque()
+        self._news: asyncio.Future[None] | None = None
         self._cut = False
 
     def push(self, message: Any) -> None:
         """Add a message, or cut a listener that lags too far behind."""
-        if self._queue.qsize() >= MAX_BACKLOG:
+        if len(self._unread) >= MAX_BACKLOG:
             self._cut = True
-        if not self._cut:
-            self._queue.put_nowait(message)
+        if self._cut:
+            return
+        self._unread.append(message)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
-        if self._cut and self._queue.empty():
-            raise Refusal("the listener is too slow", Code.RESOURCE_EXHAUSTED)
-        return await self._queue.get()
+        while not self._unread:
+            if self._cut:
+                raise Refusal("the listener is too slow", Code.RESOURCE_EXHAUSTED)
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        return self._unread.popleft()
 
 
 class Hub:
@@ -71,18 +79,9 @@ class Hub:
         self._feeds: dict[Topic, list[Feed]] = {}
         network.watch(self)
 
-    @contextmanager
-    def listen(self, topic: Topic) -> Iterator[Feed]:
-        """A feed of everything on `topic` from now on."""
-        feed = Feed()
-        self._feeds.setdefault(topic, []).append(feed)
-        try:
-            yield feed
-        finally:
-            feeds = self._feeds[topic]
-            feeds.remove(feed)
-            if not feeds:
-                del self._feeds[topic]
+    def listen(self, topic: Topic) -> "_Listening":
+        """A feed of everything on `topic` from now on, while its `with` lasts."""
+        return _Listening(self._feeds, topic)
 
     def invoice_changed(self, node: Node, invoice: Invoice) -> None:
         topics = [invoice_topic(node.pubkey, invoice.payment_hash)]
@@ -110,6 +109,23 @@ class Hub:
     def _tell(feeds: list[Feed], message: Any) -> None:
         for feed in feeds:
             feed.push(message)
+
+
+class _Listening:
+    def __init__(self, feeds: dict[Topic, list[Feed]], topic: Topic) -> None:
+        self._feeds = feeds
+        self._topic = topic
+        self._feed = Feed()
+
+    def __enter__(self) -> Feed:
+        self._feeds.setdefault(self._topic, []).append(self._feed)
+        return self._feed
+
+    def __exit__(self, *_: object) -> None:
+        feeds = self._feeds[self._topic]
+        feeds.remove(self._feed)
+        if not feeds:
+            del self._feeds[self._topic]
 
 
 def block_message(network: Network, height: int) -> Any:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import msgspec
+
 from lndsim.channel import Channel
 from lndsim.refusal import PAYMENT_EXISTS, PAYMENT_IN_FLIGHT, PAYMENT_SUCCEEDED, Code, Refusal
 
@@ -41,8 +43,7 @@ class AttemptStatus(IntEnum):
     FAILED = 2
 
 
-@dataclass(slots=True, frozen=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """What SendPaymentV2 was asked, after the payment request was read. Amounts in msat, limits in blocks."""
 
     payment_hash: bytes

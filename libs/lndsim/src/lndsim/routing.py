@@ -2,8 +2,9 @@
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from lndsim.channel import Channel
 from lndsim.payment import BLOCK_PADDING, FailureReason, Hop, Terms
@@ -35,8 +36,7 @@ class NoRoute(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True, frozen=True)
-class _Leg:
+class _Leg(msgspec.Struct, frozen=True):
     """The best known way from a node to the payee: what must arrive there, and over which channel it leaves."""
 
     arrives_msat: int
