@@ -3,13 +3,14 @@
 import contextlib
 from typing import Any
 
+import bech32
 import bolt11 as reference
 import pytest
 from coincurve import PrivateKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from l402core.bolt11 import Fallback, Hop, InvalidInvoice, Invoice, decode, encode
-from l402core.bolt11.bech32 import CHARSET
+from l402core.bolt11.bech32 import CHARSET, MAX_CHARS, join, split
 from l402core.bolt11.invoice import PREFIX_OF_NETWORK
 from l402core.money import MAX_MSAT
 
@@ -52,6 +53,17 @@ DESCRIPTIONS = st.one_of(
 AN_INVOICE = encode(
     b"\x01" * 32, payment_hash=b"\x02" * 32, payment_secret=b"\x03" * 32, timestamp=1_700_000_000, amount_msat=12_345
 )
+
+
+@given(groups=st.binary(max_size=300).map(lambda data: bytes(byte & 31 for byte in data)))
+@example(groups=bytes(255))
+@example(groups=bytes(range(32)) * 220)
+def test_the_checksum_is_that_of_an_independent_writer(groups: bytes) -> None:
+    """Of any length up to the longest text, though it is not computed letter by letter here."""
+    text = bech32.bech32_encode("lnbc", groups)
+    assert text == join("lnbc", groups)
+    assert len(text) <= MAX_CHARS
+    assert split(text) == ("lnbc", groups)
 
 
 @given(key=KEYS, said=terms(st.sampled_from(sorted(PREFIX_OF_NETWORK))), about=DESCRIPTIONS, named=st.booleans())

@@ -1,5 +1,7 @@
 """Bech32 (BIP 173) without its 90-character limit. It refuses to know what the groups mean."""
 
+from functools import cache
+
 from l402core.bolt11.invoice import InvalidInvoice
 
 CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -72,33 +74,35 @@ def _expand(prefix: str) -> bytes:
     return bytes(letter >> 5 for letter in letters) + b"\0" + bytes(letter & 31 for letter in letters)
 
 
-def _fold(top: int) -> int:
-    folded = 0
-    for bit, term in enumerate(_GENERATOR):
-        if top >> bit & 1:
-            folded ^= term
-    return folded
-
-
-_FOLDED = tuple(_fold(top) for top in range(32))
-
-
-def _after_two(top: int) -> int:
-    """What is left of a checksum's upper ten bits once two groups, both zero, have come in."""
-    once = (top << 20 & 0x1FFFFFF) << 5 ^ _FOLDED[top >> 5]
-    return (once & 0x1FFFFFF) << 5 ^ _FOLDED[once >> 25]
-
-
-_AFTER_TWO = tuple(map(_after_two, range(1024)))
-
-
 def _polymod(*parts: bytes) -> int:
-    """BIP 173's checksum, two groups at a time: it is linear, and most of the time is Python's between two of them."""
+    """BIP 173's checksum. It is linear: each of its bits is the parity of some bits of the groups, taken as one number.
+
+    So thirty operations on long numbers stand for a step per group, which are Python's and most of the time of reading.
+    """
     groups = b"".join(parts)
-    checksum = 1
-    if len(groups) % 2:
-        checksum = 32 ^ groups[0]
-        groups = groups[1:]
-    for first, second in zip(groups[::2], groups[1::2], strict=True):
-        checksum = (checksum & 0xFFFFF) << 10 ^ first << 5 ^ second ^ _AFTER_TWO[checksum >> 20]
+    value = 1 << 5 * len(groups) | to_int(groups)
+    checksum = 0
+    for mask in _masks(len(groups).bit_length()):
+        checksum = checksum << 1 | (value & mask).bit_count() & 1
     return checksum
+
+
+@cache
+def _masks(log_groups: int) -> tuple[int, ...]:
+    """By bit of the checksum, the highest first: the bits that it is the parity of, in up to 2 ** log_groups groups."""
+    after = [1 << bit for bit in range(5)]
+    """What each bit of one group has become of the checksum, once some zero groups have come in after it."""
+    found: list[str] = []
+    for _ in range(1 << log_groups):
+        found += (f"{one:030b}" for one in after)
+        after = [_step(one) for one in after]
+    return tuple(int("".join(column), 2) for column in zip(*reversed(found), strict=True))
+
+
+def _step(checksum: int) -> int:
+    """One group of zero comes in."""
+    following = (checksum & 0x1FFFFFF) << 5
+    for bit, term in enumerate(_GENERATOR):
+        if checksum >> 25 + bit & 1:
+            following ^= term
+    return following

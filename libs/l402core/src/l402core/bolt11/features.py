@@ -1,5 +1,7 @@
 """Feature bits of an invoice (BOLT 9). It knows which ones we understand, and refuses required ones we do not."""
 
+from functools import lru_cache
+
 from l402core.bolt11.bech32 import int_to_groups, to_int
 from l402core.bolt11.invoice import InvalidInvoice
 
@@ -13,8 +15,12 @@ _NEEDS = {PAYMENT_SECRET: VAR_ONION, BASIC_MPP: PAYMENT_SECRET}
 """Even bit numbers; the odd bit above each is the same feature, optional."""
 
 
+@lru_cache(maxsize=64)
 def read_features(groups: bytes) -> frozenset[int]:
-    """The bits that are set. Raises InvalidInvoice for an unknown even bit, or a feature without what it builds on."""
+    """The bits that are set; one node's invoices all have the same.
+
+    Raises InvalidInvoice for an unknown even bit, or a feature without what it builds on.
+    """
     value = to_int(groups)
     bits = frozenset(i for i in range(value.bit_length()) if value >> i & 1)
     unknown = sorted(bit for bit in bits if bit % 2 == 0 and bit not in _KNOWN)
