@@ -64,7 +64,8 @@ async def test_what_left_our_node_is_booked_with_what_its_route_kept(
     assert (paid.status, paid.fee_msat) == (PaymentStatus.SETTLED, FEE)
     for days, lost_msat in ((-1, AMOUNT + FEE), (1, 0)):
         stage = await begun(books_of(days))
-        assert [one.weight for one in await differences(stage, alice, made.payment_hash)] == ["foreign"]
+        seen = await differences(stage, alice, made.payment_hash)
+        assert [(one.weight, one.what) for one in seen] == [("foreign", "payment")]
         told = await explain(stage, alice, made.payment_hash)
         assert (told.what, told.lost_msat) == ("payment", lost_msat)
         assert (await stage.ledger()).get("outside", 0) == -lost_msat
@@ -82,7 +83,8 @@ async def test_what_reached_our_node_is_booked_as_it_was_paid(
     assert refused.value.code == "payment_open"
     assert (await alice.pay_and_wait(made.bolt11, timeout_s=20, fee_limit_msat=0)).status is PaymentStatus.SETTLED
     for stage, lost_msat in ((early, -AMOUNT), (await begun(books_of(1)), 0)):
-        assert [one.weight for one in await differences(stage, bob, made.payment_hash)] == ["foreign"]
+        seen = await differences(stage, bob, made.payment_hash)
+        assert [(one.weight, one.what) for one in seen] == [("foreign", "receipt")]
         told = await explain(stage, bob, made.payment_hash)
         assert (told.what, told.lost_msat) == ("receipt", lost_msat)
         assert await differences(stage, bob, made.payment_hash) == []

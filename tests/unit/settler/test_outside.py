@@ -77,7 +77,7 @@ async def test_a_foreign_payment_is_explained_once_and_books_and_node_agree(stag
 async def test_a_foreign_receipt_is_explained_as_well(stage: Stage) -> None:
     """What our node was paid for no fee of ours."""
     node = Lists([], (gift(),))
-    assert [(one.weight, one.what) for one in await reconciled(stage, node)] == [("foreign", "fee")]
+    assert [(one.weight, one.what) for one in await reconciled(stage, node)] == [("foreign", "receipt")]
     for _ in range(2):
         told = await explain(stage, node, GIFT)
         assert (told.what, told.lost_msat) == ("receipt", -3_000)
@@ -90,7 +90,7 @@ async def test_a_payment_to_ourselves_goes_both_ways_and_costs_its_fee(stage: St
     node = Lists([strange(GIFT, amount_msat=3_000)])
     assert (await explain(stage, node, GIFT)).lost_msat == 3_009
     node.invoices = (gift(),)
-    assert [one.what for one in await reconciled(stage, node)] == ["fee"]
+    assert [one.what for one in await reconciled(stage, node)] == ["receipt"]
     for _ in range(2):
         told = await explain(stage, node, GIFT)
         assert (told.what, told.lost_msat) == ("payment", 9)

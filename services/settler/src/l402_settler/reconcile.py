@@ -89,11 +89,12 @@ def compare_fees(
     ]  # fmt: skip
     return missing + [
         LedgerDifference(
-            weight=LAG if is_fee(view, memo_prefix) else FOREIGN, what="fee", payment_hash=hash_, commitment="",
-            books="unknown", lnd="SETTLED", amount_msat=view.paid_msat,
+            weight=weight, what=what, payment_hash=hash_, commitment="", books="unknown", lnd="SETTLED",
+            amount_msat=view.paid_msat,
         )
         for hash_, view in settled.items()
         if hash_ not in fees
+        for weight, what in [(LAG, "fee") if is_fee(view, memo_prefix) else (FOREIGN, "receipt")]
     ]  # fmt: skip
 
 
