@@ -337,13 +337,16 @@ async def test_a_hold_invoice_without_an_amount_takes_what_comes(
 
 
 async def test_a_payment_in_one_part_must_fit_one_channel(bob: GrpcNode, carol: GrpcNode) -> None:
-    """With `max_parts=1` two channels that would carry it together carry nothing: a rung is one HTLC or none."""
+    """Two channels that would carry it together carry nothing: a rung is one HTLC or none, and so is a fee."""
     ways = [channel for channel in await bob.channels() if channel.remote_pubkey == (await carol.info()).pubkey]
     most = max(channel.local_msat for channel in ways)
     invoice = await carol.add_invoice(amount_msat=most + 1_000_000_000, memo="", expiry_s=600, cltv_expiry=40)
     assert sum(channel.local_msat for channel in ways) > invoice.amount_msat + 1_000_000_000
     failed = await bob.pay(invoice.bolt11, timeout_s=10, fee_limit_msat=0, cltv_limit=500, max_parts=1)
     assert (failed.status, failed.failure) == (PaymentStatus.FAILED, "FAILURE_REASON_NO_ROUTE")
+    fee = await carol.add_invoice(amount_msat=invoice.amount_msat, memo="", expiry_s=600, cltv_expiry=40)
+    unpaid = await bob.pay_and_wait(fee.bolt11, timeout_s=15, fee_limit_msat=0)
+    assert (unpaid.status, unpaid.failure) == (PaymentStatus.FAILED, "FAILURE_REASON_NO_ROUTE")
     above_reserve = max(channel.sendable_msat for channel in ways)
     assert {(channel.reserve_msat, above_reserve < most) for channel in ways} == {(ways[0].capacity_msat // 100, True)}
     over = await carol.add_invoice(amount_msat=above_reserve + 1_000, memo="", expiry_s=600, cltv_expiry=40)

@@ -130,6 +130,7 @@ class GrpcNode:
             timeout_seconds=timeout_s,
             fee_limit_msat=fee_limit_msat,
             cltv_limit=cltv_limit,
+            max_parts=1,
             no_inflight_updates=True,
         )
         return await self._send(request, until=finished, deadline_s=timeout_s)

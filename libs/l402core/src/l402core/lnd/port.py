@@ -157,7 +157,7 @@ class LightningNode(Protocol):
     async def pay_and_wait(
         self, bolt11: str, *, timeout_s: int, fee_limit_msat: int, cltv_limit: int = 0
     ) -> PaymentView:
-        """Pay and wait for the end, at most `timeout_s`; then UNKNOWN, to be tracked by hash.
+        """Pay in one part and wait for the end, at most `timeout_s`; then UNKNOWN, to be tracked by hash.
 
         No HTLC of it outlives `cltv_limit` blocks; 0 leaves that to the node.
         """
