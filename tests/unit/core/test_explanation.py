@@ -32,17 +32,18 @@ def test_a_round_is_told_best_first_with_ones_own_place() -> None:
     """Whoever was measured is there, paid or not; a copy is not, and everybody's own line is marked."""
     told = explain(RECEIPTS["bob"], TERMS, list(RECEIPTS.values()))
     assert [place.drop for place in told.places] == sorted((place.drop for place in told.places), reverse=True)
-    assert [place.mine for place in told.places] == [False, True, False, False]
+    assert [place.mine for place in told.places] == [False, True, False, False, False]
     assert told.floor < told.reference < told.whole
     assert explain(RECEIPTS["bob"], TERMS, ()).places[0].mine
 
 
 def test_each_outcome_is_told_what_would_have_earned_more() -> None:
-    """Paid, below the floor, harmful, a copy, unscored, the whole ladder."""
+    """Paid, below the floor, harmful, a copy, trained elsewhere, unscored, the whole ladder."""
     assert more(RECEIPTS["ann"], TERMS).startswith("A drop of ")
     assert "the floor" in more(RECEIPTS["eve"], TERMS)
     assert more(RECEIPTS["dan"], TERMS) == WORDS["harmful"]
     assert more(RECEIPTS["cy"], TERMS) == WORDS["duplicate"]
+    assert more(RECEIPTS["fay"], TERMS) == WORDS["not_own_data"]
     assert more(msgspec.structs.replace(RECEIPTS["ann"], verdict="unscored"), TERMS) == UNSCORED
     assert more(msgspec.structs.replace(RECEIPTS["ann"], units=ladder_units(TERMS)), TERMS).startswith("Nothing")
     strange = tuple(msgspec.structs.replace(check, code="new", passed=False) for check in RECEIPTS["ann"].checks)

@@ -156,13 +156,13 @@ def test_a_rounds_page_adds_its_submissions_up() -> None:
 
 
 def test_the_page_of_a_submission_says_why_and_shows_everybody_measured() -> None:
-    """The amount, the reason, each check, a bar for each of four, and the command that judges again."""
+    """The amount, the reason, each check, a bar for each of five, and the command that judges again."""
     page = told_of(RECEIPTS[0])
     assert "hence" in page
     assert "What would have earned more" in page
     assert f"verify-receipt {JUDGED.attestor_url}/v1/receipts/{RECEIPTS[0].commitment}" in page
     drawn = page[page.index('id="beside"') : page.index('id="checks"')]
-    assert drawn.count("<rect") == 4
+    assert drawn.count("<rect") == 5
     assert drawn.count('class="fill"') == drawn.count("this one") == 1
     for picture in re.findall("<svg.*?</svg>", page, re.DOTALL):
         for bar in ET.fromstring(picture).iter("rect"):  # noqa: S314 - of our own page

@@ -14,6 +14,9 @@ NANO = 1_000_000_000
 PPM = 1_000_000
 WORDS: dict[str, str] = {
     "duplicate": "Work of its own: the earlier commitment is paid, and whoever repeats it is not.",
+    "mixture": "Work of its own: what is patched together of earlier commitments is not paid.",
+    "not_own_data": "Training on the data that the terms assign to you, from the round's checkpoint: work on it helps "
+    "there by more than on hidden data.",
     "harmful": "Steps in the other direction: train from the round's checkpoint with a smaller learning rate, and send "
     "start minus end.",
     "no_improvement": "A larger or surer gain: more inner steps on more text, until the whole interval lies above zero.",
