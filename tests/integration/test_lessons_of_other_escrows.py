@@ -16,7 +16,7 @@ import structlog
 from l402_oracle.derive import preimage
 from l402_settler import desk, tracking
 from l402_settler.adapters import books
-from l402_settler.watch import Watch
+from l402_settler.guardian import guard
 from l402core.errors import Conflict, Contradiction, Unauthorized
 from l402core.escrow import Escrow, Rung
 from l402core.events import (
@@ -85,11 +85,11 @@ async def test_mostro_568_and_620_the_hash_is_stored_before_sending_and_never_an
 async def test_mostro_862_a_guardian_in_block_height(stage: Stage) -> None:
     """An escrow evaporated at auto-cancel: here blocks are counted, and the alarm comes a margin before the expiry."""
     await stage.locked()
-    watch = Watch(stage.office, None)  # type: ignore[arg-type]  # the guardian asks no node
     assert stage.office.config.guardian_blocks >= 18
     for height, alarms in ((190 - 25, 0), (190 - 24, 6)):
         with structlog.testing.capture_logs() as logs:
-            await watch._guard(height)
+            stage.office.sight.tip = height
+            await guard(stage.office)
         assert sum(log["event"] == "guardian.alarm" for log in logs) == alarms
 
 

@@ -1,16 +1,20 @@
 """What the settler sees of its own node, and when that stops it from selling a place."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
+import structlog
+from l402_settler import metrics
 from l402_settler.watch import Watch
-from l402core.errors import Unavailable
+from l402core.errors import Contradiction, Unavailable
 from l402core.lnd.port import ChannelView, NodeInfo, PaymentView
 from prometheus_client import REGISTRY
 
 from tests.support.pages import Paged
-from tests.support.settler import Stage
+from tests.support.settler import Stage, sha
+from tests.support.sponsors import Patron, payment_hash
 
 
 class OneNode(Paged):
@@ -140,7 +144,145 @@ async def test_the_guardian_counts_the_blocks_to_the_nearest_expiry_and_alarms_a
     assert number("rungs_open") == 6
 
 
+async def alarmed_by(stage: Stage, node: OneNode) -> list[dict[str, Any]]:
+    """What the guardian says at one look."""
+    with structlog.testing.capture_logs() as logs:
+        await seen_by(stage, node)
+    return [dict(line) for line in logs if line["event"] == "guardian.alarm"]
+
+
+async def test_the_guardian_judges_by_the_last_height_while_the_node_is_silent(stage: Stage) -> None:
+    """What is locked expires whether or not the node answers; how old the height is stands beside it."""
+    await stage.locked("a")
+    await seen_by(stage, OneNode(height=166))
+    stage.now_ms += 90_000
+    alarms = await alarmed_by(stage, OneNode(silent=True))
+    assert [(one["index"], one["blocks_left"], one["height"], one["height_age_s"]) for one in alarms] == [
+        (index, 24, 166, 90) for index in range(6)
+    ]
+    assert number("guardian_blocks_left") == 24
+
+
+@pytest.mark.parametrize(
+    "node",
+    [OneNode(height=100, synced=False), OneNode(height=900, network="regtest")],
+    ids=["reads its chain anew", "another network"],
+)
+async def test_no_lesser_and_no_foreign_height_calms_or_wakes_the_guardian(stage: Stage, node: OneNode) -> None:
+    """A node that lags knows less than it did, and another chain's height says nothing of ours."""
+    await stage.locked("a")
+    await seen_by(stage, OneNode(height=166))
+    assert {one["blocks_left"] for one in await alarmed_by(stage, node)} == {24}
+
+
+async def test_a_height_that_nobody_told_is_far_from_nothing(stage: Stage) -> None:
+    """Just started beside a silent node: the whole 190 blocks would be a comfort that nobody has seen."""
+    await stage.locked("a")
+    with structlog.testing.capture_logs() as logs:
+        await seen_by(stage, OneNode(silent=True))
+    assert [line["event"] for line in logs if line["event"].startswith("guardian.")] == ["guardian.blind"]
+    assert (number("guardian_blocks_left"), number("rungs_open")) == (0, 6)
+
+
+async def test_books_that_do_not_answer_end_no_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guardian says that it sees nothing, and the node is not to blame."""
+
+    async def asleep(*_: object) -> None:
+        raise Unavailable("database", "asleep")
+
+    monkeypatch.setattr(stage.database, "read", asleep)
+    with structlog.testing.capture_logs() as logs:
+        assert await seen_by(stage, OneNode(channels=(a_channel(),))) == ""
+    assert [line["detail"] for line in logs if line["event"] == "guardian.blind"] == ["asleep"]
+
+
+async def stays_locked(_at: Patron, _id: str) -> None:
+    """No round takes it."""
+
+
+async def funds(at: Patron, _id: str) -> None:
+    """A round names it, and nobody judges."""
+    await at.stage.open_round(2)
+
+
+async def is_earned(at: Patron, id_: str) -> None:
+    """Its preimage is in the books, and does not reach the node."""
+    await at.stage.open_round(2)
+    await at.desk.on_judged(at.judged(id_, round_=2))
+    await at.desk.tending.tend()
+
+
+async def is_not_earned(at: Patron, id_: str) -> None:
+    """It is to go back, and the node does not hear of it."""
+    await at.stage.open_round(2)
+    await at.desk.on_judged(at.judged(id_, round_=2, earned=False))
+    await at.desk.tending.tend()
+
+
+async def is_frozen(at: Patron, _id: str) -> None:
+    """Nobody ends it until a person has looked."""
+    await at.desk.tending.freeze(payment_hash("p", 0), Contradiction("planted", "to be seen"))
+
+
+@pytest.mark.parametrize(
+    ("after", "state"),
+    [
+        (stays_locked, "locked"), (funds, "funding"), (is_earned, "settling"), (is_not_earned, "returning"),
+        (is_frozen, "locked"),
+    ],
+)  # fmt: skip
+async def test_the_guardian_watches_a_sponsors_htlc_in_every_state_that_has_one(
+    stage: Stage, after: Callable[[Patron, str], Awaitable[None]], state: str
+) -> None:
+    """It expires at 250 as a rung would; until the node has ended it, its money may be lost or its channel closed."""
+    at = Patron(stage)
+    id_ = await at.locked()
+    at.node.cut = True
+    await after(at, id_)
+    assert await alarmed_by(stage, OneNode(height=225)) == []
+    assert number("guardian_blocks_left") == 25
+    alarms = await alarmed_by(stage, OneNode(height=226))
+    assert [(one["payment_hash"], one["state"], one["blocks_left"]) for one in alarms] == [
+        (payment_hash("p", 0), state, 24)
+    ]
+    assert number("guardian_blocks_left") == 24
+
+
+async def test_a_tranche_that_has_ended_is_watched_no_more(stage: Stage) -> None:
+    """Our node has its preimage: nothing of it is open."""
+    at = Patron(stage)
+    id_ = await at.locked()
+    await is_earned(at, id_)
+    assert (await at.tranche(id_)).state == "settled"
+    assert await alarmed_by(stage, OneNode(height=240)) == []
+    assert number("guardian_blocks_left") == math.inf
+
+
+async def test_the_nearest_expiry_is_that_of_rungs_and_tranches_together(stage: Stage) -> None:
+    """Rungs at 190, a tranche at 250: each alarms by its own."""
+    await Patron(stage).locked()
+    await stage.locked("a")
+    alarms = await alarmed_by(stage, OneNode(height=180))
+    assert [one["commitment"] for one in alarms] == [sha("a")] * 6
+    assert (number("guardian_blocks_left"), number("rungs_open")) == (10, 6)
+
+
+async def test_a_sponsors_htlc_that_is_not_taken_is_watched_until_it_is_back(stage: Stage) -> None:
+    """Paid too late to outlive a round: it is there until our node has cancelled it."""
+    at = Patron(stage)
+    id_ = (await at.open()).sponsorship
+    await at.desk.on_announced(at.announced(id_))
+    await at.minted(id_)
+    at.node.pay(payment_hash("p", 0), expiry_height=190)
+    await at.desk.tending.tend()
+    assert [one["state"] for one in await alarmed_by(stage, OneNode(height=166))] == ["returning"]
+    await at.desk.tending.tend()
+    assert await alarmed_by(stage, OneNode(height=166)) == []
+
+
 async def test_with_nothing_locked_there_is_no_expiry_to_come_near(stage: Stage) -> None:
-    """Infinity is above every threshold that one may set."""
-    await seen_by(stage, OneNode())
-    assert (number("guardian_blocks_left"), number("rungs_open")) == (math.inf, 0)
+    """Infinity is above every threshold that one may set, whether or not a node has told where it is."""
+    for node in (OneNode(silent=True), OneNode()):
+        metrics.GUARDIAN_BLOCKS.set(0)
+        await seen_by(stage, node)
+        assert (number("guardian_blocks_left"), number("rungs_open")) == (math.inf, 0)

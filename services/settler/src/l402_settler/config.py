@@ -132,7 +132,7 @@ class Config(ServiceConfig, BusConfig, HttpConfig, LndConfig):
         default=72, ge=6, le=1_000, description="Blocks that a round may take: an HTLC must outlive it and the margin."
     )
     sponsor_margin_blocks: int = Field(
-        default=24, ge=18, le=144, description="A tranche that is not judged so near its expiry is given back."
+        default=24, ge=24, le=144, description="A tranche that is not judged so near its expiry is given back."
     )
     expected_sponsors: tuple[str, ...] = Field(
         default=(),

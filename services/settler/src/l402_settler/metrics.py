@@ -15,7 +15,8 @@ SLOTS_FREE: Final = Gauge("l402_node_htlc_slots_free", "HTLC slots that active c
 CHANNELS: Final = Gauge("l402_node_channels_active", "Active channels.")
 RUNGS_OPEN: Final = Gauge("l402_rungs_open", "Rungs whose end is not known.")
 GUARDIAN_BLOCKS: Final = Gauge(
-    "l402_guardian_blocks_left", "Blocks until the nearest expiry of an open HTLC; +Inf where none is open."
+    "l402_guardian_blocks_left",
+    "Blocks until the nearest expiry of an open HTLC, a sponsor's too; +Inf where none is open.",
 )
 GUARDIAN_ALARMS: Final = Counter("l402_guardian_alarms", "Looks at which an open HTLC was too near its expiry.")
 

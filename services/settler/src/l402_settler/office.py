@@ -26,6 +26,10 @@ class NodeSight(msgspec.Struct, kw_only=True):
     """What was last seen of our node; `trouble` says why it cannot lock now."""
 
     height: int = 0
+    tip: int = 0
+    """The highest block that it told of, synced or not, 0 for none: enough to alarm by, and not to count a deadline from."""
+    tip_ms: int = 0
+    """When it told of that one last."""
     liquidity_msat: int = 0
     slots: int = 0
     slots_to: dict[str, int] = {}
@@ -36,6 +40,11 @@ class NodeSight(msgspec.Struct, kw_only=True):
     failing: str = "answers"
     """Which of `l402core.lnd.fitness`'s checks fails; "" for none. Short of liquidity or slots is no trouble: the room
     of a round says so, and what is locked goes on."""
+
+    def see_tip(self, height: int, now_ms: int) -> None:
+        """It told of this block. One that lags, as while it reads its chain anew, knows less than it did."""
+        if height >= self.tip:
+            self.tip, self.tip_ms = height, now_ms
 
     def readiness(self) -> dict[str, bool]:
         """For `/readyz`: whether rewards can be locked, and by name what stands against it."""

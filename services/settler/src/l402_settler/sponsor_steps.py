@@ -212,6 +212,8 @@ def step(tx: Transaction, line: Row, trigger: Trigger, **values: Any) -> bool:
 def _accepted(office: Office, tx: Transaction, line: Row, view: InvoiceView) -> None:
     expiry_height = min(view.htlc_expiry_heights, default=0)
     wrong = _wrong(office, line, view, expiry_height)
+    if wrong:  # its HTLC is there all the same until it is given back
+        sponsor_books.note_tranche(tx, line.payment_hash, expiry_height=expiry_height)
     if wrong and line.frozen:
         return  # to be given back, once a person has looked: the invoice tells it again
     locked = office.keys.newest.sign(

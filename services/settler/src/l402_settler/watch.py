@@ -21,6 +21,7 @@ from l402core.outbox import Transaction
 from l402_settler import ledger, metrics
 from l402_settler.adapters import books, journal
 from l402_settler.freezing import freeze_payment
+from l402_settler.guardian import guard
 from l402_settler.office import Office
 from l402_settler.reconciling import Reconciling, without_stranded
 from l402_settler.telling import tell_differences
@@ -175,16 +176,22 @@ class Watch:
             await asyncio.sleep(SIGHT_EVERY_S)
 
     async def look(self) -> None:
-        """Height, liquidity and slots of our node, and the guardian: alarm before an open HTLC comes near its expiry."""
+        """Height, liquidity and slots of our node; and the guardian's look, whether or not the node answers."""
         try:
             await self._look_at_node()
         except L402Error as error:
             self._blame(silence(error))
+        try:
+            await guard(self._office)
+        except L402Error as error:
+            log.warning("guardian.blind", detail=error.detail)
 
     async def _look_at_node(self) -> None:
         office, sight = self._office, self._office.sight
         info, channels = await self._node.info(), await self._node.channels()
         found = trouble(info, network=office.config.lnd_network)
+        if found is None or found.check != "network":
+            sight.see_tip(info.block_height, office.now_ms())
         self._blame(found)
         if found is None:  # of an unfit node we believe neither height nor money
             active = [channel for channel in channels if channel.active]
@@ -201,8 +208,6 @@ class Watch:
             metrics.CHANNELS.set(len(active))
             owned_msat = sum(channel.local_msat for channel in channels)  # a peer that is away takes nothing along
             await office.database.transact(lambda tx: self._book_opening(tx, owned_msat))
-        if found is None or found.check != "network":
-            await self._guard(info.block_height)
 
     def _short_of(self, channels: list[ChannelView]) -> str:
         config = self._office.config
@@ -225,19 +230,6 @@ class Watch:
     def _book_opening(self, tx: Transaction, amount: int) -> None:
         if amount and journal.opened_at_ms(tx) is None:
             journal.post(tx, ledger.opening(amount), now_ms=self._office.now_ms())
-
-    async def _guard(self, height: int) -> None:
-        office = self._office
-        open_, nearest = await office.database.read(books.count_open_rungs)
-        metrics.RUNGS_OPEN.set(open_)
-        metrics.GUARDIAN_BLOCKS.set(nearest - height)
-        if nearest - height > office.config.guardian_blocks:
-            return
-        for line in await office.database.read(books.open_rungs):
-            left = line.expiry_height - height
-            if line.expiry_height and left <= office.config.guardian_blocks:
-                metrics.GUARDIAN_ALARMS.inc()
-                log.critical("guardian.alarm", commitment=line.commitment, index=line.rung, blocks_left=left)
 
 
 def _by_node(channels: list[ChannelView], left_in: Callable[[ChannelView], int]) -> dict[str, int]:

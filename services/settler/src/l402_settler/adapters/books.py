@@ -256,11 +256,12 @@ def open_rungs(tx: Transaction) -> list[sa.Row[Any]]:
     return tx.rows(q.OPEN_RUNGS)
 
 
-def count_open_rungs(tx: Transaction) -> tuple[int, float]:
-    """How many rungs' ends are not known, and the height at which the first of their HTLCs expires; infinity without any."""
-    row = tx.row(q.COUNT_OPEN_RUNGS)
+def nearest_expiry(tx: Transaction) -> tuple[int, float]:
+    """How many rungs' ends are not known, and the height at which the first HTLC of them and of the tranches expires;
+    infinity without any."""
+    row = tx.row(q.NEAREST_EXPIRY)
     assert row is not None
-    return row.still, row.nearest or math.inf
+    return row.still, min(row.of_rungs or math.inf, row.of_tranches or math.inf)
 
 
 def move_rungs(

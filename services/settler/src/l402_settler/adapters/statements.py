@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from l402core.documents import LADDER
 from l402core.escrow import OPEN_RUNG, Escrow, Rung
 from l402core.hot import Hot
+from l402core.sponsorship import LIVE
 from sqlalchemy.dialects.postgresql import insert  # SQLite's has the same words
 
+from l402_settler.adapters.sponsor_tables import tranches
 from l402_settler.adapters.tables import credits_, fees, inbox, rounds, rungs, submissions, tokens, transfers
 
 IS_OPEN = submissions.c.state != sa.literal_column("'ended'")
@@ -196,10 +198,12 @@ def owners(count: int) -> Hot:
 
 
 OPEN_RUNGS = Hot(sa.select(rungs).where(rungs.c.state.in_(OPEN_RUNG)))
-COUNT_OPEN_RUNGS = Hot(
+_OF_TRANCHES = sa.select(sa.func.min(sa.func.nullif(tranches.c.expiry_height, 0))).where(tranches.c.state.in_(LIVE))
+NEAREST_EXPIRY = Hot(
     sa.select(
         sa.func.count().label("still"),
-        sa.func.min(sa.func.nullif(rungs.c.expiry_height, 0)).label("nearest"),
+        sa.func.min(sa.func.nullif(rungs.c.expiry_height, 0)).label("of_rungs"),
+        _OF_TRANCHES.scalar_subquery().label("of_tranches"),
     ).where(rungs.c.state.in_(OPEN_RUNG))
 )
 
