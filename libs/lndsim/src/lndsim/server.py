@@ -7,38 +7,12 @@ from typing import Any, Final
 import grpc.aio
 from l402core.lnd.stubs import SERVICES, message_class
 
+from lndsim.calls import TABLE
 from lndsim.clock import Clock
 from lndsim.faults import Fault, Faults, Kind
 from lndsim.macaroon import Bakery, Permission
 from lndsim.refusal import WALLET_LOCKED, Code, Refusal
 from lndsim.service import LndService
-
-TABLE: Final[dict[str, tuple[Permission | None, str]]] = {
-    "/lnrpc.Lightning/GetInfo": (("info", "read"), "get_info"),
-    "/lnrpc.Lightning/AddInvoice": (("invoices", "write"), "add_invoice"),
-    "/lnrpc.Lightning/LookupInvoice": (("invoices", "read"), "lookup_invoice"),
-    "/lnrpc.Lightning/ListInvoices": (("invoices", "read"), "list_invoices"),
-    "/lnrpc.Lightning/SubscribeInvoices": (("invoices", "read"), "subscribe_invoices"),
-    "/lnrpc.Lightning/DecodePayReq": (("offchain", "read"), "decode_pay_req"),
-    "/lnrpc.Lightning/ListPayments": (("offchain", "read"), "list_payments"),
-    "/lnrpc.Lightning/ListChannels": (("offchain", "read"), "list_channels"),
-    "/lnrpc.Lightning/PendingChannels": (("offchain", "read"), "pending_channels"),
-    "/lnrpc.Lightning/ChannelBalance": (("offchain", "read"), "channel_balance"),
-    "/lnrpc.Lightning/WalletBalance": (("onchain", "read"), "wallet_balance"),
-    "/lnrpc.Lightning/BakeMacaroon": (("macaroon", "generate"), "bake_macaroon"),
-    "/lnrpc.Lightning/DeleteMacaroonID": (("macaroon", "write"), "delete_macaroon_id"),
-    "/invoicesrpc.Invoices/AddHoldInvoice": (("invoices", "write"), "add_hold_invoice"),
-    "/invoicesrpc.Invoices/SettleInvoice": (("invoices", "write"), "settle_invoice"),
-    "/invoicesrpc.Invoices/CancelInvoice": (("invoices", "write"), "cancel_invoice"),
-    "/invoicesrpc.Invoices/LookupInvoiceV2": (("invoices", "write"), "lookup_invoice_v2"),
-    "/invoicesrpc.Invoices/SubscribeSingleInvoice": (("invoices", "read"), "subscribe_single_invoice"),
-    "/routerrpc.Router/SendPaymentV2": (("offchain", "write"), "send_payment_v2"),
-    "/routerrpc.Router/TrackPaymentV2": (("offchain", "read"), "track_payment_v2"),
-    "/routerrpc.Router/TrackPayments": (("offchain", "read"), "track_payments"),
-    "/chainrpc.ChainNotifier/RegisterBlockEpochNtfn": (("onchain", "read"), "register_block_epoch_ntfn"),
-    "/lnrpc.State/GetState": (None, "get_state"),
-}
-"""Every URI with LND's permission for it (None: open to all, as in LND) and the method that answers."""
 
 _STATUS: Final = {code: grpc.StatusCode[code.name] for code in Code}
 _OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.keepalive_permit_without_calls", 1))

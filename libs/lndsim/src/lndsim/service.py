@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from l402core.lnd.stubs import SERVICES, invoicesrpc, lnrpc, statesrpc
 
 from lndsim import payreq
+from lndsim.calls import TABLE
 from lndsim.guise import Guise
 from lndsim.hub import BLOCKS, Hub, block_message, invoice_topic, invoices_topic, payment_topic, payments_topic
 from lndsim.invoice import InvoiceState
@@ -178,6 +179,16 @@ class LndService:
 
     def delete_macaroon_id(self, request: Any) -> Any:
         return lnrpc.DeleteMacaroonIDResponse(deleted=self._bakery.delete(request.root_key_id))
+
+    def list_permissions(self, _: Any) -> Any:
+        """What a macaroon must allow for each call that asks for one."""
+        asked = {uri: permission for uri, (permission, _) in TABLE.items() if permission is not None}
+        return lnrpc.ListPermissionsResponse(
+            method_permissions={
+                uri: lnrpc.MacaroonPermissionList(permissions=[lnrpc.MacaroonPermission(entity=entity, action=action)])
+                for uri, (entity, action) in asked.items()
+            }
+        )
 
     async def subscribe_invoices(self, request: Any) -> AsyncIterator[Any]:
         """New and settled ones, also of the past. An index of 0 brings no past ones, as LND reads it."""
