@@ -285,8 +285,10 @@ class Judging:
                 JUDGEMENTS.labels(verdict.verdict, failed).inc()
                 with telemetry.span("decide", parent=submission.traceparent or None):
                     log.info(
-                        "gradient.decided", commitment=submission.commitment, verdict=verdict.verdict, mask=verdict.mask
-                    )
+                        "gradient.decided", commitment=submission.commitment, verdict=verdict.verdict, failed=failed,
+                        mask=verdict.mask, drop_mean=verdict.drop_mean, drop_low=verdict.drop_low,
+                        reference=reference,
+                    )  # fmt: skip
         await self._delivery.deliver()
         return None
 
