@@ -87,15 +87,15 @@ def compare_fees(
         for hash_, amount in fees.items()
         if hash_ not in settled or settled[hash_].paid_msat != amount
     ]  # fmt: skip
-    return missing + [
-        LedgerDifference(
-            weight=weight, what=what, payment_hash=hash_, commitment="", books="unknown", lnd="SETTLED",
-            amount_msat=view.paid_msat,
-        )
-        for hash_, view in settled.items()
-        if hash_ not in fees
-        for weight, what in [(LAG, "fee") if is_fee(view, memo_prefix) else (FOREIGN, "receipt")]
-    ]  # fmt: skip
+    return missing + [_unbooked(view, memo_prefix) for hash_, view in settled.items() if hash_ not in fees]
+
+
+def _unbooked(view: InvoiceView, memo_prefix: str) -> LedgerDifference:
+    ours = is_fee(view, memo_prefix)
+    return LedgerDifference(
+        weight=LAG if ours else FOREIGN, what="fee" if ours else "receipt", payment_hash=view.payment_hash.hex(),
+        commitment="", books="unknown", lnd="SETTLED", amount_msat=view.paid_msat,
+    )  # fmt: skip
 
 
 def is_fee(invoice: InvoiceView, memo_prefix: str) -> bool:
