@@ -77,7 +77,7 @@ def _expand(prefix: str) -> bytes:
 def _polymod(*parts: bytes) -> int:
     """BIP 173's checksum. It is linear: each of its bits is the parity of some bits of the groups, taken as one number.
 
-    So thirty operations on long numbers stand for a step per group, which are Python's and most of the time of reading.
+    So thirty operations on long numbers stand for one step per group, which took most of the time of reading an invoice.
     """
     groups = b"".join(parts)
     value = 1 << 5 * len(groups) | to_int(groups)
